@@ -1,0 +1,53 @@
+# make up     everything on this machine, until Ctrl-C
+# make test   lint, types, import rules, then all tests
+# make check  lint, types and import rules only
+# make bench  the benchmarks behind benchmarks/README.md
+# make lock   resolve the dependencies anew
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: up test check bench lock clean
+
+up: $(VENV)/.run-installed
+	$(BIN)/screener up
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench-installed
+	$(BIN)/python -m benchmarks.matrix
+	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.pipeline
+
+lock: $(VENV)/.test-installed
+	$(BIN)/pip install --quiet 'pip-tools>=7.6,<8'
+	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
+		--no-header --extra test --extra benchmark --output-file requirements.lock setup.cfg
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# requirements.lock constrains every install, so that all machines run the same versions
+$(VENV)/.run-installed: $(VENV)/bin/python setup.cfg pyproject.toml requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable .
+	touch $@
+
+$(VENV)/.test-installed: $(VENV)/bin/python setup.cfg pyproject.toml requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test]'
+	touch $@ $(VENV)/.run-installed
+
+$(VENV)/.bench-installed: $(VENV)/.test-installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test,benchmark]'
+	touch $@

@@ -1,0 +1,1 @@
+"""The screener: candles in, exact rolling windows and rules on every update, alerts out."""
