@@ -1,0 +1,181 @@
+"""Every setting, from the environment (`SCREENER_*`), as one frozen object that lists all its faults at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from app.errors import SettingsError
+
+PREFIX = "SCREENER_"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUrls:
+    """Where the four servers are; may hold passwords, so print it nowhere."""
+
+    nats: str
+    kafka: str
+    """host:port[,host:port]"""
+    redis: str
+    postgres: str
+
+    def as_environ(self) -> dict[str, str]:
+        """The variables that hand these URLs to another process."""
+        return {f"{PREFIX}{server.upper()}_URL": url for server, url in asdict(self).items()}
+
+
+class Settings(BaseModel):
+    """Build it with `Settings.load()`; the field docstrings are the reference, and the comments of
+    deploy/settings.env.
+
+    Secrets (URLs with passwords included) are masked when printed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    nats_url: SecretStr | None = None
+    """nats://[user:password@]host:port of a server with JetStream. `screener up` starts each server that has
+    no URL itself, on loopback; every other command needs all four."""
+    kafka_url: str | None = None
+    """host:port[,host:port] of brokers that speak the Kafka protocol."""
+    redis_url: SecretStr | None = None
+    """redis://[user:password@]host:port/database"""
+    postgres_url: SecretStr | None = None
+    """postgresql://user:password@host:port/database, with TimescaleDB or plain."""
+    data_dir: Path = Path(".screener")
+    """Where `screener up` and the workers keep their files."""
+
+    namespace: str = Field(default="", pattern=r"^[a-z0-9_]{0,40}$")
+    """Prefix of topics, consumer groups, the NATS stream and subjects, Redis keys, and the database schema,
+    so that several screeners (or a replay) share servers. Empty: the plain names."""
+    exchange: str = "binance"
+    """Name of the exchange the candles come from."""
+    partitions: int = Field(default=2, ge=1, le=256)
+    """Shards: partitions of every topic of frames and of every table. Fixed once topics exist."""
+    replication_factor: int = Field(default=1, ge=1, le=5)
+    """Copies of every topic that Kafka keeps."""
+
+    frame_max_rows: int = Field(default=4000, ge=1, le=20_000)
+    """Most candles in one frame."""
+    frame_max_delay_ms: int = Field(default=60, ge=0, le=1_000)
+    """How long the bridge gathers candles for a frame; a third of it if no more come."""
+    """How long the bridge waits for more candles before it sends a frame."""
+    message_max_bytes: int = Field(default=1_048_576, ge=1_024, le=8_388_608)
+    """Largest message taken from NATS, be it a candle or an array of candles; as large as NATS itself allows
+    by default."""
+    alert_mode: Literal["live", "close"] = "live"
+    """live: rules are evaluated on every update. close: on closed candles only."""
+    retention_hours: int = Field(default=48, ge=0)
+    """How long the database keeps candles and metrics; 0 keeps everything."""
+
+    bind_host: str = "127.0.0.1"
+    """Address that the HTTP servers of all roles listen on."""
+    collector_port: int = Field(default=9090, ge=0, le=65_535)
+    """Health and Prometheus pages of the collector; 0 takes any free port, here and below."""
+    calculator_port: int = Field(default=9091, ge=0, le=65_535)
+    """Health and Prometheus pages of the calculator."""
+    alerts_port: int = Field(default=9092, ge=0, le=65_535)
+    """Health and Prometheus pages of the alert agent."""
+    sidecar_port: int = Field(default=8080, ge=0, le=65_535)
+    """REST, WebSocket and web page."""
+    sidecar_metrics_port: int = Field(default=9093, ge=0, le=65_535)
+    """Prometheus page of the sidecar."""
+    bridge_port: int = Field(default=9094, ge=0, le=65_535)
+    """Health and Prometheus pages of the bridge."""
+    sinks_port: int = Field(default=9095, ge=0, le=65_535)
+    """Health and Prometheus pages of the database sinks."""
+
+    allowed_origins: tuple[str, ...] = ()
+    """Web pages, by exact origin (`https://screener.example`, comma separated), that may read the sidecar's
+    answers and open its WebSocket. Its own page on localhost or an address always may."""
+
+    simulated_symbols: int = Field(default=120, ge=1, le=5_000)
+    """How many symbols the simulated market has."""
+    simulated_updates_per_s: float = Field(default=1.0, gt=0, le=50)
+    """Forming updates per symbol and second of the simulated market."""
+    simulated_seed: int = Field(default=1, ge=0)
+    """The same seed gives the same simulated market."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important messages that are logged."""
+    log_format: Literal["console", "json"] = "console"
+    """console: for people. json: one object a line."""
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins_only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", origin) for origin in value):
+            raise ValueError("must be origins such as https://screener.example, without path or wildcard")
+        return value
+
+    @field_validator("namespace")
+    @classmethod
+    def _no_leading_digit(cls, value: str) -> str:
+        if value[:1].isdigit():
+            raise ValueError("must not start with a digit: it names a database schema")
+        return value
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, /, **overrides: Any) -> Self:
+        """Settings of the given environment (default: the process's own); `overrides` win.
+
+        Raises SettingsError naming every fault: unknown SCREENER_* variables and bad values alike.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for name, text in sorted(environ.items()):
+            if not name.startswith(PREFIX):
+                continue
+            field = name.removeprefix(PREFIX).lower()
+            if field in cls.model_fields:
+                values[field] = text
+            else:
+                faults.append(f"{name}: there is no such setting")
+        try:
+            settings = cls.model_validate(values | overrides)
+        except ValidationError as error:
+            faults += [
+                f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+                for fault in error.errors(include_input=False, include_url=False)
+            ]
+        if faults:
+            raise SettingsError("these settings cannot be used:\n  " + "\n  ".join(faults))
+        return settings
+
+    def name(self, plain: str) -> str:
+        """`plain` within this namespace, for topics, groups, subjects and keys: `ns.plain`, or `plain` itself."""
+        return f"{self.namespace}.{plain}" if self.namespace else plain
+
+    @property
+    def database_schema(self) -> str:
+        return self.namespace or "public"
+
+    def server_urls(self) -> ServerUrls:
+        """The URLs of all four servers. Raises SettingsError naming each one that is not set."""
+        found = {
+            "nats": self.nats_url and self.nats_url.get_secret_value(),
+            "kafka": self.kafka_url,
+            "redis": self.redis_url and self.redis_url.get_secret_value(),
+            "postgres": self.postgres_url and self.postgres_url.get_secret_value(),
+        }
+        missing = [f"{PREFIX}{server.upper()}_URL" for server, url in found.items() if not url]
+        if missing:
+            raise SettingsError(
+                f"not set: {', '.join(missing)}; set them, or run `screener up`, which starts the servers itself"
+            )
+        return ServerUrls(**{server: str(url) for server, url in found.items()})
