@@ -1,0 +1,206 @@
+"""What evaluation remembers of each symbol: the values of the minute before, and since when a rule holds.
+
+prev(x) at minute t is x at the closed minute t - 1; null if that minute was not evaluated. Remembered are
+each symbol's last two closed minutes, so that a closed minute evaluated again (a correction, a repeated
+frame) sees what it saw the first time. Older minutes, evaluated again after a late candle, see those of their
+own frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.candles.batch import MINUTE_MS, BoolArray, FloatArray, IntArray
+from app.market.metrics import MetricsBatch
+
+Positions = NDArray[np.intp]
+NEVER = -(2**62)
+
+
+class SymbolRegister:
+    """Symbol -> position in the arrays of the memory; positions are never given up."""
+
+    def __init__(self) -> None:
+        self.position: dict[str, int] = {}
+        self._seen: tuple[str, ...] = ()
+        self._positions: Positions = np.zeros(0, np.intp)
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def positions(self, batch: MetricsBatch) -> Positions:
+        """The position of each row's symbol, shape (rows,)."""
+        if batch.symbols != self._seen:
+            known = self.position
+            self._positions = np.array([known.setdefault(s, len(known)) for s in batch.symbols], np.intp)
+            self._seen = batch.symbols
+        return self._positions[batch.symbol_index]
+
+
+def rounds(positions: Positions) -> list[Positions]:
+    """Rows split so that no round has a symbol twice and each symbol's rows keep their order."""
+    order = np.argsort(positions, kind="stable")
+    ordered = positions[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    if len(starts) == len(positions):
+        return [np.arange(len(positions))]
+    lengths = np.diff(np.append(starts, len(ordered)))
+    repeat = np.arange(len(ordered)) - np.repeat(starts, lengths)
+    by_repeat = np.argsort(repeat, kind="stable")
+    return np.split(order[by_repeat], np.cumsum(np.bincount(repeat))[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where each value comes from, as positions in [this batch's rows | now | before | NaN].
+
+    source: shape (rows,), the prev of each row. now, before: shape (symbols,), the state after the batch.
+    """
+
+    source: Positions
+    now: Positions
+    before: Positions
+
+
+class PreviousValues:
+    """The remembered operands of prev() at each symbol's last two closed minutes, by text of the operand."""
+
+    def __init__(self, texts: Sequence[str] = ()) -> None:
+        self.minute_now: IntArray = np.zeros(0, np.int64)
+        self.minute_before: IntArray = np.zeros(0, np.int64)
+        self.now: dict[str, FloatArray] = {text: np.zeros(0) for text in texts}
+        self.before: dict[str, FloatArray] = {text: np.zeros(0) for text in texts}
+
+    def grow(self, symbols: int) -> None:
+        more = symbols - len(self.minute_now)
+        if more <= 0:
+            return
+        self.minute_now = np.append(self.minute_now, np.full(more, NEVER))
+        self.minute_before = np.append(self.minute_before, np.full(more, NEVER))
+        for plane in (self.now, self.before):
+            for text, values in plane.items():
+                plane[text] = np.append(values, np.full(more, np.nan))
+
+    def keep(self, texts: Sequence[str]) -> None:
+        """Forget all operands but these; new ones are null until their second closed minute."""
+        unknown = np.full(len(self.minute_now), np.nan)
+        self.now = {text: self.now.get(text, unknown).copy() for text in texts}
+        self.before = {text: self.before.get(text, unknown).copy() for text in texts}
+
+    def follow(self, batch: MetricsBatch, symbols: Positions, turns: Sequence[Positions]) -> Links:
+        """Move the minutes on by the batch and say where values come from and go to."""
+        rows, known = len(batch), len(self.minute_now)
+        null = rows + 2 * known
+        now = np.arange(rows, rows + known)
+        before = np.arange(rows + known, null)
+        in_batch, in_batch_minute = np.full(known, null), np.full(known, NEVER)
+        source = np.full(rows, null)
+        for turn in turns:
+            symbol = symbols[turn]
+            minute = batch.open_time_ms[turn]
+            wanted = minute - MINUTE_MS
+            found = np.where(wanted == self.minute_before[symbol], before[symbol], null)
+            found = np.where(wanted == self.minute_now[symbol], now[symbol], found)
+            source[turn] = np.where(wanted == in_batch_minute[symbol], in_batch[symbol], found)
+            closed = batch.closed[turn]
+            symbol, minute, turn = symbol[closed], minute[closed], turn[closed]
+            in_batch[symbol], in_batch_minute[symbol] = turn, minute
+            self._move(symbol, minute, turn, now, before)
+        return Links(source, now, before)
+
+    def _move(
+        self, symbol: Positions, minute: IntArray, row: Positions, now: Positions, before: Positions
+    ) -> None:
+        """Note closed minutes as the newest or the one before it, whichever they are."""
+        latest = self.minute_now[symbol]
+        newer = minute > latest
+        moved = symbol[newer]
+        before[moved], self.minute_before[moved] = now[moved], latest[newer]
+        newest = minute >= latest
+        now[symbol[newest]], self.minute_now[symbol[newest]] = row[newest], minute[newest]
+        second = ~newest & (minute >= self.minute_before[symbol])
+        before[symbol[second]], self.minute_before[symbol[second]] = row[second], minute[second]
+
+    def exchange(self, text: str, links: Links, values: FloatArray) -> FloatArray:
+        """The operand's previous value per row; remembers its values of this batch."""
+        everything = np.concatenate((values, self.now[text], self.before[text], (np.nan,)))
+        self.now[text] = everything[links.now]
+        self.before[text] = everything[links.before]
+        return everything[links.source]
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "minute_now": self.minute_now.tolist(),
+            "minute_before": self.minute_before.tolist(),
+            "now": {text: _nullable(values) for text, values in self.now.items()},
+            "before": {text: _nullable(values) for text, values in self.before.items()},
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Takes the operands that are both saved and in use."""
+        texts = list(self.now)
+        self.minute_now = np.array(saved["minute_now"], np.int64)
+        self.minute_before = np.array(saved["minute_before"], np.int64)
+        self.now = {text: _floats(values) for text, values in saved["now"].items() if text in texts}
+        self.before = {text: _floats(values) for text, values in saved["before"].items() if text in texts}
+        self.keep(texts)
+
+
+class HeldSince:
+    """Since when the condition of one rule has been true at every evaluation of each symbol (event time, ms).
+
+    A minute that was not evaluated breaks the hold: nobody knows what was true in it.
+    """
+
+    def __init__(self, hold_ms: int) -> None:
+        self._hold_ms = hold_ms
+        self.since_ms: IntArray = np.zeros(0, np.int64)
+        self.minute_ms: IntArray = np.zeros(0, np.int64)
+
+    def grow(self, symbols: int) -> None:
+        more = np.full(max(0, symbols - len(self.since_ms)), NEVER)
+        self.since_ms = np.append(self.since_ms, more)
+        self.minute_ms = np.append(self.minute_ms, more)
+
+    def apply(
+        self,
+        truth: BoolArray,
+        eligible: BoolArray | None,
+        event_time_ms: IntArray,
+        minute_ms: IntArray,
+        symbols: Positions,
+        turns: Sequence[Positions],
+    ) -> BoolArray:
+        """The rows at which the condition has held long enough. `eligible` None: all rows are evaluated."""
+        held = np.zeros(len(truth), np.bool_)
+        for turn in turns:
+            rows = turn if eligible is None else turn[eligible[turn]]
+            gap = minute_ms[rows] - self.minute_ms[symbols[rows]]
+            rows, gap = rows[gap >= 0], gap[gap >= 0]
+            symbol, time = symbols[rows], event_time_ms[rows]
+            since = self.since_ms[symbol]
+            begins = (since == NEVER) | (gap > MINUTE_MS)
+            since = np.where(truth[rows], np.where(begins, time, since), NEVER)
+            self.since_ms[symbol], self.minute_ms[symbol] = since, minute_ms[rows]
+            held[rows] = truth[rows] & (time - since >= self._hold_ms)
+        return held
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"since_ms": self.since_ms.tolist(), "minute_ms": self.minute_ms.tolist()}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.since_ms = np.array(saved["since_ms"], np.int64)
+        self.minute_ms = np.array(saved["minute_ms"], np.int64)
+
+
+def _nullable(values: FloatArray) -> list[float | None]:
+    return [None if value != value else value for value in values.tolist()]
+
+
+def _floats(values: Sequence[float | None]) -> FloatArray:
+    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -1,0 +1,239 @@
+"""All enabled rules compiled together, and their evaluation over frames of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.candles.batch import BoolArray, IntArray
+from app.errors import RuleError
+from app.market.metrics import MetricsBatch
+from app.rules.bounds import Bounds
+from app.rules.files import check_unique
+from app.rules.memory import HeldSince, Positions, PreviousValues, SymbolRegister, rounds
+from app.rules.program import Builder, Cells, Clause, Gather, Slot, run, where_all
+from app.rules.rule import Mode, Rule
+from app.rules.tree import to_text
+
+SNAPSHOT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """The true conditions of one batch, shape (matches,), by row, then by the rules' order in the book.
+
+    row: row of the batch. rule: position in `rules`, the rules of the book that was evaluated.
+    """
+
+    row: NDArray[np.intp]
+    rule: NDArray[np.intp]
+    rules: tuple[Rule, ...]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def keys(self, batch: MetricsBatch) -> list[tuple[str, str]]:
+        """The distinct (rule_type, symbol) among the matches, in order of first match."""
+        if not len(self):
+            return []
+        pairs = zip(self.rule.tolist(), batch.symbol_index[self.row].tolist(), strict=True)
+        return [(self.rules[rule].rule_type, batch.symbols[symbol]) for rule, symbol in dict.fromkeys(pairs)]
+
+
+NO_MATCHES: Final = Matches(np.zeros(0, np.intp), np.zeros(0, np.intp), ())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledRule:
+    rule: Rule
+    mode: Mode
+    clauses: tuple[Clause, ...]
+    symbols: frozenset[str] | None
+    hold_key: str
+    """What identifies the rule's hold state across books; empty if the rule has no hold."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleBook:
+    """Immutable; build it with `compile`. `rules` are the enabled ones, in the order given."""
+
+    rules: tuple[Rule, ...]
+    modes: tuple[Mode, ...]
+    compiled: tuple[CompiledRule, ...]
+    slots: tuple[Slot, ...]
+    template: tuple[float | None, ...]
+    columns: Mapping[int, str]
+    bounds: Bounds
+    always: NDArray[np.intp]
+    """Positions of the rules that are evaluated even where they cannot be true: those that hold."""
+
+    @classmethod
+    def compile(cls, rules: Iterable[Rule], default_mode: Mode) -> RuleBook:
+        """Disabled rules are left out. Raises RuleError if two rules have one rule_type."""
+        enabled = tuple(rule for rule in rules if rule.enabled)
+        check_unique(enabled)
+        builder = Builder()
+        compiled = tuple(_compile(rule, rule.mode or default_mode, builder) for rule in enabled)
+        template: list[float | None] = [None] * builder.width
+        for cell, value in builder.constants.items():
+            template[cell] = value
+        return cls(
+            rules=enabled,
+            modes=tuple(found.mode for found in compiled),
+            compiled=compiled,
+            slots=tuple(builder.slots),
+            template=tuple(template),
+            columns=builder.columns,
+            bounds=Bounds(builder, [found.clauses for found in compiled]),
+            always=np.array([at for at, found in enumerate(compiled) if found.hold_key], np.intp),
+        )
+
+    def event_time_ms(self, rule: int, batch: MetricsBatch) -> IntArray:
+        """Each row's event time for this rule: open time in close mode, the exchange's in live mode."""
+        return batch.open_time_ms if self.modes[rule] == "close" else batch.event_ts_ms
+
+
+def _compile(rule: Rule, mode: Mode, builder: Builder) -> CompiledRule:
+    condition = rule.condition()
+    hold_key = f"{rule.rule_type}|{mode}|{rule.hold_s}|{to_text(condition)}" if rule.hold_s else ""
+    symbols = None if rule.symbols is None else frozenset(rule.symbols)
+    return CompiledRule(rule, mode, builder.clauses(condition), symbols, hold_key)
+
+
+class Evaluator:
+    """Evaluates a book over batches in order, remembering what prev(), crossings and holds need.
+
+    Feed it every batch of its shard once, in order; a batch fed twice gives the same matches again for its
+    newest minute. The memory is per symbol and can be saved and restored.
+    """
+
+    def __init__(self, book: RuleBook) -> None:
+        self._symbols = SymbolRegister()
+        self._previous = PreviousValues()
+        self._holds: dict[str, HeldSince] = {}
+        self.swap(book)
+
+    @property
+    def book(self) -> RuleBook:
+        return self._book
+
+    def swap(self, book: RuleBook) -> None:
+        """From now on evaluate `book`. State of what both books have in common is kept."""
+        self._book = book
+        self._gather = Gather(dict(book.columns))
+        self._previous.keep([slot.text for slot in book.slots])
+        keys = {found.hold_key: found.rule.hold_s * 1000 for found in book.compiled if found.hold_key}
+        self._holds = {key: self._holds.get(key) or HeldSince(hold_ms) for key, hold_ms in keys.items()}
+        self._remembers = bool(book.slots or self._holds)
+
+    def evaluate(self, batch: MetricsBatch) -> Matches:
+        """Every (row, rule) whose condition is true: live rules at every row, close rules at closed rows."""
+        if not len(batch) or not self._book.compiled:
+            return NO_MATCHES
+        with np.errstate(all="ignore"):
+            cells: Cells = list(self._book.template)
+            block = self._gather.into(cells, batch.values, batch.columns)
+            memory = self._remember(batch, cells) if self._remembers else None
+            possible = self._book.bounds.possible(block)
+            possible[self._book.always] = True
+            return self._matches(batch, cells, memory, np.flatnonzero(possible).tolist())
+
+    def _remember(self, batch: MetricsBatch, cells: Cells) -> tuple[Positions, list[Positions]]:
+        symbols = self._symbols.positions(batch)
+        turns = rounds(symbols)
+        known = len(self._symbols)
+        for hold in self._holds.values():
+            hold.grow(known)
+        if self._book.slots:
+            self._previous.grow(known)
+            links = self._previous.follow(batch, symbols, turns)
+            for slot in self._book.slots:
+                run(cells, slot.steps)
+                cells[slot.out] = self._previous.exchange(slot.text, links, cells[slot.operand])
+        return symbols, turns
+
+    def _matches(
+        self,
+        batch: MetricsBatch,
+        cells: Cells,
+        memory: tuple[Positions, list[Positions]] | None,
+        candidates: list[int],
+    ) -> Matches:
+        closed = None if batch.closed.all() else batch.closed
+        found_rows: list[NDArray[np.intp]] = []
+        found_rules: list[int] = []
+        for position in candidates:
+            compiled = self._book.compiled[position]
+            eligible = closed if compiled.mode == "close" else None
+            if compiled.symbols is not None:
+                chosen = _rows_of(compiled.symbols, batch)
+                eligible = chosen if eligible is None else eligible & chosen
+            truth = where_all(cells, compiled.clauses, eligible)
+            if compiled.hold_key and memory is not None:
+                truth = self._held(position, compiled, batch, truth, eligible, memory)
+            if truth is not None:
+                found_rows.append(np.flatnonzero(truth))
+                found_rules.append(position)
+        return _in_row_order(found_rows, found_rules, self._book.rules)
+
+    def _held(
+        self,
+        position: int,
+        compiled: CompiledRule,
+        batch: MetricsBatch,
+        truth: BoolArray | None,
+        eligible: BoolArray | None,
+        memory: tuple[Positions, list[Positions]],
+    ) -> BoolArray:
+        if truth is None:
+            truth = np.zeros(len(batch), np.bool_)
+        time = self._book.event_time_ms(position, batch)
+        return self._holds[compiled.hold_key].apply(truth, eligible, time, batch.open_time_ms, *memory)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The memory as plain JSON values."""
+        return {
+            "version": SNAPSHOT_VERSION,
+            "symbols": list(self._symbols.position),
+            "previous": self._previous.snapshot(),
+            "holds": {key: hold.snapshot() for key, hold in self._holds.items()},
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Replace the memory by a snapshot, as far as this book uses it.
+
+        RuleError for another version, or what `snapshot` did not give; discard the evaluator then.
+        """
+        if not isinstance(saved, Mapping) or saved.get("version") != SNAPSHOT_VERSION:
+            version = saved.get("version") if isinstance(saved, Mapping) else None
+            raise RuleError(f"rule state of version {version!r}, this screener reads {SNAPSHOT_VERSION}")
+        try:
+            self._restore(saved)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RuleError(f"rule state that cannot be read: {error!r}") from error
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        self._symbols = SymbolRegister()
+        self._symbols.position.update({symbol: at for at, symbol in enumerate(saved["symbols"])})
+        self._previous.restore(saved["previous"])
+        for key, hold in self._holds.items():
+            if key in saved["holds"]:
+                hold.restore(saved["holds"][key])
+
+
+def _rows_of(symbols: frozenset[str], batch: MetricsBatch) -> BoolArray:
+    chosen = np.fromiter((symbol in symbols for symbol in batch.symbols), np.bool_, len(batch.symbols))
+    return chosen[batch.symbol_index]
+
+
+def _in_row_order(rows: list[NDArray[np.intp]], positions: list[int], rules: tuple[Rule, ...]) -> Matches:
+    row = np.concatenate(rows) if rows else NO_MATCHES.row
+    if not len(row):
+        return NO_MATCHES
+    rule = np.repeat(np.array(positions, np.intp), [len(found) for found in rows])
+    order = np.argsort(row, kind="stable")
+    return Matches(row[order], rule[order], rules)
