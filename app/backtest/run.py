@@ -1,0 +1,112 @@
+"""One pass over history: valid, known once, windows, rules, cooldowns, as in the pipeline's stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.backtest.prices import ClosePrices
+from app.candles.batch import CandleBatch
+from app.candles.known_minutes import KnownMinutes
+from app.candles.validity import check
+from app.market.matrix import MarketMatrix
+from app.market.metrics import MetricsBatch
+from app.rules.alert import METADATA_COLUMNS, alert_id, build_alert
+from app.rules.cooldown import CooldownKey, Fire, decide
+from app.rules.rulebook import Evaluator, RuleBook
+from app.rules.tree import columns_of
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One alert of the backtest; `id` is the one the pipeline gives it."""
+
+    open_time_ms: int
+    rule_type: str
+    symbol: str
+    id: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """candles: given. invalid, duplicates: left out. corrections: closed candles that came again, changed."""
+
+    candles: int = 0
+    invalid: int = 0
+    duplicates: int = 0
+    corrections: int = 0
+
+
+class Backtest:
+    """Feed it candles in order of time; the alerts are in `entries`.
+
+    book: the rules. Only the metric columns that they read are computed. on_alert: takes each alert's JSON
+    object as the pipeline would publish it (`evaluate_ts_ms` is the candle's event time); building them costs
+    more than finding them.
+    """
+
+    def __init__(self, book: RuleBook, on_alert: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.book = book
+        self.counts = Counts()
+        self.entries: list[Entry] = []
+        self.prices = ClosePrices()
+        self.awake_ms: dict[str, int] = {}
+        """rule_type -> first minute (open time, UTC ms) at which some symbol had all metrics it reads."""
+        self._on_alert = on_alert
+        self._known = KnownMinutes()
+        self._matrix = MarketMatrix(columns=_columns(book, on_alert is not None))
+        self._evaluator = Evaluator(book)
+        self._last_fired: dict[CooldownKey, int] = {}
+        self._asleep = {rule.rule_type: columns_of(rule.condition()) for rule in book.rules}
+
+    def feed(self, candles: CandleBatch) -> int:
+        """Evaluates the candles and returns how many alerts they gave."""
+        self.counts.candles += len(candles)
+        accepted = self._known.accept(self._valid(candles))
+        self.counts.duplicates += accepted.duplicates
+        self.counts.corrections += accepted.corrections
+        self.prices.record(accepted.batch)
+        metrics = self._matrix.update(accepted.batch)
+        matches = self._evaluator.evaluate(metrics)
+        if self._asleep:
+            self._wake(metrics)
+        decided = decide(matches, metrics, self.book, self._last_fired)
+        self._last_fired |= decided.last_fired
+        self.entries += [_entry(fire) for fire in decided.fires]
+        if self._on_alert is not None:
+            for fire in decided.fires:
+                self._on_alert(build_alert(fire, metrics, int(metrics.event_ts_ms[fire.row])))
+        return len(decided.fires)
+
+    def _valid(self, candles: CandleBatch) -> CandleBatch:
+        """History cannot lie in the future, so the newest candle is the clock."""
+        if not len(candles):
+            return candles
+        bad = np.zeros(len(candles), np.bool_)
+        for mask, _ in check(candles, int(candles.open_time_ms.max())):
+            bad |= mask
+        self.counts.invalid += int(np.count_nonzero(bad))
+        return candles.take(~bad) if bad.any() else candles
+
+    def _wake(self, metrics: MetricsBatch) -> None:
+        position = {name: at for at, name in enumerate(metrics.columns)}
+        for rule_type, columns in list(self._asleep.items()):
+            read = metrics.values[:, [position[name] for name in columns]]
+            complete = np.flatnonzero(~np.isnan(read).any(axis=1))
+            if len(complete):
+                self.awake_ms[rule_type] = int(metrics.open_time_ms[complete].min())
+                del self._asleep[rule_type]
+
+
+def _entry(fire: Fire) -> Entry:
+    rule = fire.rule
+    identity = alert_id(rule.rule_type, rule.version, fire.symbol, fire.open_time_ms)
+    return Entry(fire.open_time_ms, rule.rule_type, fire.symbol, identity)
+
+
+def _columns(book: RuleBook, whole_alerts: bool) -> tuple[str, ...]:
+    wanted = [*book.columns.values(), "close_1m", *(METADATA_COLUMNS.values() if whole_alerts else ())]
+    return tuple(dict.fromkeys(wanted))
