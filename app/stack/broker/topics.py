@@ -1,0 +1,137 @@
+"""Topics by name, their settings, and how long their records are kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from kio.schema.errors import ErrorCode
+
+from app.stack.broker.log import PartitionLog
+
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_MAX_PARTITIONS = 1024
+# Apache Kafka's own defaults, except that a partition is bounded, since it lives in memory.
+_DEFAULTS: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "604800000",
+    "retention.bytes": "536870912",
+    "max.message.bytes": "1048588",
+}
+
+
+class TopicError(Exception):
+    """The answer to a request about a topic that cannot be carried out."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Topic:
+    name: str
+    logs: list[PartitionLog]
+    configs: dict[str, str]
+    """As given at creation, over the defaults; unknown names are kept and ignored."""
+    retention_ms: int = field(init=False)
+    """-1: without end"""
+    retention_bytes: int = field(init=False)
+    """Of a partition, which keeps at least so much; -1: without end"""
+    max_message_bytes: int = field(init=False)
+    deletes: bool = field(init=False)
+    """Whether old records may go at all (cleanup.policy)."""
+
+    FIRST_OFFSET: ClassVar[str] = "screener.first.offset"
+    """A setting of our own: where the offsets of a new topic begin."""
+
+    def __post_init__(self) -> None:
+        try:
+            self.retention_ms = int(self.configs["retention.ms"])
+            self.retention_bytes = int(self.configs["retention.bytes"])
+            self.max_message_bytes = int(self.configs["max.message.bytes"])
+            first_offset = int(self.configs.get(self.FIRST_OFFSET, 0))
+        except ValueError as error:
+            raise TopicError(ErrorCode.invalid_config, str(error)) from error
+        for log in self.logs:
+            log.begin_at(first_offset)
+        self.deletes = "delete" in self.configs["cleanup.policy"]
+
+
+class Topics:
+    """All topics. `memory_max_bytes` bounds what they hold together: above it, the oldest records of topics
+    that delete at all go first, whatever their own retention says."""
+
+    def __init__(self, memory_max_bytes: int) -> None:
+        self._memory_max_bytes = memory_max_bytes
+        self._topics: dict[str, Topic] = {}
+
+    def __iter__(self) -> Iterator[Topic]:
+        return iter(self._topics.values())
+
+    def get(self, name: str) -> Topic | None:
+        return self._topics.get(name)
+
+    def log(self, name: str, partition: int) -> PartitionLog | None:
+        topic = self._topics.get(name)
+        if topic is None or not 0 <= partition < len(topic.logs):
+            return None
+        return topic.logs[partition]
+
+    def check(self, name: str, partitions: int, configs: Mapping[str, str]) -> Topic:
+        """The topic as it would be made. Raises TopicError."""
+        if name in self._topics:
+            raise TopicError(ErrorCode.topic_already_exists, f"topic {name} exists")
+        if not _NAME.fullmatch(name) or name in (".", ".."):
+            raise TopicError(ErrorCode.invalid_topic_exception, f"{name!r} is not a topic name")
+        if not 1 <= partitions <= _MAX_PARTITIONS:
+            raise TopicError(
+                ErrorCode.invalid_partitions, f"{partitions} partitions; 1 to {_MAX_PARTITIONS} are possible"
+            )
+        return Topic(name, [PartitionLog() for _ in range(partitions)], {**_DEFAULTS, **configs})
+
+    def create(self, name: str, partitions: int, configs: Mapping[str, str]) -> None:
+        """Raises TopicError."""
+        self._topics[name] = self.check(name, partitions, configs)
+
+    def delete(self, name: str) -> bool:
+        """Whether there was such a topic."""
+        topic = self._topics.pop(name, None)
+        for log in topic.logs if topic else ():
+            log.wake()
+        return topic is not None
+
+    def enforce_retention(self, now_ms: int) -> int:
+        """Drop what is too old or too much; how many bytes had to go early because memory was full.
+
+        Age counts from the arrival of a batch, not from its timestamps, so that replayed data stay.
+        """
+        kept_bytes = 0
+        for topic in self._topics.values():
+            for log in topic.logs:
+                if topic.deletes:
+                    _apply(topic, log, now_ms)
+                kept_bytes += log.size_bytes
+        return self._relieve(kept_bytes - self._memory_max_bytes)
+
+    def _relieve(self, excess_bytes: int) -> int:
+        """Drop the oldest batches of all until `excess_bytes` are gone; the bytes that went."""
+        logs = [log for topic in self._topics.values() if topic.deletes for log in topic.logs]
+        gone_bytes = 0
+        while gone_bytes < excess_bytes:
+            held = [(oldest.appended_ms, index) for index, log in enumerate(logs) if (oldest := log.oldest)]
+            if not held:
+                break
+            gone_bytes += logs[min(held)[1]].drop_oldest()
+        return gone_bytes
+
+
+def _apply(topic: Topic, log: PartitionLog, now_ms: int) -> None:
+    while (oldest := log.oldest) is not None:
+        too_old = 0 <= topic.retention_ms < now_ms - oldest.appended_ms
+        too_much = 0 <= topic.retention_bytes <= log.size_bytes - len(oldest.data)
+        if not (too_old or too_much):
+            return
+        log.drop_oldest()
