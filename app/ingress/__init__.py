@@ -1,0 +1,1 @@
+"""From NATS into Kafka: the wire format, the bridge, and the simulated market."""

@@ -1,0 +1,313 @@
+"""Candles onto JetStream: many messages on the way at once, each one acknowledged, lost ones sent again.
+
+A publisher that waits for every acknowledgement reaches a few thousand candles a second. Here up to `window`
+messages are unacknowledged; `publish` waits for room, `flush` for the last acknowledgement. Each message
+carries a `Nats-Msg-Id` made of its content, so that sending it again is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from zlib import crc32
+
+import orjson
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from app.candles.batch import CandleBatch
+from app.candles.validity import SYMBOL_PATTERN
+from app.errors import ServerError, ServerUnreachable
+from app.ingress.pull import connect, ensure_stream
+from app.ingress.render import render
+from app.settings import Settings
+
+WINDOW: Final = 8_000
+"""The server drops what waits for a stream beyond 10,000 messages."""
+_CHUNK: Final = 500
+"""Messages handed to the connection in one write."""
+_ACK_WAIT_S: Final = 5.0
+_FIRST_RETRY_S: Final = 0.1
+_MAX_REFUSALS: Final = 12
+"""Of one message by a server that is there; with the delays between them about 30 s."""
+_TEND_EVERY_S: Final = 0.1
+_FORMING_HEADER: Final = "Nats-TTL: 15m\r\n"
+"""Forming candles are of use until the next update; kept as long as closed ones they would fill disks."""
+_TOO_MANY_REQUESTS: Final = 429
+_NO_STREAM: Final[dict[str, Any]] = {"code": 503, "description": "no stream listens"}
+_WHOLE_WRITES: Final = hasattr(Client, "_send_command") and hasattr(Client, "_flush_pending")
+"""Whether nats-py lets us hand over many messages at once; they are no part of its public interface."""
+_SYMBOL: Final = re.compile(SYMBOL_PATTERN)
+log = structlog.get_logger("publisher")
+
+
+@dataclass(slots=True)
+class PublishCounts:
+    acknowledged: int = 0
+    """Messages that the stream has, duplicates included."""
+    duplicates: int = 0
+    """Messages that the stream had already."""
+    resent: int = 0
+
+
+class CandlePublisher:
+    """Publishes batches from one task; use `candle_publisher` to get a connected one."""
+
+    def __init__(
+        self, client: Client, settings: Settings, *, window: int = WINDOW, candles_per_message: int = 1
+    ) -> None:
+        """window: how many messages may be unacknowledged, at least one.
+
+        candles_per_message: 1 gives each candle a message on its symbol's subject; more puts so many into one
+        message (a JSON array on `candles.batch.1m`, of forming candles on `candles.live.batch.1m`).
+        """
+        self._candles_per_message = candles_per_message
+        self._client = client
+        self._settings = settings
+        self._window = window
+        self._chunk = min(_CHUNK, window)
+        self._inbox = client.new_inbox()
+        self._unacknowledged: dict[int, bytes] = {}
+        """Protocol text by message number: bytes, because the garbage collector need not look at them."""
+        self._next_number = 0
+        self._unanswered: deque[tuple[float, list[int]]] = deque()
+        """When to send again those of a chunk that are still not acknowledged (monotonic s), oldest first."""
+        self._refusals: Counter[int] = Counter()
+        self._retry_at_s: dict[int, float] = {}
+        self._room = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._failure: ServerError | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self.counts = PublishCounts()
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that the stream has not confirmed yet; at most the window."""
+        return len(self._unacknowledged)
+
+    async def open(self) -> None:
+        await ensure_stream(self._client, self._settings)
+        await self._client.subscribe(
+            f"{self._inbox}.*", cb=self._take_answer, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        self._tending = asyncio.create_task(self._tend(), name="publisher-resends")
+
+    async def close(self) -> None:
+        """Stops sending again; call `flush` first if everything must have arrived."""
+        if self._tending:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
+
+    async def publish(self, batch: CandleBatch) -> None:
+        """Returns when every candle of a batch is sent or has a place in the window.
+
+        Raises ServerError if a message, of this batch or an earlier one, cannot be delivered.
+        """
+        first = self._next_number
+        commands = self._commands(batch)
+        self._next_number += len(commands)
+        for start in range(0, len(commands), self._chunk):
+            await self._wait_for_room()
+            chunk = dict(enumerate(commands[start : start + self._chunk], first + start))
+            self._unacknowledged |= chunk
+            await self._send(list(chunk))
+
+    async def flush(self) -> None:
+        """Returns when the stream has acknowledged everything. Raises ServerError if something cannot be."""
+        while self._unacknowledged and not self._failure:
+            self._idle.clear()
+            await self._idle.wait()
+        self._raise_failure()
+
+    def _commands(self, batch: CandleBatch) -> list[bytes]:
+        if self._candles_per_message > 1:
+            return self._array_commands(batch)
+        return self._single_commands(batch)
+
+    def _array_commands(self, batch: CandleBatch) -> list[bytes]:
+        """One message per so many rows of the closed ones, then of the forming ones, a JSON array each."""
+        size = self._candles_per_message
+        commands: list[bytes] = []
+        for part, subject, headers in (
+            (batch.take(batch.closed), self._settings.name("candles.batch.1m"), ""),
+            (batch.take(~batch.closed), self._settings.name("candles.live.batch.1m"), _FORMING_HEADER),
+        ):
+            payloads = render(part)
+            for start in range(0, len(payloads), size):
+                payload = b"[%b]" % b",".join(payloads[start : start + size])
+                symbol = _in_protocol(part.symbol_of(start))
+                first = f"{symbol}-{part.open_time_ms[start]}-{part.event_ts_ms[start]}"
+                message_id = f"{first}-{len(payload)}-{crc32(payload):08x}"
+                reply = f"{self._inbox}.{self._next_number + len(commands)}"
+                commands.append(_hpub(subject, reply, message_id, payload, headers))
+        return commands
+
+    def _single_commands(self, batch: CandleBatch) -> list[bytes]:
+        """One message per row: the protocol text `Client.publish` would write, at a third of its cost."""
+        names = [_in_protocol(symbol) for symbol in batch.symbols]
+        prefix = self._settings.name("candles.live.1m."), self._settings.name("candles.1m.")
+        headers = _FORMING_HEADER, ""
+        reply = f"{self._inbox}."
+        columns = (batch.symbol_index, batch.closed, batch.open_time_ms, batch.event_ts_ms)
+        rows = zip(*(column.tolist() for column in columns), render(batch), strict=True)
+        commands = []
+        for number, (symbol, closed, open_time_ms, event_ts_ms, payload) in enumerate(
+            rows, self._next_number
+        ):
+            name = names[symbol]
+            # the checksum tells a correction from the candle that it corrects
+            message_id = f"{name}-{open_time_ms}-{event_ts_ms}-{crc32(payload):08x}"
+            subject = prefix[closed] + name
+            commands.append(_hpub(subject, f"{reply}{number}", message_id, payload, headers[closed]))
+        return commands
+
+    async def _wait_for_room(self) -> None:
+        while len(self._unacknowledged) > self._window - self._chunk and not self._failure:
+            self._room.clear()
+            await self._room.wait()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise self._failure
+
+    async def _send(self, numbers: list[int]) -> None:
+        """While the connection is away nothing is sent; `_tend` does it when it is back."""
+        self._unanswered.append((time.monotonic() + 2 * _ACK_WAIT_S, numbers))
+        if not self._client.is_connected:
+            return
+        commands = [self._unacknowledged[number] for number in numbers]
+        if _WHOLE_WRITES:
+            await self._client._send_command(b"".join(commands))
+            await self._client._flush_pending()
+            return
+        for command in commands:
+            head, _, payload = command.partition(b"\r\n\r\n")
+            line, _, *lines = head.decode().split("\r\n")
+            _, subject, reply, *_ = line.split()
+            headers = dict(header.split(": ", 1) for header in lines)
+            await self._client.publish(subject, payload.removesuffix(b"\r\n"), reply=reply, headers=headers)
+
+    async def _take_answer(self, answer: Msg) -> None:
+        number = int(answer.subject[len(self._inbox) + 1 :])
+        if b'"error"' in answer.data or not answer.data:
+            self._refused(number, answer)
+            return
+        if self._unacknowledged.pop(number, None) is None:
+            return
+        self.counts.acknowledged += 1
+        if b'"duplicate"' in answer.data:
+            self.counts.duplicates += 1
+        if self._refusals:
+            self._refusals.pop(number, None)
+            self._retry_at_s.pop(number, None)
+        left = len(self._unacknowledged)
+        if left <= self._window - self._chunk:
+            self._room.set()
+        if not left:
+            self._idle.set()
+
+    def _refused(self, number: int, answer: Msg) -> None:
+        """Tries again later, or gives up if that cannot help. An answer without data: no stream listens."""
+        if number not in self._unacknowledged:
+            return
+        error = orjson.loads(answer.data)["error"] if answer.data else _NO_STREAM
+        self._refusals[number] += 1
+        hopeless = 400 <= error["code"] < 500 and error["code"] != _TOO_MANY_REQUESTS
+        if hopeless or self._refusals[number] >= _MAX_REFUSALS:
+            self._give_up(number, f"{error['description']} (code {error['code']})", hopeless=hopeless)
+            return
+        delay_s = min(_ACK_WAIT_S, _FIRST_RETRY_S * 2.0 ** self._refusals[number])
+        self._retry_at_s[number] = time.monotonic() + delay_s * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def _give_up(self, number: int, said: str, *, hopeless: bool) -> None:
+        subject = self._unacknowledged[number].split(b" ", 2)[1].decode()
+        if hopeless:
+            self._failure = ServerError(f"JetStream refuses a candle on {subject}: {said}")
+        else:
+            self._failure = ServerUnreachable(
+                f"JetStream does not take candles on {subject}: {said}; "
+                "see the disk of the NATS server and the limits of its stream"
+            )
+        log.error("publish_refused", subject=subject, said=said)
+        self._room.set()
+        self._idle.set()
+
+    async def _tend(self) -> None:
+        """Sends again, for ever, what was refused for now, not answered in time or lost with a connection."""
+        reconnects = self._client.stats["reconnects"]
+        while True:
+            await asyncio.sleep(_TEND_EVERY_S)
+            if not self._client.is_connected:
+                continue
+            if self._client.stats["reconnects"] == reconnects:
+                due = self._take_due(time.monotonic())
+            else:
+                reconnects = self._client.stats["reconnects"]
+                self._unanswered.clear()
+                due = list(self._unacknowledged)
+            await self._send_again(due)
+
+    def _take_due(self, now_s: float) -> list[int]:
+        due = [number for number, retry_at_s in self._retry_at_s.items() if retry_at_s <= now_s]
+        while self._unanswered and self._unanswered[0][0] <= now_s:
+            _, numbers = self._unanswered.popleft()
+            due += [number for number in numbers if number not in self._retry_at_s]
+        return due
+
+    async def _send_again(self, due: Iterable[int]) -> None:
+        waiting = [number for number in due if number in self._unacknowledged]
+        if waiting:
+            log.warning("publish_again", messages=len(waiting))
+        for start in range(0, len(waiting), self._chunk):
+            # those acknowledged while an earlier chunk was written are out
+            chunk = [
+                number for number in waiting[start : start + self._chunk] if number in self._unacknowledged
+            ]
+            for number in chunk:
+                self._retry_at_s.pop(number, None)
+            self.counts.resent += len(chunk)
+            await self._send(chunk)
+
+
+def _in_protocol(symbol: str) -> str:
+    """How subjects and message ids call a symbol. One that no candle may carry stands on a subject that no
+    symbol has, from where the bridge takes it to the dead letters."""
+    if _SYMBOL.fullmatch(symbol):
+        return symbol
+    return f"invalid-{crc32(symbol.encode()):08x}"
+
+
+def _hpub(subject: str, reply: str, message_id: str, payload: bytes, headers: str) -> bytes:
+    """headers: more of them, each with its line end."""
+    header = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{headers}\r\n".encode()
+    line = f"HPUB {subject} {reply} {len(header)} {len(header) + len(payload)}\r\n".encode()
+    return b"%b%b%b\r\n" % (line, header, payload)
+
+
+@asynccontextmanager
+async def candle_publisher(
+    settings: Settings, name: str, candles_per_message: int = 1
+) -> AsyncIterator[CandlePublisher]:
+    """A connected publisher with its stream; `name` is how the server lists the connection.
+
+    Raises ServerUnreachable if the first connection fails. Leaving does not wait for acknowledgements.
+    """
+    client = await connect(settings, name)
+    try:
+        publisher = CandlePublisher(client, settings, candles_per_message=candles_per_message)
+        await publisher.open()
+        try:
+            yield publisher
+        finally:
+            await publisher.close()
+    finally:
+        await client.close()
