@@ -1,0 +1,132 @@
+"""The calculator: the rolling windows and indicators of every symbol, on every update.
+
+[candles] frames of candles -> [metrics] frames of metrics. Table `market`: the closed candles, by minute;
+table `indicators`: the recursive indicator states, now and then. Together they restore the market matrix
+after a restart to what it was; minutes they lack come from the database.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from agents.stage import Stage
+from app.candles.batch import MINUTE_MS, CandleBatch
+from app.frames import FrameInfo, decode_candles, encode_metrics
+from app.market.matrix import MarketMatrix
+from app.market.metrics import MetricsBatch
+from app.market.packing import unpack_minute
+from app.telemetry import calculator_metrics
+from tables.minutes import MinuteTable
+from tables.shards import ShardTable
+
+HISTORY_MINUTES = 2880
+_ROWS_PER_FRAME = 4_000
+"""A metrics row takes 1.8 KB: keeps frames below the record limit when late candles cause many rows."""
+_SNAPSHOT_EVERY_MS = 60 * MINUTE_MS
+
+_REFILL_RETRY_MS = 30_000
+_NEVER_MS = 2**62
+
+History = Callable[[int, int, int], Awaitable[CandleBatch | None]]
+"""Closed candles of a shard from the database: [since_ms, until_ms) by open time. None if it cannot be asked."""
+
+
+class Calculator(Stage):
+    name = "calculator"
+
+    def __init__(self, market: MinuteTable, indicators: ShardTable, history: History, **edges: Any) -> None:
+        super().__init__(**edges)
+        self._market = market
+        self._indicators = indicators
+        self._history = history
+        self._matrices: dict[int, MarketMatrix] = {}
+        self._refill_due_ms: dict[int, int] = {}
+        self._snapshot_ms: dict[int, int] = {}
+
+    async def handle(self, partition: int, data: bytes) -> None:
+        batch, info = decode_candles(data)
+        matrix = self._matrix(partition)
+        await self._refill(partition, batch)
+        began = time.perf_counter()
+        metrics = matrix.update(batch)
+        calculator_metrics().calculation_duration.observe(time.perf_counter() - began)
+        await self._send(partition, metrics, self.stamped(info))
+        self._record(partition, batch)
+        calculator_metrics().candles_processed.inc(len(batch))
+        calculator_metrics().metrics_calculated.inc(len(metrics))
+        self.count(partition, batch.ingest_ts_ms, len(batch))
+
+    async def _send(self, partition: int, metrics: MetricsBatch, info: FrameInfo) -> None:
+        for start in range(0, len(metrics), _ROWS_PER_FRAME):
+            part = (
+                metrics.take(slice(start, start + _ROWS_PER_FRAME))
+                if len(metrics) > _ROWS_PER_FRAME
+                else metrics
+            )
+            await self._deliver(partition, encode_metrics(part, info))
+
+    def _record(self, partition: int, batch: CandleBatch) -> None:
+        closed_ms = batch.open_time_ms[batch.closed]
+        if not len(closed_ms):
+            return
+        matrix = self._matrix(partition)
+        for open_time_ms in sorted(set(closed_ms.tolist())):
+            self._market.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
+        newest_ms = int(closed_ms.max())
+        if newest_ms - self._snapshot_ms.get(partition, 0) >= _SNAPSHOT_EVERY_MS:
+            self._indicators.write(partition, matrix.indicator_snapshot())
+            self._snapshot_ms[partition] = newest_ms
+
+    def forget(self, partition: int) -> None:
+        self._matrices.pop(partition, None)
+        self._refill_due_ms.pop(partition, None)
+        self._snapshot_ms.pop(partition, None)
+
+    def restore(self, partitions: Collection[int]) -> None:
+        self._market.rearm_expiry()
+        for shard, snapshot in self._indicators.items():
+            if shard in partitions:
+                matrix = MarketMatrix()
+                if self.take_back("indicators", shard, partial(matrix.restore_indicators, snapshot)):
+                    self._matrices[shard] = matrix
+        minutes = [item for item in self._market.items() if item[0] in partitions]
+        for shard, _, packed in sorted(minutes, key=lambda item: item[1]):
+            self.take_back("market", shard, partial(self._restore_minute, shard, packed))
+
+    def _restore_minute(self, shard: int, packed: bytes) -> None:
+        self._matrix(shard).restore_minutes(unpack_minute(packed))
+
+    def _matrix(self, partition: int) -> MarketMatrix:
+        matrix = self._matrices.get(partition)
+        if matrix is None:
+            matrix = self._matrices[partition] = MarketMatrix()
+        return matrix
+
+    async def _refill(self, partition: int, batch: CandleBatch) -> None:
+        """Once per shard after a start: the past of symbols that the tables do not know, from the database.
+
+        Those that the tables know need none; and a minute of theirs that is in the database may still be waiting
+        in the topic, where it must cause its metrics and alerts: a candle known already causes none. For the same
+        reason only minutes older than the batch's first are taken. What is taken goes into the table.
+        """
+        if self.clock.now_ms() < self._refill_due_ms.get(partition, 0):
+            return
+        first_ms = int(batch.open_time_ms.min())
+        found = await self._history(partition, first_ms - HISTORY_MINUTES * MINUTE_MS, first_ms)
+        if found is None:
+            self._refill_due_ms[partition] = self.clock.now_ms() + _REFILL_RETRY_MS
+            return
+        self._refill_due_ms[partition] = _NEVER_MS
+        matrix = self._matrix(partition)
+        known = np.isin(found.symbols, matrix.symbols)
+        missing = found.take(~known[found.symbol_index]) if len(found) else found
+        if len(missing):
+            matrix.restore_minutes(missing)
+            for open_time_ms in np.unique(missing.open_time_ms).tolist():
+                self._market.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
+            self.log.info("market_refilled", shard=partition, candles=len(missing))

@@ -1,0 +1,186 @@
+"""A Faust worker made safe: settings with their reasons, health pages, and no quiet loss.
+
+Faust acknowledges a record even when the changelog write or the send it caused has failed: it logs a warning
+and commits. `ExitOnSendError` ends the process instead, so that the record is read again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar, Protocol
+
+import faust
+import structlog
+from faust.transport.consumer import RecordMap
+from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.transport.producer import ProducerBuffer
+from faust.types import TP, StreamT, TopicT
+
+from app.errors import PortTaken, ScreenerError
+from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY, EXIT_UNEXPECTED
+from app.kafka import REQUEST_MAX_BYTES, ensure_topics
+from app.observe import configure_logging, log_handler, serve_health
+from app.pauses import avoid_pauses
+from app.settings import Settings
+
+# Faust stalls in a flush, with a warning each, above 100 buffered changelog writes; a frame can cause more.
+ProducerBuffer.max_messages = 20_000
+
+
+class SnapshotConsumer(Consumer):
+    """Asks for the partitions that were active when it asked.
+
+    Faust hands its own, changing set to the thread that fetches. When recovery pauses the changelogs in between,
+    the set is empty by then, aiokafka takes that for every partition, and Faust drops what comes of the others.
+    Faust goes back to committed offsets afterwards, so without any (a worker that died before its first commit)
+    all those records would never be processed.
+    """
+
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109  # reason: Faust's signature
+    ) -> RecordMap:
+        wanted = None if active_partitions is None else set(active_partitions)
+        return await super()._getmany(wanted, timeout)
+
+
+Transport.Consumer = SnapshotConsumer
+
+log = structlog.get_logger("worker")
+
+HealthPorts = Mapping[str, int]
+"""Name of the setting -> port."""
+
+
+class Stage(Protocol):
+    """What a worker runs: `agents.stage.Stage`."""
+
+    name: ClassVar[str]
+
+    async def run(self, stream: StreamT[bytes]) -> None: ...
+
+    def reassign(self, partitions: Collection[int]) -> None: ...
+
+
+class ExitOnSendError(faust.Sensor):
+    """A sensor of its own: monitors are replaced, sensors stay."""
+
+    def on_send_error(self, producer: Any, exc: BaseException, state: Any) -> None:
+        log.critical("kafka_send_failed", error=repr(exc))
+        os._exit(EXIT_TEMPORARY)
+
+
+class Worker(faust.App):
+    """A Faust app that serves /metrics and health from before recovery until it ends."""
+
+    def __init__(self, name: str, settings: Settings, health_ports: HealthPorts) -> None:
+        self._screener_settings = settings
+        self._health_ports = health_ports
+        self._health = AsyncExitStack()
+        self._stages: list[tuple[str, Stage]] = []
+        super().__init__(settings.name(name), **_faust_settings(name, settings))
+        self.sensors.add(ExitOnSendError())
+        self.on_rebalance_complete.connect(self._rebalanced)
+
+    def attach(self, stage: Stage, reads: TopicT) -> None:
+        """Makes `stage` the agent of a topic, and tells it after every rebalance which partitions it has."""
+        self.agent(reads, name=stage.name, concurrency=1)(stage.run)
+        self._stages.append((reads.get_topic_name(), stage))
+
+    async def _rebalanced(self, *_: Any, **__: Any) -> None:
+        try:
+            assignment = self.consumer.assignment()
+            for topic, stage in self._stages:
+                stage.reassign({tp.partition for tp in assignment if tp.topic == topic})
+        except Exception:
+            # Faust would swallow it and go on with half a state
+            log.critical("restore_failed", exc_info=True)
+            os._exit(EXIT_UNEXPECTED)
+
+    def is_ready(self) -> bool:
+        """Partitions are assigned and tables recovered."""
+        return bool(self.tables.actives_ready) and not self.rebalancing
+
+    async def on_first_start(self) -> None:
+        # Faust makes the last folder of the path only
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        try:
+            # before anything subscribes: a broker may make missing topics itself, with its own defaults
+            await ensure_topics(self._screener_settings)
+        except ScreenerError as error:
+            log.critical("cannot_start", error=str(error))
+            os._exit(EXIT_TEMPORARY if error.retryable else EXIT_CONFIG)
+        await super().on_first_start()
+        avoid_pauses()
+        for setting, port in self._health_ports.items():
+            server = serve_health(
+                self._screener_settings.bind_host,
+                port,
+                live=lambda: True,
+                ready=self.is_ready,
+                setting=setting,
+            )
+            try:
+                await self._health.enter_async_context(server)
+            except PortTaken as error:
+                log.critical("port_taken", error=str(error))
+                os._exit(EXIT_CONFIG)
+
+    async def on_stop(self) -> None:
+        await self._health.aclose()
+        await super().on_stop()
+
+
+def _faust_settings(name: str, settings: Settings) -> dict[str, Any]:
+    servers = settings.server_urls().kafka.split(",")
+    return {
+        "broker": [f"kafka://{server}" for server in servers],
+        "datadir": settings.data_dir / "faust" / settings.name(name),
+        "version": 1,
+        "store": "memory://",
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+        "topic_partitions": settings.partitions,
+        "topic_replication_factor": settings.replication_factor,
+        "topic_disable_leader": True,
+        "table_standby_replicas": 0,
+        "table_cleanup_interval": 60.0,
+        "consumer_auto_offset_reset": "earliest",
+        # small fetches (a larger record comes alone) give the three agents of one worker equal turns; with large
+        # ones the records of the last stage waited seconds behind those of the first
+        "consumer_max_fetch_size": 1024 * 1024,
+        # records are frames of up to four thousand rows: a deep buffer would only hold memory
+        "stream_buffer_maxsize": 16,
+        # a dead member holds its partitions for so long; and the embedded broker delays every join by half
+        "broker_session_timeout": 6.0,
+        "broker_heartbeat_interval": 2.0,
+        "broker_rebalance_timeout": 20.0,
+        "broker_request_timeout": 30.0,
+        "broker_commit_interval": 1.0,
+        # committing by count blocks the loop that reads; the interval suffices
+        "broker_commit_every": 1_000_000,
+        "producer_linger": 0.0,
+        "producer_max_batch_size": 1024 * 1024,
+        "producer_max_request_size": REQUEST_MAX_BYTES,
+        "producer_request_timeout": 30.0,
+        "stream_wait_empty": True,
+        "web_enabled": False,
+        "logging_config": _logging_config(settings),
+    }
+
+
+def _logging_config(settings: Settings) -> dict[str, Any]:
+    """Faust clears the root logger's handlers at start; this gives it ours."""
+    configure_logging(settings.log_level, settings.log_format)
+    logging.getLogger("faust").setLevel(logging.WARNING)
+    logging.getLogger("mode").setLevel(logging.WARNING)
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"screener": {"()": log_handler, "log_format": settings.log_format}},
+        "root": {"level": settings.log_level.upper(), "handlers": ["screener"]},
+    }
