@@ -1,0 +1,155 @@
+"""What the sidecar does with the records it follows: new alerts go to all clients, metrics into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+import structlog
+from aiokafka import ConsumerRecord
+
+from app.barrier import Barrier
+from app.clock import Clock
+from app.database.stored_alert import StoredAlert, parse_alert
+from app.errors import BadInput
+from app.frames import decode_metrics
+from app.sidecar.alert_log import AlertLog, blocks
+from app.sidecar.follower import Beginning
+from app.sidecar.latest import LatestMetrics
+from app.sidecar.limits import SidecarLimits
+from app.sidecar.receivers import Receivers
+from app.telemetry import PipelineMetrics
+
+STAGE = "sidecar"
+BEGAN_ANEW = "the sequence of alerts began anew: connect again"
+
+log = structlog.get_logger("sidecar.feeds")
+
+
+def alert_json(seq: int, alert: Mapping[str, object], deliver_ts_ms: int | None = None) -> bytes:
+    """An alert as clients see it: with its seq, and when it was sent to them if that is now."""
+    whole = {"id": alert["id"], "seq": seq, **{name: value for name, value in alert.items() if name != "seq"}}
+    timings = alert.get("timings")
+    if deliver_ts_ms is not None and isinstance(timings, dict):
+        whole["timings"] = {**timings, "deliver_ts_ms": deliver_ts_ms}
+    return orjson.dumps(whole)
+
+
+def _is_barrier(value: bytes) -> bool:
+    try:
+        return Barrier.decode(value) is not None
+    except ValueError:
+        # it only begins like one, and is refused with everything else that is no alert and no frame
+        return False
+
+
+class _BadRecords:
+    def __init__(self, metrics: PipelineMetrics) -> None:
+        self._metrics = metrics
+
+    def note(self, record: ConsumerRecord, error: BadInput) -> None:
+        self._metrics.dead_letters.labels(STAGE, error.input_reason).inc()
+        log.warning(
+            "record_skipped",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            fault=str(error),
+        )
+
+
+class AlertFeed:
+    """Follows the topic of alerts into the log, and to every receiver."""
+
+    def __init__(
+        self,
+        alerts: AlertLog,
+        receivers: Receivers,
+        limits: SidecarLimits,
+        clock: Clock,
+        metrics: PipelineMetrics,
+    ) -> None:
+        self._alerts = alerts
+        self._receivers = receivers
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._bad = _BadRecords(metrics)
+        self._learn_until = 0
+        self.epoch = 0
+        """Grows when reading begins, and whenever the sequence begins anew."""
+
+    def begin(self, _: int, beginning: Beginning) -> None:
+        """A repeat may follow its first at some distance, so the first records only teach their ids."""
+        whole = beginning.offset == beginning.first == 0
+        self._learn_until = beginning.offset + (0 if whole else self._limits.repeat_distance)
+        self._alerts.restart(beginning.offset - 1)
+        self.epoch += 1
+        if self.epoch > 1:
+            for receiver in self._receivers:
+                receiver.close(1012, BEGAN_ANEW)
+
+    def take(self, records: Sequence[ConsumerRecord], news: bool) -> None:
+        now_ms = self._clock.now_ms()
+        frames: list[tuple[int, bytes]] = []
+        for record in records:
+            alert = self._new_alert(record)
+            if alert is None:
+                self._alerts.skip(record.offset)
+            elif record.offset < self._learn_until:
+                self._alerts.learn(alert.alert["id"], record.offset)
+            else:
+                payload = alert_json(record.offset, alert.alert, now_ms)
+                frames.append((record.offset, self._alerts.append(alert.alert["id"], record.offset, payload)))
+                if news:
+                    self._note_latency(alert.alert["timings"], now_ms)
+        for block in blocks(frames, self._limits.block_bytes):
+            self._receivers.broadcast(block)
+
+    def _new_alert(self, record: ConsumerRecord) -> StoredAlert | None:
+        """The alert of a record; None for a barrier, a repeat, or what is no alert."""
+        value = record.value or b""
+        if _is_barrier(value):
+            return None
+        try:
+            alert = parse_alert(value, record.offset)
+        except BadInput as error:
+            self._bad.note(record, error)
+            return None
+        self._metrics.rows.labels(STAGE).inc()
+        return None if self._alerts.is_repeat(alert.alert["id"]) else alert
+
+    def _note_latency(self, timings: Mapping[str, object], now_ms: int) -> None:
+        ingest_ts_ms = timings.get("ingest_ts_ms")
+        if isinstance(ingest_ts_ms, int):
+            self._metrics.stage_latency.labels(STAGE).observe(max(0, now_ms - ingest_ts_ms) / 1000)
+
+
+class MetricsFeed:
+    """Follows the topic of metrics into the latest values, and notes when each stage last sent something."""
+
+    def __init__(self, latest: LatestMetrics, metrics: PipelineMetrics) -> None:
+        self._latest = latest
+        self._metrics = metrics
+        self._bad = _BadRecords(metrics)
+        self.stage_ts_ms: dict[str, int] = {}
+        """Stage -> UTC ms at which it last sent a frame that arrived here."""
+
+    def begin(self, partition: int, beginning: Beginning) -> None:
+        """Nothing to forget: what is newer replaces what is known."""
+
+    def take(self, records: Sequence[ConsumerRecord], _: bool) -> None:
+        for record in records:
+            value = record.value or b""
+            if _is_barrier(value):
+                continue
+            try:
+                batch, info = decode_metrics(value)
+            except BadInput as error:
+                self._bad.note(record, error)
+                continue
+            self._latest.take(batch)
+            self._metrics.frames.labels(STAGE).inc()
+            self._metrics.rows.labels(STAGE).inc(len(batch))
+            for stage, ts_ms in info.stage_ts_ms.items():
+                self.stage_ts_ms[stage] = max(ts_ms, self.stage_ts_ms.get(stage, 0))

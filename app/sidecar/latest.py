@@ -1,0 +1,125 @@
+"""The latest metrics of every symbol, as one matrix that follows the topic of metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.candles.batch import BoolArray, IntArray
+from app.market.columns import METRIC_COLUMNS
+from app.market.metrics import MetricsBatch
+
+_FIRST_CAPACITY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LatestRow:
+    """`values` in the order of METRIC_COLUMNS, NaN for null."""
+
+    symbol: str
+    exchange: str
+    open_time_ms: int
+    event_ts_ms: int
+    closed: bool
+    values: list[float]
+
+
+class LatestMetrics:
+    """One row per symbol: that of its newest minute, and of that minute the one that arrived last."""
+
+    def __init__(self) -> None:
+        self._row_of: dict[str, int] = {}
+        self._exchange_of: list[str] = []
+        self._values = np.full((_FIRST_CAPACITY, len(METRIC_COLUMNS)), np.nan)
+        self._open_time_ms = np.full(_FIRST_CAPACITY, -1, dtype=np.int64)
+        self._event_ts_ms = np.zeros(_FIRST_CAPACITY, dtype=np.int64)
+        self._closed = np.zeros(_FIRST_CAPACITY, dtype=np.bool_)
+        self._version = np.zeros(_FIRST_CAPACITY, dtype=np.int64)
+        self._column_maps: dict[tuple[str, ...], tuple[IntArray, IntArray]] = {}
+        self.newest_event_ts_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._row_of
+
+    def symbols(self) -> list[str]:
+        return sorted(self._row_of)
+
+    def take(self, batch: MetricsBatch) -> None:
+        """Takes the newest row of each symbol in `batch`, unless a newer minute is known already."""
+        if not len(batch):
+            return
+        chosen = _newest_rows(batch)
+        rows = self._rows_for(batch, chosen)
+        newer = batch.open_time_ms[chosen] >= self._open_time_ms[rows]
+        chosen, rows = chosen[newer], rows[newer]
+        self._open_time_ms[rows] = batch.open_time_ms[chosen]
+        self._event_ts_ms[rows] = batch.event_ts_ms[chosen]
+        self._closed[rows] = batch.closed[chosen]
+        self._version[rows] += 1
+        if batch.columns == METRIC_COLUMNS:
+            self._values[rows] = batch.values[chosen]
+        else:
+            here, there = self._column_map(batch.columns)
+            self._values[rows] = np.nan
+            self._values[np.ix_(rows, here)] = batch.values[np.ix_(chosen, there)]
+        self.newest_event_ts_ms = max(self.newest_event_ts_ms, int(batch.event_ts_ms.max()))
+
+    def row(self, symbol: str) -> LatestRow | None:
+        """None for a symbol never seen."""
+        row = self._row_of.get(symbol)
+        if row is None:
+            return None
+        return LatestRow(
+            symbol=symbol,
+            exchange=self._exchange_of[row],
+            open_time_ms=int(self._open_time_ms[row]),
+            event_ts_ms=int(self._event_ts_ms[row]),
+            closed=bool(self._closed[row]),
+            values=self._values[row].tolist(),
+        )
+
+    def version(self, symbol: str) -> int:
+        """Grows whenever the symbol's row changes. The symbol must be known."""
+        return int(self._version[self._row_of[symbol]])
+
+    def _rows_for(self, batch: MetricsBatch, chosen: IntArray) -> IntArray:
+        rows = np.empty(len(chosen), dtype=np.int64)
+        for i, index in enumerate(batch.symbol_index[chosen].tolist()):
+            symbol = batch.symbols[index]
+            row = self._row_of.get(symbol)
+            if row is None:
+                row = self._row_of[symbol] = len(self._row_of)
+                self._exchange_of.append(batch.exchange)
+            rows[i] = row
+        while len(self._row_of) > len(self._values):
+            self._grow()
+        return rows
+
+    def _grow(self) -> None:
+        more = len(self._values)
+        self._values = np.vstack((self._values, np.full((more, len(METRIC_COLUMNS)), np.nan)))
+        self._open_time_ms = np.append(self._open_time_ms, np.full(more, -1, dtype=np.int64))
+        self._event_ts_ms = np.append(self._event_ts_ms, np.zeros(more, dtype=np.int64))
+        self._closed = np.append(self._closed, np.zeros(more, dtype=np.bool_))
+        self._version = np.append(self._version, np.zeros(more, dtype=np.int64))
+
+    def _column_map(self, columns: tuple[str, ...]) -> tuple[IntArray, IntArray]:
+        """Positions here and in `columns` of the names both have: another version's frames differ."""
+        if columns not in self._column_maps:
+            position = {name: i for i, name in enumerate(columns)}
+            shared = [(i, position[name]) for i, name in enumerate(METRIC_COLUMNS) if name in position]
+            pairs = np.array(shared, dtype=np.int64).reshape(-1, 2)
+            self._column_maps = {columns: (pairs[:, 0], pairs[:, 1])}
+        return self._column_maps[columns]
+
+
+def _newest_rows(batch: MetricsBatch) -> IntArray:
+    """For each symbol of the batch, the position of its row of the newest minute, the last of several."""
+    order = np.lexsort((np.arange(len(batch)), batch.open_time_ms, batch.symbol_index))
+    symbol = batch.symbol_index[order]
+    last: BoolArray = np.append(symbol[1:] != symbol[:-1], True)
+    return order[last].astype(np.int64)

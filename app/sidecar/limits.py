@@ -1,0 +1,47 @@
+"""The bounds of everything the sidecar holds or waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarLimits:
+    """The defaults suit production; tests and small machines may tighten them."""
+
+    remembered_alerts: int = 10_000
+    """Alerts kept in memory, from which clients resume without the database."""
+    remembered_bytes: int = 32 * 1024 * 1024
+    remembered_ids: int = 20_000
+    """Alert ids remembered to drop repeats."""
+    repeat_distance: int = 2_000
+    """Records read at start only to learn their ids: a repeat further from its first is not recognised."""
+    metrics_records_back: int = 64
+    """Frames per partition read at start, to know most symbols before their next update."""
+
+    max_clients: int = 5_000
+    client_queue_messages: int = 2_000
+    """Alerts waiting for one client beyond what its socket holds; one more and it is closed as too slow."""
+    client_queue_bytes: int = 2 * 1024 * 1024
+    client_socket_bytes: int = 128 * 1024
+    """Send buffer asked of the system for one client, and of its transport."""
+    block_bytes: int = 64 * 1024
+    """Alerts that arrive together are sent together, up to this size."""
+    client_message_bytes: int = 64 * 1024
+    """Largest message taken from a client."""
+    catch_up_alerts: int = 500
+    """Alerts read at a time for a client that resumes."""
+
+    heartbeat_s: float = 20.0
+    """Time between pings; a client that does not answer within half of it is gone."""
+    stalled_s: float = 20.0
+    """A resuming client that takes nothing for so long is closed as too slow."""
+    close_s: float = 2.0
+    """A closing client has so long to answer; then its connection is cut."""
+    settle_s: float = 5.0
+    """How long a resuming client waits for this sidecar, or the database, to reach the alert it names."""
+
+    dependency_check_s: float = 2.0
+    dependency_timeout_s: float = 2.0
+    stale_after_s: float = 150.0
+    """A stage that sent nothing for so long is reported as stale."""

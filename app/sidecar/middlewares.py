@@ -1,0 +1,107 @@
+"""Around every request: an id in the log and the answer, metrics, and errors without internals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from uuid import uuid4
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from app.sidecar.origins import Origins
+from app.sidecar.problems import RequestError
+from app.telemetry import GatewayMetrics
+
+REQUEST_ID = "X-Request-ID"
+_USABLE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_TEXTS = {
+    404: "there is nothing at this address",
+    405: "this address does not take this method",
+    413: "the request is too large",
+}
+
+log = structlog.get_logger("sidecar.http")
+
+_Wrap = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+
+def _route(request: web.Request) -> str:
+    """The pattern of the request's route: a label that clients cannot multiply."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "none"
+
+
+def request_ids() -> Middleware:
+    """Takes the caller's id if it looks like one, and binds it to all log events of the request."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get(REQUEST_ID, "")
+        identifier = given if _USABLE_ID.fullmatch(given) else uuid4().hex
+        with structlog.contextvars.bound_contextvars(request_id=identifier):
+            response = await handler(request)
+        if not response.prepared:
+            response.headers[REQUEST_ID] = identifier
+            response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    return middleware
+
+
+def http_metrics(metrics: GatewayMetrics) -> Middleware:
+    """Counts and times every answer; WebSocket connections are counted, not timed."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        begun_s = perf_counter()
+        response = await handler(request)
+        route = _route(request)
+        metrics.http_requests.labels(request.method, route, str(response.status)).inc()
+        if response.status != 101:
+            metrics.http_duration.labels(request.method, route).observe(perf_counter() - begun_s)
+            log.debug("answered", method=request.method, route=route, status=response.status)
+        return response
+
+    return middleware
+
+
+def errors_as_json() -> Middleware:
+    """Every failure becomes `{"error", "message"}`; what went wrong inside goes to the log only."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except RequestError as error:
+            return error.response()
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            allow = {"Allow": error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else None
+            code = _CODES.get(error.status, "bad_request")
+            text = _TEXTS.get(error.status, "the request cannot be understood")
+            return RequestError(error.status, code, text, allow).response()
+        except Exception:  # the last resort of a server: the client gets a neutral answer, the log the fault
+            log.exception("request_failed", method=request.method, route=_route(request))
+            return RequestError(500, "internal", "the request failed here; it was logged").response()
+
+    return middleware
+
+
+def cross_origin(origins: Origins) -> Middleware:
+    """Lets pages of the allowed origins, and no others, read the answers."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and not response.prepared and origins.listed(origin):
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+        return response
+
+    return middleware

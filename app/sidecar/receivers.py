@@ -1,0 +1,186 @@
+"""WebSocket clients as receivers of ready-made frames, each behind a bounded queue."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Iterator
+
+from aiohttp import WSCloseCode, web
+from aiohttp.abc import AbstractStreamWriter
+
+from app.sidecar.alert_log import Block
+from app.sidecar.limits import SidecarLimits
+from app.telemetry import GatewayMetrics
+
+TOO_SLOW = "too slow: resume with since=<last seq>"
+GOING_AWAY = "the sidecar is shutting down: resume with since=<last seq>"
+
+
+class Receiver:
+    """One connected client.
+
+    Frames go straight to its transport while that takes them; then they queue, up to the limits, and one
+    past the limits closes the client as too slow. Nobody else waits for it.
+    """
+
+    def __init__(
+        self,
+        response: web.WebSocketResponse,
+        writer: AbstractStreamWriter,
+        connection: web.RequestHandler,
+        transport: asyncio.Transport,
+        limits: SidecarLimits,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._response = response
+        self._writer = writer
+        self._connection = connection
+        self._transport = transport
+        self._limits = limits
+        self._metrics = metrics
+        self._queue: deque[Block] = deque()
+        self._queued_messages = 0
+        self._queued_bytes = 0
+        self._flushing: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        _bound_buffers(transport, limits.client_socket_bytes)
+
+    @property
+    def open(self) -> bool:
+        return self._closing is None and not self._transport.is_closing()
+
+    def offer(self, block: Block) -> bool:
+        """Sends `block` (True), or queues or refuses it (False); never waits."""
+        if not self.open:
+            return False
+        if not self._queue and not self._connection.writing_paused:
+            self._transport.write(block.data)
+            return True
+        self._enqueue(block)
+        return False
+
+    async def send(self, block: Block) -> None:
+        """Sends `block` and waits until the client's transport takes more. For a client not yet offered to.
+
+        Raises TimeoutError when it takes nothing for `stalled_s`, ConnectionError when it is gone.
+        """
+        if not self.open:
+            raise ConnectionResetError("the client is gone")
+        self._write(block)
+        if not await self._takes_more(self._limits.stalled_s):
+            raise TimeoutError
+
+    def close(self, code: int, reason: str, failure: str = "closed") -> asyncio.Task[None]:
+        """Tells the client why, waits a little for its answer, then cuts the connection.
+
+        What is queued is dropped and counted under `failure`.
+        """
+        if self._closing is None:
+            self._drop_queue(failure)
+            self._closing = asyncio.create_task(self._close(code, reason))
+        return self._closing
+
+    async def finish(self) -> None:
+        """Leaves nothing of this client behind, once its connection is over."""
+        self._drop_queue("gone")
+        if self._closing is not None:
+            await self._closing
+        elif self._transport.get_write_buffer_size():
+            self._transport.abort()
+        await self._takes_more(None)
+
+    def _enqueue(self, block: Block) -> None:
+        self._queue.append(block)
+        self._queued_messages += block.messages
+        self._queued_bytes += len(block.data)
+        if (
+            self._queued_messages > self._limits.client_queue_messages
+            or self._queued_bytes > self._limits.client_queue_bytes
+        ):
+            self.close(WSCloseCode.TRY_AGAIN_LATER, TOO_SLOW, "slow")
+        elif self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+
+    async def _takes_more(self, within_s: float | None) -> bool:
+        """Waits until the transport takes more, or is gone; False when `within_s` passes first.
+
+        The wait is a task of its own, never cancelled: aiohttp keeps one future for all who wait for the same
+        transport, and a cancelled waiter would cancel the others.
+        """
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._writer.drain())
+        done, _ = await asyncio.wait([self._draining], timeout=within_s)
+        for task in done:
+            if not task.cancelled():
+                # a lost connection is seen by what is done next with the transport
+                task.exception()
+        return bool(done)
+
+    def _write(self, block: Block) -> None:
+        self._transport.write(block.data)
+        self._metrics.websocket_sent.inc(block.messages)
+
+    async def _flush(self) -> None:
+        while self._queue and not self._transport.is_closing():
+            await self._takes_more(None)
+            while self._queue and self.open and not self._connection.writing_paused:
+                block = self._queue.popleft()
+                self._queued_messages -= block.messages
+                self._queued_bytes -= len(block.data)
+                self._write(block)
+
+    def _drop_queue(self, failure: str) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+        if self._queued_messages:
+            self._metrics.websocket_failed.labels(failure).inc(self._queued_messages)
+        self._queue.clear()
+        self._queued_messages = self._queued_bytes = 0
+
+    async def _close(self, code: int, reason: str) -> None:
+        try:
+            async with asyncio.timeout(self._limits.close_s):
+                await self._response.close(code=code, message=reason.encode())
+        except TimeoutError:
+            pass
+        finally:
+            self._transport.abort()
+
+
+def _bound_buffers(transport: asyncio.Transport, most_bytes: int) -> None:
+    """So that a slow client shows after hundreds of alerts, not after megabytes in the system's buffers."""
+    transport.set_write_buffer_limits(high=most_bytes)
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most_bytes)
+
+
+class Receivers:
+    """All clients that are sent every new alert."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self._metrics = metrics
+        self._all: set[Receiver] = set()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Receiver]:
+        return iter(tuple(self._all))
+
+    def add(self, receiver: Receiver) -> None:
+        self._all.add(receiver)
+
+    def discard(self, receiver: Receiver) -> None:
+        self._all.discard(receiver)
+
+    def broadcast(self, block: Block) -> None:
+        """Gives `block` to every client."""
+        sent = 0
+        for receiver in self._all:
+            sent += receiver.offer(block)
+        # one addition for all: it costs as much as giving the block to one client
+        self._metrics.websocket_sent.inc(sent * block.messages)
