@@ -1,0 +1,75 @@
+"""Trying and explaining rules on the minutes that the database keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import pairwise
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from app.candles.batch import concatenate
+from app.cli.backtest import backtest
+from app.cli.explain import explain
+from app.database.connection import connection_url
+from app.database.copy import write_candles
+from app.database.migrate import migrate
+from app.settings import Settings
+from tests.support.candle_history import candles
+
+CLOSES = [100.0 + (minute % 5) ** 2 for minute in range(240)]
+RULES = """
+rules:
+  - {rule_type: rising, expression: price_change_1m > 5, severity: high, cooldown_s: 0}
+"""
+
+
+@pytest.fixture
+def history(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path) -> str:
+    """A database with two symbols' minutes in the environment's settings; gives the path of a rule file."""
+    migrate(settings)
+
+    async def write() -> None:
+        async with await psycopg.AsyncConnection.connect(
+            connection_url(settings), autocommit=True
+        ) as connection:
+            batch = concatenate([candles(CLOSES, "AUSDT"), candles(CLOSES[::-1], "BUSDT")])
+            await write_candles(connection, batch)
+
+    asyncio.run(write())
+    monkeypatch.setenv("SCREENER_POSTGRES_URL", settings.server_urls().postgres)
+    monkeypatch.setenv("SCREENER_NAMESPACE", settings.namespace)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES)
+    return str(rules)
+
+
+def test_a_backtest_plays_the_stored_minutes_of_the_given_time(history: str) -> None:
+    def played(*more: str) -> dict:
+        span = (
+            "--from",
+            "2021-04-17T01:00:00Z",
+            "--to",
+            "2021-04-17T03:00:00Z",
+            "--rules",
+            history,
+            "--json",
+        )
+        result = CliRunner().invoke(backtest, [*span, *more], catch_exceptions=False)
+        return json.loads(result.stdout)
+
+    both, one = played(), played("--symbols", "AUSDT")
+    assert (both["candles"], both["symbols"]) == (240, 2)
+    assert (one["candles"], one["symbols"]) == (120, 1)
+    assert one["from"] == "2021-04-17T01:00:00.000Z"
+    rises = sum(later / earlier > 1.05 for earlier, later in pairwise(CLOSES[60:180]))
+    assert one["alerts"] == rises > 0
+
+
+def test_a_stored_minute_is_explained(history: str) -> None:
+    arguments = ["rising", "BUSDT", "--at", "2021-04-17T03:30:00Z", "--rules", history]
+    result = CliRunner().invoke(explain, arguments, catch_exceptions=False)
+    assert "price_change_1m > 5" in result.stdout
+    assert "margin" in result.stdout

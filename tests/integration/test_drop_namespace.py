@@ -1,0 +1,140 @@
+"""A namespace dropped from real servers, and nothing else with it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import nats
+import psycopg
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from click.testing import CliRunner
+
+from app.cli.drop_namespace import drop_namespace_command
+from app.cooldown import Cooldowns, connect_redis
+from app.database.connection import connection_url
+from app.database.migrate import migrate
+from app.errors import SettingsError
+from app.ingress.pull import connect, ensure_stream, stream_name
+from app.kafka import ensure_topics
+from app.replay.clean_up import drop_namespace
+from app.settings import Settings
+from app.topics import Topics
+from tests.support.eventually import eventually
+
+
+async def make(settings: Settings) -> None:
+    """What a replay leaves on each server."""
+    await ensure_topics(settings)
+    await asyncio.to_thread(migrate, settings)
+    client = await connect(settings, "test")
+    await ensure_stream(client, settings)
+    await client.close()
+    redis = connect_redis(settings.server_urls().redis)
+    await Cooldowns(redis, settings).record({(f"rule {n}", "BTCUSDT"): n for n in range(2_500)})
+    await redis.aclose()
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_url)
+    await admin.start()
+    await admin.create_topics([NewTopic(settings.name("all-minutes-changelog"), 1, 1)])
+    await admin.close()
+    consumer = AIOKafkaConsumer(
+        Topics.of(settings).alerts,
+        bootstrap_servers=settings.kafka_url,
+        group_id=settings.name("sinks-alerts"),
+    )
+    await consumer.start()
+    await consumer.stop()
+
+
+async def left(settings: Settings) -> dict[str, int]:
+    """How much there is of the namespace, by kind."""
+    client = await nats.connect(settings.server_urls().nats)
+    streams = [info.config.name for info in await client.jetstream().streams_info()]
+    await client.close()
+    redis = connect_redis(settings.server_urls().redis)
+    keys = await redis.keys(settings.name("*"))
+    await redis.aclose()
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_url)
+    await admin.start()
+    topics, groups = await admin.list_topics(), await admin.list_consumer_groups()
+    await admin.close()
+    with psycopg.connect(connection_url(settings)) as connection:
+        schema = connection.execute("SELECT to_regnamespace(%s)", (settings.database_schema,)).fetchone()
+    prefix = settings.name("")
+    return {
+        "streams": streams.count(stream_name(settings)),
+        "keys": len(keys),
+        "topics": sum(topic.startswith(prefix) for topic in topics),
+        "groups": sum(group.startswith(prefix) for group, _ in groups),
+        "schemas": int(schema != (None,)),
+    }
+
+
+ALL = {"streams": 1, "keys": 2_500, "topics": 6, "groups": 1, "schemas": 1}
+NOTHING = dict.fromkeys(ALL, 0)
+
+
+async def test_nothing_is_left_of_a_dropped_namespace_and_all_of_its_neighbours(
+    settings: Settings, tmp_path: Path
+):
+    dropped = settings.model_copy(update={"data_dir": tmp_path})
+    neighbour = settings.model_copy(update={"namespace": settings.namespace + "_b", "data_dir": tmp_path})
+    for one in (dropped, neighbour):
+        await make(one)
+        (tmp_path / "faust" / one.name("all")).mkdir(parents=True)
+        assert await left(one) == ALL
+    await drop_namespace(dropped)
+    assert await left(dropped) == NOTHING
+    assert await left(neighbour) == ALL
+    assert [folder.name for folder in (tmp_path / "faust").iterdir()] == [neighbour.name("all")]
+    await drop_namespace(dropped)
+    await drop_namespace(neighbour)
+    assert await left(neighbour) == NOTHING
+
+
+async def test_a_group_that_still_has_members_is_dropped_when_they_are_gone(settings: Settings):
+    await make(settings)
+    consumer = AIOKafkaConsumer(
+        Topics.of(settings).alerts,
+        bootstrap_servers=settings.kafka_url,
+        group_id=settings.name("sinks-alerts"),
+    )
+    await consumer.start()
+    dropping = asyncio.create_task(drop_namespace(settings))
+    await eventually(lambda: topics_are_gone(settings))
+    await consumer.stop()
+    await dropping
+    assert await left(settings) == NOTHING
+
+
+async def topics_are_gone(settings: Settings) -> bool:
+    return (await left(settings))["topics"] == 0
+
+
+@pytest.mark.parametrize("namespace", ["", "public", "pg_catalog", "information_schema"])
+async def test_a_namespace_that_others_share_is_refused(settings: Settings, namespace: str):
+    with pytest.raises(SettingsError, match="cannot be dropped"):
+        await drop_namespace(settings.model_copy(update={"namespace": namespace}))
+
+
+async def test_a_schema_that_no_screener_made_is_left_alone(settings: Settings):
+    with psycopg.connect(connection_url(settings), autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {settings.database_schema}")
+        await drop_namespace(settings)
+        assert (await left(settings))["schemas"] == 1
+        connection.execute(f"DROP SCHEMA {settings.database_schema}")
+
+
+async def test_the_command_asks_before_it_drops(settings: Settings):
+    await make(settings)
+    runner = CliRunner(env=settings.server_urls().as_environ())
+
+    def said(answer: str) -> str:
+        return runner.invoke(drop_namespace_command, [settings.namespace], input=answer).output
+
+    assert "Aborted" in await asyncio.to_thread(said, "n\n")
+    assert await left(settings) == ALL
+    assert "nothing is left" in await asyncio.to_thread(said, "y\n")
+    assert await left(settings) == NOTHING

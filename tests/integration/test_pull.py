@@ -1,0 +1,192 @@
+"""The bridge's way of taking candles from a real NATS, whatever happens to stream and consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import nats
+import orjson
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
+
+import app.ingress.publish
+from app.candles.batch import MINUTE_MS
+from app.clock import ManualClock
+from app.ingress.bridge import run_bridge
+from app.ingress.publish import candle_publisher
+from app.ingress.pull import DURABLE, ensure_stream, stream_name
+from app.settings import Settings
+from app.stack.embedded import EmbeddedStack
+from app.stack.ports import free_port
+from tests.support.candle_batches import Candle, batch_of
+from tests.support.candle_messages import MINUTE_START_MS, NOW_MS, candle, message
+from tests.support.eventually import eventually
+from tests.support.servers import settings_for
+from tests.support.topic_reader import dead_letters, ingress_candles
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    connected = await nats.connect(settings.server_urls().nats)
+    yield connected
+    await connected.jetstream().delete_stream(stream_name(settings))
+    await connected.close()
+
+
+@pytest.fixture
+async def readiness(settings: Settings, client: Client) -> AsyncIterator[list[bool]]:
+    """What a running bridge says of its readiness, in order."""
+    said: list[bool] = []
+    stop = asyncio.Event()
+    await ensure_stream(client, settings)
+    bridge = asyncio.create_task(run_bridge(settings, ManualClock(NOW_MS), stop, said.append))
+    yield said
+    stop.set()
+    await bridge
+
+
+async def flows(client: Client, settings: Settings, symbol: str) -> None:
+    await publish(client, settings, f"candles.1m.{symbol}", message(symbol))
+
+    async def arrived() -> bool:
+        return symbol in {row.symbol for _, row in await ingress_candles(settings, 1)}
+
+    await eventually(arrived)
+
+
+@pytest.mark.parametrize("gone", ["consumer", "stream"])
+async def test_candles_flow_again_after_the_consumer_or_its_stream_was_deleted(
+    settings: Settings, client: Client, readiness: list[bool], gone: str
+):
+    await flows(client, settings, "AUSDT")
+    assert readiness == [True]
+    if gone == "consumer":
+        await client.jetstream().delete_consumer(stream_name(settings), DURABLE)
+    else:
+        await client.jetstream().delete_stream(stream_name(settings))
+    await eventually(lambda: readiness == [True, False, True])
+    await flows(client, settings, "BUSDT")
+
+
+async def test_a_stream_that_cannot_be_created_is_tried_again_ever_later_until_it_can(
+    settings: Settings, client: Client, readiness: list[bool]
+):
+    await eventually(lambda: readiness == [True])
+    attempts_s: list[float] = []
+
+    async def note(_: Msg) -> None:
+        attempts_s.append(time.monotonic())
+
+    await client.subscribe(f"$JS.API.STREAM.CREATE.{stream_name(settings)}", cb=note)
+    jetstream = client.jetstream()
+    config = (await jetstream.stream_info(stream_name(settings))).config
+    await jetstream.update_stream(config, subjects=[settings.name("elsewhere")])
+    in_the_way = f"{stream_name(settings)}_OTHER"
+    await jetstream.add_stream(name=in_the_way, subjects=[settings.name("candles.1m.X")])
+    await jetstream.delete_stream(stream_name(settings))
+    await eventually(lambda: len(attempts_s) >= 3)
+    # at the least half of 200 ms and half of 400 ms
+    assert attempts_s[2] - attempts_s[0] > 0.3
+    assert readiness == [True, False]
+    await jetstream.delete_stream(in_the_way)
+    await eventually(lambda: readiness == [True, False, True])
+    await flows(client, settings, "AUSDT")
+
+
+async def test_a_nats_that_comes_back_with_an_empty_disk_gets_its_stream_and_consumer_again(
+    stack: EmbeddedStack, tmp_path: Path
+):
+    port = free_port()
+    said: list[bool] = []
+    stop = asyncio.Event()
+    with EmbeddedStack.start(tmp_path / "first", ["nats"], {"nats": port}) as first:
+        settings = settings_for(stack.urls | first.urls)
+        bridge = asyncio.create_task(run_bridge(settings, ManualClock(NOW_MS), stop, said.append))
+        await eventually(lambda: said == [True])
+    await eventually(lambda: said == [True, False])
+    with EmbeddedStack.start(tmp_path / "second", ["nats"], {"nats": port}):
+        client = await nats.connect(settings.server_urls().nats)
+
+        async def consumer_exists() -> bool:
+            with contextlib.suppress(NotFoundError):
+                return bool(await client.jetstream().consumer_info(stream_name(settings), DURABLE))
+            return False
+
+        await eventually(consumer_exists)
+        await flows(client, settings, "AUSDT")
+        assert said[-1]
+        stop.set()
+        await bridge
+        await client.close()
+
+
+async def test_a_bridge_can_be_stopped_while_nats_is_away(stack: EmbeddedStack, tmp_path: Path):
+    said: list[bool] = []
+    stop = asyncio.Event()
+    with EmbeddedStack.start(tmp_path, ["nats"]) as own:
+        settings = settings_for(stack.urls | own.urls)
+        bridge = asyncio.create_task(run_bridge(settings, ManualClock(NOW_MS), stop, said.append))
+        await eventually(lambda: said == [True])
+    await eventually(lambda: said == [True, False])
+    stop.set()
+    await bridge
+
+
+@pytest.mark.usefixtures("readiness")
+@pytest.mark.parametrize("whole_writes", [True, False])
+@pytest.mark.parametrize("candles_per_message", [1, 3])
+async def test_symbols_that_no_candle_may_carry_pass_the_publisher_and_end_as_dead_letters(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, whole_writes: bool, candles_per_message: int
+):
+    monkeypatch.setattr(app.ingress.publish, "_WHOLE_WRITES", whole_writes)
+    good, bad = {"AUSDT", "BUSDT", "CUSDT"}, {"币安人生USDT", "A B", "a.*.>", "", "X\r\nPUB y 0"}
+    minute = MINUTE_START_MS // MINUTE_MS
+    batch = batch_of([Candle(symbol, minute) for symbol in (*sorted(bad), *sorted(good))])
+    async with candle_publisher(settings, "test", candles_per_message) as publisher:
+        await publisher.publish(batch)
+        await publisher.flush()
+    assert {row.symbol for _, row in await ingress_candles(settings, len(good))} == good
+    letters = await dead_letters(settings, len(bad))
+    assert {letter["reason"] for letter in letters} == {"bad_symbol"}
+    assert {orjson.loads(b64decode(letter["original"]))["symbol"] for letter in letters} == bad
+
+
+async def publish(client: Client, settings: Settings, subject: str, data: bytes) -> None:
+    await client.jetstream().publish(settings.name(subject), data)
+
+
+@pytest.mark.usefixtures("readiness")
+async def test_an_array_of_five_hundred_candles_is_taken(settings: Settings, client: Client):
+    symbols = [f"S{number}USDT" for number in range(500)]
+    data = orjson.dumps([candle(symbol) for symbol in symbols])
+    await publish(client, settings, "candles.batch.1m", data)
+    found = await ingress_candles(settings, len(symbols))
+    assert sorted(row.symbol for _, row in found) == sorted(symbols)
+
+
+@pytest.mark.usefixtures("readiness")
+async def test_a_large_message_that_is_no_json_is_kept_whole(settings: Settings, client: Client):
+    data = b"[" + message() * 3_000
+    assert 500_000 < len(data) < settings.message_max_bytes
+    await publish(client, settings, "candles.batch.1m", data)
+    [letter] = await dead_letters(settings, 1)
+    assert letter["reason"] == "not_json"
+    assert letter["truncated"] is False
+    assert b64decode(letter["original"]) == data
+
+
+@pytest.mark.usefixtures("readiness")
+async def test_the_subject_says_whether_a_candle_is_closed_if_itself_does_not(
+    settings: Settings, client: Client
+):
+    await publish(client, settings, "candles.live.1m.AUSDT", message("AUSDT"))
+    await publish(client, settings, "candles.1m.BUSDT", message("BUSDT"))
+    found = await ingress_candles(settings, 2)
+    assert {row.symbol: row.closed for _, row in found} == {"AUSDT": False, "BUSDT": True}

@@ -1,0 +1,123 @@
+"""A process of the pipeline is killed in the middle of a replay: the alerts are those of an undisturbed one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from app.candles.batch import CandleBatch
+from app.replay.run import Outcome
+from app.settings import Settings
+from tests.oracle.alerts import Alert
+from tests.support.replays import (
+    Disturbed,
+    alert_keys,
+    expected_alerts,
+    market_slice,
+    replay_settings,
+    stored,
+)
+
+pytestmark = pytest.mark.slow
+
+SEPARATE_ROLES = ("bridge", "collector", "calculator", "alerts", "sinks")
+
+
+@pytest.fixture(scope="module")
+def candles() -> CandleBatch:
+    return market_slice()
+
+
+@pytest.fixture(scope="module")
+def expected(candles: CandleBatch) -> set[Alert]:
+    alerts = expected_alerts(candles)
+    assert len(alerts) > 400
+    return alerts
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return replay_settings(settings)
+
+
+@pytest.fixture
+def apache_kafka_settings(apache_kafka_settings: Settings) -> Settings:
+    return replay_settings(apache_kafka_settings)
+
+
+async def kill_in_turn(disturbed: Disturbed, roles: Sequence[str]) -> Outcome:
+    """Kills each role when the next share of the candles is stored; each must have been replaced by then."""
+
+    async def fault() -> None:
+        for number, role in enumerate(roles, 1):
+            await disturbed.until_stored(number / (len(roles) + 1))
+            pid = disturbed.kill(role)
+            await disturbed.until_replaced(role, pid)
+
+    return await disturbed.run(fault)
+
+
+async def check(settings: Settings, outcome: Outcome, candles: CandleBatch, expected: set[Alert]) -> None:
+    """Nothing lost on the topic or in the database, nothing twice in the database."""
+    assert set(alert_keys(outcome.alerts)) == expected
+    in_database = await stored(settings)
+    assert Counter(in_database.alert_keys) == Counter(expected)
+    assert in_database.candles == len(candles)
+    assert in_database.ids == {alert["id"] for alert in outcome.alerts}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("role", ["all", "sinks"])
+async def test_killing_a_process_loses_no_alert_and_stores_none_twice(
+    role: str, apache_kafka_settings: Settings, candles: CandleBatch, expected: set[Alert], tmp_path: Path
+) -> None:
+    outcome = await kill_in_turn(Disturbed(apache_kafka_settings, candles, tmp_path), [role])
+    assert outcome.restarts == 1
+    await check(apache_kafka_settings, outcome, candles, expected)
+
+
+@pytest.mark.kafka
+async def test_killing_each_stage_in_a_process_of_its_own_loses_no_alert_and_stores_none_twice(
+    apache_kafka_settings: Settings, candles: CandleBatch, expected: set[Alert], tmp_path: Path
+) -> None:
+    disturbed = Disturbed(apache_kafka_settings, candles, tmp_path, seconds=10.0, roles=SEPARATE_ROLES)
+    outcome = await kill_in_turn(disturbed, ["collector", "calculator", "alerts"])
+    assert outcome.restarts == 3
+    await check(apache_kafka_settings, outcome, candles, expected)
+
+
+async def test_killing_the_worker_loses_no_alert_on_the_embedded_broker(
+    settings: Settings, candles: CandleBatch, expected: set[Alert], tmp_path: Path
+) -> None:
+    outcome = await kill_in_turn(Disturbed(settings, candles, tmp_path), ["all"])
+    assert outcome.restarts == 1
+    await check(settings, outcome, candles, expected)
+
+
+async def test_a_worker_killed_before_its_first_commit_starts_again_from_the_first_record(
+    settings: Settings, candles: CandleBatch, expected: set[Alert], tmp_path: Path
+) -> None:
+    disturbed = Disturbed(settings, candles, tmp_path)
+
+    async def fault() -> None:
+        await disturbed.until_stored(0.01)
+        pid = disturbed.kill("all")
+        await disturbed.until_replaced("all", pid)
+
+    outcome = await disturbed.run(fault)
+    assert outcome.restarts == 1
+    await check(settings, outcome, candles, expected)
+
+
+async def test_killing_the_bridge_loses_no_candle(
+    settings: Settings, candles: CandleBatch, tmp_path: Path
+) -> None:
+    """What it had not acknowledged comes late, so that alerts may differ; but all of it comes."""
+    outcome = await kill_in_turn(Disturbed(settings, candles, tmp_path), ["bridge"])
+    assert outcome.restarts == 1
+    in_database = await stored(settings)
+    assert in_database.candles == len(candles)
+    assert Counter(in_database.alert_keys) == Counter(set(alert_keys(outcome.alerts)))

@@ -1,0 +1,111 @@
+"""The command `screener replay` on three real days of 91 symbols, against the oracle."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.market.timeframes import TIMEFRAMES
+from app.settings import Settings
+from app.stack.embedded import EmbeddedStack
+from tests.oracle.alerts import Alert, close_mode_alerts, close_mode_ichimoku_alerts
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.market_data import ALTCOINS_2021, market_data_dir
+from tests.support.replays import Commanded, Stored, alert_keys, replay_command, stored
+from tests.support.servers import settings_for
+
+pytestmark = pytest.mark.slow
+
+CANDLES = 393_120
+SYMBOLS = 91
+MINUTES = CANDLES // SYMBOLS
+
+
+@dataclass(frozen=True)
+class Played:
+    settings: Settings
+    commanded: Commanded
+
+
+@pytest.fixture(scope="module")
+def market() -> Path:
+    return market_data_dir() / ALTCOINS_2021
+
+
+@pytest.fixture(scope="module")
+def expected(market: Path) -> set[Alert]:
+    alerts = close_mode_alerts(market) | close_mode_ichimoku_alerts(market)
+    assert len(alerts) > 9000
+    return alerts
+
+
+@pytest.fixture(scope="module")
+def embedded(
+    stack: EmbeddedStack, market: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Played]:
+    settings = settings_for(stack.urls)
+    yield Played(settings, replay_command(settings, market, tmp_path_factory.mktemp("embedded")))
+    assert stack.faults() == ()
+
+
+@pytest.fixture(scope="module")
+def apache(
+    stack: EmbeddedStack, apache_kafka: ApacheKafka, market: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Played:
+    settings = settings_for(stack.urls | {"kafka": apache_kafka.url})
+    return Played(settings, replay_command(settings, market, tmp_path_factory.mktemp("apache")))
+
+
+async def in_database(played: Played) -> Stored:
+    return await stored(played.settings)
+
+
+def test_its_alerts_are_those_of_the_brute_force_computation(embedded: Played, expected: set[Alert]) -> None:
+    assert set(alert_keys(embedded.commanded.alerts)) == expected
+
+
+async def test_the_database_holds_the_same_alerts_each_once(embedded: Played, expected: set[Alert]) -> None:
+    in_table = (await in_database(embedded)).alerts
+    assert Counter(key for _, key in in_table) == Counter(expected)
+    assert {key: identifier for identifier, key in in_table} == embedded.commanded.ids
+
+
+async def test_the_database_holds_every_candle_of_the_years_old_file(embedded: Played) -> None:
+    assert (await in_database(embedded)).candles == CANDLES
+
+
+async def test_the_database_holds_the_metrics_of_every_whole_bar(embedded: Played) -> None:
+    expected_rows = {name: SYMBOLS * (MINUTES // minutes) for name, minutes in TIMEFRAMES.items()}
+    assert (await in_database(embedded)).metrics_by_timeframe == expected_rows
+
+
+def test_it_prints_candles_rate_alerts_by_rule_and_latency_by_stage(
+    embedded: Played, expected: set[Alert]
+) -> None:
+    report = embedded.commanded.report
+    assert re.search(r"393,120 candles in [\d.]+ s: [\d,]+ candles/s", report)
+    assert "restarts" not in report
+    cells = {match[1]: match[2] for match in re.finditer(r"^│ (\S+)\s+│ ([\d,]+)", report, re.MULTILINE)}
+    for rule_type, count in Counter(rule_type for rule_type, _, _ in expected).items():
+        assert cells[rule_type] == f"{count:,}"
+    for stage in ("collector", "calculator", "alerts", "sinks-candles"):
+        assert cells[stage] == "393,120"
+
+
+@pytest.mark.kafka
+def test_on_apache_kafka_its_alerts_have_the_same_ids(apache: Played, embedded: Played) -> None:
+    assert apache.commanded.ids == embedded.commanded.ids
+
+
+@pytest.mark.kafka
+async def test_on_apache_kafka_the_database_holds_the_same_alerts_each_once(
+    apache: Played, expected: set[Alert]
+) -> None:
+    found = await in_database(apache)
+    assert Counter(found.alert_keys) == Counter(expected)
+    assert found.candles == CANDLES

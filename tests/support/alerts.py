@@ -1,0 +1,66 @@
+"""Alerts as the alert engine publishes them, made up for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import orjson
+
+from app.database.connection import open_pool
+from app.database.copy import write_alerts
+from app.database.stored_alert import StoredAlert
+from app.kafka import kafka_producer
+from app.settings import Settings
+from app.sidecar.times import rfc3339
+from app.topics import Topics
+
+FIRST_MINUTE_MS = 1_709_000_040_000
+RULES = ("futures_pioneer_bull", "futures_big_bear_60", "futures_top_hunter")
+SEVERITY = {
+    "futures_pioneer_bull": "critical",
+    "futures_big_bear_60": "critical",
+    "futures_top_hunter": "medium",
+}
+
+
+def make_alert(
+    number: int, symbol: str = "BTCUSDT", rule_type: str | None = None, text: str = ""
+) -> dict[str, Any]:
+    """The alert of this number: its own minute and id, the same whenever it is made."""
+    rule_type = rule_type or RULES[number % len(RULES)]
+    minute_ms = FIRST_MINUTE_MS + number * 60_000
+    return {
+        "id": str(uuid5(NAMESPACE_URL, f"{symbol}/{rule_type}/{minute_ms}")),
+        "symbol": symbol,
+        "rule_type": rule_type,
+        "rule_version": 1,
+        "severity": SEVERITY[rule_type],
+        "description": text or f"alert number {number}",
+        "timestamp": rfc3339(minute_ms),
+        "price": 100.5 + number,
+        "metadata": {"price_change_5m": 1.25, "price_change_1h": -0.5, "rsi": None},
+        "timings": {"exchange_ts_ms": minute_ms, "ingest_ts_ms": minute_ms, "publish_ts_ms": minute_ms},
+    }
+
+
+async def publish(settings: Settings, values: Iterable[dict[str, Any] | bytes]) -> list[int]:
+    """Sends records to the topic of alerts; their offsets."""
+    async with kafka_producer(settings) as producer:
+        sent = [
+            await producer.send(
+                Topics.of(settings).alerts,
+                value if isinstance(value, bytes) else orjson.dumps(value),
+                partition=0,
+            )
+            for value in values
+        ]
+        return [(await one).offset for one in sent]
+
+
+async def store(settings: Settings, seqs: Sequence[int], alerts: Iterable[dict[str, Any]]) -> None:
+    """Puts alerts into the database as the sink does."""
+    stored = [StoredAlert(seq, alert) for seq, alert in zip(seqs, alerts, strict=True)]
+    async with await open_pool(settings) as pool, pool.connection() as connection:
+        await write_alerts(connection, stored)

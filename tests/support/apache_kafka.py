@@ -1,0 +1,183 @@
+"""Apache Kafka itself, one KRaft node on loopback, by its Maven artifacts: needs Java 17 and Maven."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import platformdirs
+import pytest
+
+from app.settings import Settings
+from app.stack.embedded import EmbeddedStack
+from app.stack.ports import LOOPBACK, free_port, listens
+from app.stack.probe import probe_kafka
+from app.stack.process import ChildProcess
+from tests.support.eventually import eventually
+from tests.support.servers import settings_for
+
+_VERSION = "4.1.1"
+_DOWNLOAD_TIMEOUT_S = 600.0
+_FORMAT_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 30.0
+_CLUSTER_ID = "c2NyZWVuZXItdGVzdHMtMQ"
+# A small heap that starts fast; logging to the process's log file.
+_JAVA_OPTIONS = (
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+)
+
+_POM = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>screener.tests</groupId>
+  <artifactId>apache-kafka</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+
+
+class ApacheKafka:
+    """A broker on the data of `directory`; `stop`, `kill` and `start` again keep its port and its data."""
+
+    def __init__(self, directory: Path, jars: Path) -> None:
+        self._port = free_port()
+        self.url = f"{LOOPBACK}:{self._port}"
+        """host:port"""
+        self._properties = directory / "server.properties"
+        self._properties.write_text(_properties(directory / "data", self._port, free_port()))
+        java = ("java", *_JAVA_OPTIONS, "-cp", f"{jars}/*")
+        arguments = ("format", "--cluster-id", _CLUSTER_ID, "--config", self._properties)
+        format_data = ChildProcess(
+            "Kafka's StorageTool", (*java, "kafka.tools.StorageTool", *arguments), directory / "format.log"
+        )
+        _run(format_data, _FORMAT_TIMEOUT_S)
+        self.process = ChildProcess(
+            "Apache Kafka", (*java, "kafka.Kafka", self._properties), directory / "kafka.log"
+        )
+
+    def start(self) -> None:
+        """Run it, and return when it answers a metadata request."""
+        self.process.start()
+        with ThreadPoolExecutor(max_workers=1) as pool:  # the caller may be inside a running event loop
+            pool.submit(asyncio.run, eventually(self._answers, _START_TIMEOUT_S)).result()
+
+    async def _answers(self) -> bool:
+        assert self.process.poll() is None, self.process.describe_end()
+        if not listens(self.process.pid or 0, self._port):
+            return False
+        try:
+            await probe_kafka(self.url)
+        except Exception:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """In good order."""
+        self.process.stop(_STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """By SIGKILL."""
+        self.process.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """A running broker shared by the tests marked `kafka`; a test that stops it starts it again."""
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            reason = f"Apache Kafka needs {program} (Debian: openjdk-17-jre-headless and maven)"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+    with ApacheKafka(tmp_path_factory.mktemp("apache-kafka"), _jars()) as running:
+        yield running
+
+
+@pytest.fixture
+def apache_kafka_settings(stack: EmbeddedStack, apache_kafka: ApacheKafka) -> Settings:
+    """Like `settings`, with Apache Kafka as the broker."""
+    return settings_for(stack.urls | {"kafka": apache_kafka.url})
+
+
+def _jars() -> Path:
+    """The folder of Kafka's jars; got by Maven once, and kept in the user's cache."""
+    cache = platformdirs.user_cache_path("screener-tests", ensure_exists=True)
+    jars = cache / f"apache-kafka-{_VERSION}"
+    if jars.is_dir():
+        return jars
+    with tempfile.TemporaryDirectory(dir=cache) as workspace:
+        (Path(workspace) / "pom.xml").write_text(_POM)
+        maven = ChildProcess(
+            "Maven",
+            ("mvn", "--quiet", "--batch-mode", "dependency:copy-dependencies", "-DoutputDirectory=jars"),
+            cache / "maven.log",
+            cwd=Path(workspace),
+        )
+        _run(maven, _DOWNLOAD_TIMEOUT_S)
+        # All at once, so that an interrupted download, or a second test run, never leaves half a folder.
+        if not jars.is_dir():
+            (Path(workspace) / "jars").rename(jars)
+    return jars
+
+
+def _run(process: ChildProcess, timeout_s: float) -> None:
+    process.start()
+    try:
+        process.wait(timeout_s)
+        assert process.poll() == 0, process.describe_end()
+    finally:
+        process.kill()
+
+
+def _properties(data: Path, port: int, controller_port: int) -> str:
+    return "\n".join(
+        (
+            "process.roles=broker,controller",
+            "node.id=1",
+            f"controller.quorum.voters=1@{LOOPBACK}:{controller_port}",
+            f"listeners=PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
+            f"advertised.listeners=PLAINTEXT://{LOOPBACK}:{port}",
+            "controller.listener.names=CONTROLLER",
+            f"log.dirs={data}",
+            "auto.create.topics.enable=false",
+            "offsets.topic.replication.factor=1",
+            "offsets.topic.num.partitions=1",
+            "transaction.state.log.replication.factor=1",
+            "transaction.state.log.min.isr=1",
+            "transaction.state.log.num.partitions=1",
+            "group.initial.rebalance.delay.ms=0",
+            # A restarted broker is let in when its former session has ended, by default after 9 s.
+            "broker.session.timeout.ms=2000",
+            "broker.heartbeat.interval.ms=250",
+            "",
+        )
+    )

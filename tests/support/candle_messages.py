@@ -1,0 +1,35 @@
+"""Candle messages as producers send them, made up for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from app.candles.batch import MINUTE_MS
+
+MINUTE_START_MS = 1_700_000_040_000
+"""2023-11-14 22:14 UTC: the minute of the candles, unless a test says otherwise."""
+NOW_MS = MINUTE_START_MS + MINUTE_MS
+MAX_BYTES = 65_536
+
+
+def candle(symbol: str = "BTCUSDT", **fields: Any) -> dict[str, Any]:
+    """A valid closed candle; `fields` win, and a field given as `...` is left out."""
+    message = {
+        "symbol": symbol,
+        "open_time": MINUTE_START_MS,
+        "close_time": MINUTE_START_MS + MINUTE_MS - 1,
+        "open": 10.0,
+        "high": 12.0,
+        "low": 9.0,
+        "close": 11.0,
+        "volume": 3.0,
+        "quote_volume": 31.5,
+        "number_of_trades": 7,
+    }
+    return {name: value for name, value in (message | fields).items() if value is not ...}
+
+
+def message(symbol: str = "BTCUSDT", **fields: Any) -> bytes:
+    return orjson.dumps(candle(symbol, **fields))

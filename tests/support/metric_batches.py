@@ -1,0 +1,47 @@
+"""Batches of metrics as the calculator sends them, made up for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from app.frames import FrameInfo, encode_metrics
+from app.kafka import kafka_producer
+from app.market.columns import METRIC_COLUMNS
+from app.market.metrics import MetricsBatch
+from app.settings import Settings
+from app.topics import Topics, shard_of
+
+Row = tuple[str, int, Mapping[str, float]]
+"""Symbol, open time in UTC ms, and the columns that are not null."""
+
+
+def metrics_batch(rows: Sequence[Row], columns: tuple[str, ...] = METRIC_COLUMNS) -> MetricsBatch:
+    symbols = tuple(dict.fromkeys(symbol for symbol, _, _ in rows))
+    values = np.full((len(rows), len(columns)), np.nan)
+    for i, (_, _, known) in enumerate(rows):
+        for name, value in known.items():
+            values[i, columns.index(name)] = value
+    open_time_ms = np.array([time_ms for _, time_ms, _ in rows], dtype=np.int64)
+    return MetricsBatch(
+        symbols=symbols,
+        symbol_index=np.array([symbols.index(symbol) for symbol, _, _ in rows], dtype=np.int32),
+        open_time_ms=open_time_ms,
+        closed=np.ones(len(rows), dtype=np.bool_),
+        event_ts_ms=open_time_ms + 60_000,
+        ingest_ts_ms=open_time_ms + 60_100,
+        values=values,
+        columns=columns,
+    )
+
+
+async def publish_metrics(
+    settings: Settings, rows: Sequence[Row], stage_ts_ms: Mapping[str, int] | None = None
+) -> None:
+    """One frame per row, each on the partition of its symbol, acknowledged one after the other."""
+    async with kafka_producer(settings) as producer:
+        for row in rows:
+            frame = encode_metrics(metrics_batch([row]), FrameInfo(dict(stage_ts_ms or {})))
+            partition = shard_of(row[0], settings.partitions)
+            await producer.send_and_wait(Topics.of(settings).metrics, frame, partition=partition)

@@ -1,0 +1,98 @@
+"""A running sidecar for tests, and clients for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+from prometheus_client import CollectorRegistry
+
+from app.clock import SystemClock
+from app.database.migrate import migrate
+from app.kafka import ensure_topics
+from app.settings import Settings
+from app.sidecar.limits import SidecarLimits
+from app.sidecar.server import Sidecar, serve_sidecar
+from tests.support.eventually import eventually
+
+FREE_PORTS: dict[str, Any] = {"sidecar_port": 0, "sidecar_metrics_port": 0}
+
+
+async def prepare(settings: Settings) -> None:
+    """The topics and tables that a sidecar reads."""
+    await ensure_topics(settings)
+    await asyncio.to_thread(migrate, settings)
+
+
+@asynccontextmanager
+async def running_sidecar(
+    settings: Settings, limits: SidecarLimits | None = None, *, wait_ready: bool = True
+) -> AsyncIterator[Client]:
+    """A sidecar on free ports, with metrics of its own, and a client for it."""
+    settings = settings.model_copy(update=FREE_PORTS)
+    async with (
+        serve_sidecar(settings, SystemClock(), limits, CollectorRegistry()) as sidecar,
+        aiohttp.ClientSession(f"http://127.0.0.1:{sidecar.port}") as session,
+    ):
+        if wait_ready:
+            await eventually(lambda: sidecar.parts.health.ready)
+        yield Client(sidecar, session)
+
+
+class Client:
+    def __init__(self, sidecar: Sidecar, session: aiohttp.ClientSession) -> None:
+        self.sidecar = sidecar
+        self.session = session
+
+    async def get(self, path: str, **parameters: str) -> tuple[int, Any]:
+        async with self.session.get(path, params=parameters) as response:
+            return response.status, await response.json()
+
+    @asynccontextmanager
+    async def alerts(self, since: int | None = None) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket on /ws/alerts that is being served: with `since`, as soon as it is open."""
+        query = "" if since is None else f"?since={since}"
+        before = self.receivers
+        async with self.session.ws_connect(f"/ws/alerts{query}") as socket:
+            if since is None:
+                await eventually(lambda: self.receivers > before)
+            yield socket
+
+    @property
+    def receivers(self) -> int:
+        """How many clients get every new alert."""
+        return len(self.sidecar.parts.receivers)
+
+
+async def read_alerts(
+    socket: aiohttp.ClientWebSocketResponse,
+    enough: Callable[[list[dict[str, Any]]], bool],
+    within_s: float = 20.0,
+) -> list[dict[str, Any]]:
+    """The alerts received until `enough` of them are; fails if the connection ends before."""
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(within_s):
+        while not enough(found):
+            message = await socket.receive()
+            assert message.type is aiohttp.WSMsgType.TEXT, f"{message} after {len(found)} alerts"
+            found.append(orjson.loads(message.data))
+    return found
+
+
+async def read_until_id(socket: aiohttp.ClientWebSocketResponse, identifier: str) -> list[dict[str, Any]]:
+    return await read_alerts(socket, lambda found: bool(found) and found[-1]["id"] == identifier)
+
+
+async def read_close(
+    socket: aiohttp.ClientWebSocketResponse, within_s: float = 20.0
+) -> tuple[int | None, str]:
+    """Code and reason with which the sidecar closes; what comes before is dropped."""
+    async with asyncio.timeout(within_s):
+        while True:
+            message = await socket.receive()
+            if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
+                return socket.close_code, str(message.extra)

@@ -1,0 +1,44 @@
+"""Why a rule was true or not at a minute of history."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.backtest.explain_at import explain_at
+from app.candles.batch import MINUTE_MS, concatenate
+from app.errors import RuleError
+from app.rules.rule import Rule
+from tests.support.candle_history import START_MS, candles
+
+RISING = Rule("rising", "price_change_1m > 1 and price > 1.5 * prev(price_change_1m)", "high")
+HISTORY = candles([100, 102, 105, 105])
+
+
+def at(minute: int) -> int:
+    return START_MS + minute * MINUTE_MS
+
+
+def test_a_minute_of_history_is_explained_from_the_candles_before_it():
+    clause = explain_at(RISING, HISTORY, at(2))
+    assert clause.truth is True
+    change, previous = clause.parts
+    assert change.value == pytest.approx((105 / 102 - 1) * 100)
+    assert previous.threshold == pytest.approx(1.5 * 2)
+    assert explain_at(RISING, HISTORY, at(3)).truth is False
+
+
+def test_the_first_minutes_of_history_are_null_with_the_reason():
+    assert "price_change_1m is null" in explain_at(RISING, HISTORY, at(0)).null_because
+    assert "1 minute before" in explain_at(RISING, HISTORY, at(1)).null_because
+
+
+def test_a_minute_after_a_gap_has_no_minute_before():
+    gapped = concatenate([candles([100, 102]), candles([105, 106], start=3)])
+    assert "1 minute before" in explain_at(Rule("r", "prev(price) > 1", "info"), gapped, at(3)).null_because
+    assert explain_at(Rule("r", "prev(price) > 1", "info"), gapped, at(4)).truth is True
+
+
+def test_a_minute_without_a_candle_is_refused():
+    for minute in (-1, 4):
+        with pytest.raises(RuleError, match="no candle of the minute"):
+            explain_at(RISING, HISTORY, at(minute))

@@ -1,0 +1,134 @@
+"""Alerts, their ids, and which matches become one."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+from app.rules.alert import alert_id, build_alert, rfc3339
+from app.rules.cooldown import decide
+from app.rules.rule import Rule
+from app.rules.rulebook import Evaluator, RuleBook
+from tests.support.metric_rows import START_MS, Row, metrics_batch
+
+RISING = Rule("rising", "price_change_5m > 1", "high", description="It rises", version=3)
+UP = {"price_change_5m": 2.0, "close_1m": 10.5, "vcp_5m": 0.25, "rsi_14_5m": 71.0, "quote_volume_1h": 5e6}
+
+
+def fires(batch, rule=RISING, mode="close", last_fired=None):
+    book = RuleBook.compile([rule], mode)
+    return decide(Evaluator(book).evaluate(batch), batch, book, last_fired or {}).fires
+
+
+def test_an_id_is_the_same_for_ever():
+    assert alert_id("rising", 1, "BTCUSDT", START_MS) == "84ffc41b-88c3-5491-b094-a9c27538de88"
+    assert UUID(alert_id("rising", 1, "BTCUSDT", START_MS)).version == 5
+
+
+def test_an_id_differs_by_rule_version_symbol_and_minute():
+    ids = {
+        alert_id(rule_type, version, symbol, minute)
+        for rule_type in ("a", "b")
+        for version in (1, 11)
+        for symbol in ("X", "1X")
+        for minute in (0, 60_000)
+    }
+    assert len(ids) == 16
+
+
+def test_an_alert_has_every_field_of_the_specification():
+    batch = metrics_batch([Row("A", 0, {}), Row("B", 0, UP)])
+    [fire] = fires(batch)
+    alert = build_alert(fire, batch, evaluate_ts_ms=START_MS + 60_050)
+    metadata, timings = alert.pop("metadata"), alert.pop("timings")
+    assert alert == {
+        "id": alert_id("rising", 3, "B", START_MS),
+        "symbol": "B",
+        "rule_type": "rising",
+        "rule_version": 3,
+        "severity": "high",
+        "description": "It rises",
+        "timestamp": "2021-04-17T00:01:00.000Z",
+        "price": 10.5,
+    }
+    assert timings == {
+        "exchange_ts_ms": START_MS + 60_000,
+        "ingest_ts_ms": START_MS + 60_007,
+        "evaluate_ts_ms": START_MS + 60_050,
+    }
+    changes = {f"price_change_{timeframe}" for timeframe in ("5m", "15m", "1h", "8h", "1d")}
+    volumes = {f"volume_{timeframe}" for timeframe in ("5m", "15m", "1h", "8h", "1d")}
+    ratios = {f"volume_ratio_{timeframe}" for timeframe in ("5m", "15m", "1h", "8h")}
+    assert set(metadata) == {"vcp", "rsi"} | changes | volumes | ratios
+    known = {name: value for name, value in metadata.items() if value is not None}
+    assert known == {"price_change_5m": 2.0, "vcp": 0.25, "rsi": 71.0, "volume_1h": 5e6}
+    assert json.loads(json.dumps(alert, allow_nan=False)) == alert
+
+
+def test_a_live_alert_carries_its_event_time_even_when_the_exchange_is_late():
+    batch = metrics_batch([Row("A", 0, UP, event_ts_ms=START_MS + 60_042)])
+    [live], [close] = fires(batch, mode="live"), fires(batch, mode="close")
+    assert build_alert(live, batch, 0)["timestamp"] == "2021-04-17T00:01:00.042Z"
+    assert build_alert(close, batch, 0)["timestamp"] == "2021-04-17T00:01:00.000Z"
+    assert build_alert(live, batch, 0)["id"] == build_alert(close, batch, 0)["id"]
+
+
+def test_times_are_written_in_utc_with_milliseconds():
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(START_MS + 5) == "2021-04-17T00:00:00.005Z"
+
+
+def test_the_values_of_an_alert_are_found_by_name_whatever_the_order_of_columns():
+    batch = metrics_batch([Row("A", 0, {"price_change_5m": 2.0})], ("quote_volume_5m", "price_change_5m"))
+    [fire] = fires(batch)
+    alert = build_alert(fire, batch, 0)
+    assert alert["price"] is None
+    assert alert["metadata"]["price_change_5m"] == 2.0
+    assert alert["metadata"]["volume_5m"] is None
+
+
+def test_a_rule_fires_again_exactly_when_its_cooldown_has_passed():
+    batch = metrics_batch([Row("A", minute, UP) for minute in range(12)])
+    assert [fire.open_time_ms - START_MS for fire in fires(batch)] == [0, 300_000, 600_000]
+    assert fires(batch, last_fired={("rising", "A"): START_MS + 7 * 60_000}) == []
+    known = {("rising", "A"): START_MS - 240_000, ("rising", "B"): START_MS + 10**9}
+    assert [fire.open_time_ms - START_MS for fire in fires(batch, last_fired=known)] == [
+        60_000,
+        360_000,
+        660_000,
+    ]
+
+
+def test_without_a_cooldown_a_rule_fires_once_a_minute():
+    rule = Rule("rising", "price_change_5m > 1", "high", cooldown_s=0)
+    rows = [Row("A", 0, UP, closed=False, event_ts_ms=START_MS), Row("A", 0, UP, closed=False)]
+    rows += [Row("A", 0, UP, event_ts_ms=START_MS + 60_030)]
+    rows += [Row("A", 1, UP, closed=False, event_ts_ms=START_MS + 60_040), Row("A", 1, UP)]
+    assert [fire.row for fire in fires(metrics_batch(rows), rule, "live")] == [0, 3]
+
+
+def test_minutes_out_of_order_in_one_frame_are_decided_in_order_of_time():
+    batch = metrics_batch([Row("A", 6, UP), Row("B", 3, UP), Row("A", 0, UP)])
+    assert [(fire.symbol, fire.row) for fire in fires(batch)] == [("A", 2), ("B", 1), ("A", 0)]
+
+
+def test_a_correction_of_an_old_minute_does_not_fire_again_after_the_cooldown():
+    late = Row("A", 0, UP, event_ts_ms=START_MS + 3_600_000)
+    assert fires(metrics_batch([late]), mode="live", last_fired={("rising", "A"): START_MS + 30_000}) == []
+
+
+def test_each_symbol_and_each_rule_has_a_cooldown_of_its_own():
+    batch = metrics_batch([Row("A", 0, UP), Row("B", 1, UP)])
+    other = Rule("other", "price > 1", "info", cooldown_s=900)
+    book = RuleBook.compile([RISING, other], "close")
+    decided = decide(Evaluator(book).evaluate(batch), batch, book, {("rising", "A"): START_MS - 1})
+    assert [(fire.rule.rule_type, fire.symbol) for fire in decided.fires] == [
+        ("other", "A"),
+        ("rising", "B"),
+        ("other", "B"),
+    ]
+    assert decided.last_fired == {
+        ("other", "A"): START_MS,
+        ("rising", "B"): START_MS + 60_000,
+        ("other", "B"): START_MS + 60_000,
+    }

@@ -1,0 +1,145 @@
+"""Settings: from the environment alone, all faults at once, secrets never printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import SettingsError
+from app.settings import PREFIX, Settings
+from app.settings_file import render
+from app.supervisor import role_environ
+
+SETTINGS_FILE = Path(__file__).parents[2] / "deploy" / "settings.env"
+URLS = {
+    "SCREENER_NATS_URL": "nats://me:hush-nats@example:4222",
+    "SCREENER_KAFKA_URL": "one:9092,two:9092",
+    "SCREENER_REDIS_URL": "redis://:hush-redis@example:6379/0",
+    "SCREENER_POSTGRES_URL": "postgresql://me:hush-postgres@example:5432/screener",
+}
+
+
+def test_variables_set_their_fields_and_others_keep_their_defaults():
+    settings = Settings.load(
+        {"SCREENER_PARTITIONS": "8", "HOME": "/home/me", "SCREENER_DATA_DIR": "/var/lib/s"}
+    )
+    assert (settings.partitions, settings.data_dir) == (8, Path("/var/lib/s"))
+    assert settings.frame_max_rows == Settings().frame_max_rows
+
+
+def test_without_an_environment_given_the_process_own_counts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SCREENER_PARTITIONS", "5")
+    assert Settings.load().partitions == 5
+    assert Settings.load({}).partitions == Settings().partitions
+
+
+def test_overrides_win_over_the_environment():
+    assert Settings.load({"SCREENER_PARTITIONS": "8"}, partitions=3).partitions == 3
+
+
+def test_all_faults_are_named_at_once():
+    environ = {
+        "SCREENER_PARTITIONS": "many",
+        "SCREENER_FRAME_MAX_ROWS": "0",
+        "SCREENER_LOG_LEVEL": "loud",
+        "SCREENER_NAMESPACE": "Not/Allowed",
+        "SCREENER_PARTITONS": "4",
+        "SCREENER_SERVICE_PORT_HTTP": "tcp://10.0.0.1:80",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ)
+    for name in environ:
+        assert f"{name}: " in str(caught.value)
+    assert "SCREENER_PARTITONS: there is no such setting" in str(caught.value)
+
+
+def test_a_bad_value_is_explained_without_repeating_it():
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(URLS | {"SCREENER_SIDECAR_PORT": "hush-port"})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("namespace", ["1st", "Upper", "with-dash", "with.dot", "x" * 41, "a b"])
+def test_a_namespace_that_could_not_name_a_schema_is_refused(namespace: str):
+    with pytest.raises(SettingsError, match="SCREENER_NAMESPACE"):
+        Settings.load({"SCREENER_NAMESPACE": namespace})
+
+
+def test_a_namespace_stands_before_every_name():
+    plain, spaced = Settings.load({}), Settings.load({"SCREENER_NAMESPACE": "demo_2"})
+    assert (plain.name("candles"), plain.database_schema) == ("candles", "public")
+    assert (spaced.name("candles"), spaced.database_schema) == ("demo_2.candles", "demo_2")
+
+
+def test_origins_are_split_at_commas():
+    environ = {"SCREENER_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,"}
+    assert Settings.load(environ).allowed_origins == ("https://a.example", "http://localhost:3000")
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a.example/path", "a.example", "https://*.example"])
+def test_what_is_no_origin_is_refused(origin: str):
+    with pytest.raises(SettingsError, match="SCREENER_ALLOWED_ORIGINS"):
+        Settings.load({"SCREENER_ALLOWED_ORIGINS": origin})
+
+
+def test_secrets_are_masked_however_settings_are_printed():
+    settings = Settings.load(URLS)
+    for text in (
+        repr(settings),
+        str(settings),
+        f"{settings}",
+        settings.model_dump_json(),
+        str(settings.model_dump()),
+    ):
+        assert "hush" not in text
+    assert "hush-nats" in settings.server_urls().nats
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.load({}).partitions = 3
+
+
+def test_missing_urls_are_all_named():
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({"SCREENER_KAFKA_URL": "one:9092", "SCREENER_REDIS_URL": ""}).server_urls()
+    text = str(caught.value)
+    assert all(name in text for name in ("SCREENER_NATS_URL", "SCREENER_REDIS_URL", "SCREENER_POSTGRES_URL"))
+    assert "SCREENER_KAFKA_URL" not in text
+    assert "screener up" in text
+
+
+def test_urls_are_handed_on_as_variables():
+    assert Settings.load(URLS).server_urls().as_environ() == URLS
+
+
+def test_a_role_process_gets_exactly_these_settings(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SCREENER_PARTITIONS", "7")
+    given = Settings.load(
+        URLS,
+        namespace="demo",
+        partitions=3,
+        allowed_origins=("https://a.example", "https://b.example"),
+        simulated_updates_per_s=2.5,
+        alert_mode="close",
+    )
+    environ = role_environ(given)
+    assert Settings.load(environ) == given
+    assert {name for name in environ if name.startswith(PREFIX)} == {
+        f"{PREFIX}{name.upper()}" for name in Settings.model_fields
+    }
+
+
+def test_the_settings_file_of_the_deployment_is_up_to_date():
+    assert SETTINGS_FILE.read_text() == render(), "run: python -m app.settings_file > deploy/settings.env"
+
+
+def test_the_settings_file_names_every_setting_in_order_with_a_comment_and_its_default():
+    lines = SETTINGS_FILE.read_text().splitlines()
+    at = [number for number, line in enumerate(lines) if line.removeprefix("# ").startswith(PREFIX)]
+    names = [lines[number].removeprefix("# ").partition("=")[0] for number in at]
+    assert names == [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    assert all(lines[number - 1].startswith("# ") for number in at)
+    given = dict(line.split("=", 1) for line in lines if line.startswith(PREFIX))
+    assert Settings.load(given) == Settings.load({})

@@ -1,0 +1,93 @@
+"""How long the broker keeps records: by age since arrival, by size, and by what memory there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.stack.broker.topics import TopicError, Topics
+from tests.support.kafka_batches import batch_of
+
+BATCH = batch_of([b"x" * 1000])
+PLENTY = 1 << 30
+
+
+def _filled(topics: Topics, name: str, arrivals_ms: list[int], **configs: str) -> None:
+    topics.create(name, 1, {key.replace("_", "."): value for key, value in configs.items()})
+    log = topics.log(name, 0)
+    assert log is not None
+    for arrival_ms in arrivals_ms:
+        log.append(BATCH, arrival_ms)
+
+
+def _kept(topics: Topics, name: str) -> int:
+    log = topics.log(name, 0)
+    assert log is not None
+    return log.end_offset - log.start_offset
+
+
+def test_records_older_than_retention_go() -> None:
+    topics = Topics(PLENTY)
+    _filled(topics, "t", [0, 400, 800, 1200], retention_ms="1000")
+    assert topics.enforce_retention(now_ms=1500) == 0
+    assert _kept(topics, "t") == 2
+
+
+def test_age_counts_from_arrival_so_that_replayed_records_stay() -> None:
+    topics = Topics(PLENTY)
+    topics.create("t", 1, {"retention.ms": "1000"})
+    log = topics.log("t", 0)
+    assert log is not None
+    log.append(batch_of([b"of long ago"], timestamp_ms=1), now_ms=5_000_000)
+    topics.enforce_retention(now_ms=5_000_500)
+    assert _kept(topics, "t") == 1
+
+
+def test_a_partition_keeps_at_least_its_retention_bytes() -> None:
+    topics = Topics(PLENTY)
+    _filled(topics, "t", [0] * 10, retention_bytes=str(3 * len(BATCH)))
+    topics.enforce_retention(now_ms=0)
+    assert _kept(topics, "t") == 3
+
+
+@pytest.mark.parametrize(
+    "configs", [{"retention_ms": "-1", "retention_bytes": "-1"}, {"cleanup_policy": "compact"}]
+)
+def test_some_topics_keep_everything(configs: dict[str, str]) -> None:
+    topics = Topics(PLENTY)
+    _filled(topics, "t", [0] * 10, **configs)
+    topics.enforce_retention(now_ms=10**12)
+    assert _kept(topics, "t") == 10
+
+
+def test_when_memory_is_full_the_oldest_of_all_topics_go_first() -> None:
+    topics = Topics(memory_max_bytes=6 * len(BATCH))
+    _filled(topics, "old", [0, 1, 20])
+    _filled(topics, "new", [2, 10, 30])
+    _filled(topics, "table", [0, 0], cleanup_policy="compact")
+    assert topics.enforce_retention(now_ms=40) == 2 * len(BATCH)
+    assert (_kept(topics, "old"), _kept(topics, "new"), _kept(topics, "table")) == (1, 3, 2)
+
+
+def test_a_table_may_be_compacted_and_deleted() -> None:
+    topics = Topics(PLENTY)
+    _filled(topics, "t", [0, 900], cleanup_policy="compact,delete", retention_ms="500")
+    topics.enforce_retention(now_ms=1000)
+    assert _kept(topics, "t") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "partitions", "configs"),
+    [
+        ("t", 0, {}),
+        ("t", 5000, {}),
+        ("", 1, {}),
+        ("..", 1, {}),
+        ("a b", 1, {}),
+        ("t", 1, {"retention.ms": "soon"}),
+    ],
+)
+def test_impossible_topics_are_refused(name: str, partitions: int, configs: dict[str, str]) -> None:
+    topics = Topics(PLENTY)
+    with pytest.raises(TopicError):
+        topics.create(name, partitions, configs)
+    assert list(topics) == []

@@ -1,0 +1,176 @@
+"""What the stages make of stored state after a start, usable or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from agents.alerts import Alerts
+from agents.calculator import Calculator
+from agents.collector import Collector
+from app.candles.batch import MINUTE_MS
+from app.candles.known_minutes import KnownMinutes
+from app.clock import ManualClock
+from app.dead_letters import DeadLetters
+from app.market.matrix import MarketMatrix
+from app.market.packing import encode
+from app.rules.rule import Rule
+from app.rules.rulebook import Evaluator, RuleBook
+from app.telemetry import pipeline_metrics
+from tests.support.market_batches import batch_of
+from tests.support.market_model import random_minute
+from tests.support.metric_batches import metrics_batch
+
+START = 28_000_000
+SYMBOLS = ("AUSDT", "BUSDT")
+
+
+class StoredValues:
+    """What a table gives back after a start: an item for each value."""
+
+    def __init__(self, *items: tuple[Any, ...]) -> None:
+        self._items = items
+
+    def items(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._items)
+
+    def rearm_expiry(self) -> None: ...
+
+
+def edges() -> dict[str, Any]:
+    clock = ManualClock(0)
+    return {"deliver": None, "dead_letters": DeadLetters("x", None, clock), "barriers": None, "clock": clock}
+
+
+def unusable(stage: str) -> float:
+    return pipeline_metrics().snapshots_unusable.labels(stage=stage)._value.get()
+
+
+def market(minutes: int = 30) -> MarketMatrix:
+    random = np.random.default_rng(1)
+    rows = [(symbol, START + n, random_minute(random), True) for n in range(minutes) for symbol in SYMBOLS]
+    matrix = MarketMatrix()
+    matrix.update(batch_of(rows))
+    return matrix
+
+
+def packed_minutes(matrix: MarketMatrix, shard: int, minutes: int = 30) -> list[tuple[int, int, bytes]]:
+    times_ms = [(START + n) * MINUTE_MS for n in range(minutes)]
+    return [(shard, time_ms, matrix.pack_minute(time_ms)) for time_ms in times_ms]
+
+
+def calculator(indicators: StoredValues, minutes: StoredValues) -> Calculator:
+    async def no_history(*_: Any) -> None: ...
+
+    return Calculator(minutes, indicators, no_history, **edges())
+
+
+def refused_indicators() -> dict[str, bytes]:
+    good = market().indicator_snapshot()
+    return {
+        "newer": good.replace(b'"version":1', b'"version":9', 1),
+        "of another horizon": MarketMatrix(late_horizon_minutes=120).indicator_snapshot(),
+        "cut off": good[: len(good) // 2],
+        "empty": b"",
+        "without arrays": encode("indicators", 1, {"symbols": SYMBOLS, "quote_rows": 1}, {}),
+    }
+
+
+@pytest.mark.parametrize("fault", refused_indicators())
+def test_the_calculator_starts_from_its_minutes_when_the_indicators_cannot_be_used(fault: str):
+    matrix = market()
+    minutes = StoredValues(*packed_minutes(matrix, 0), *packed_minutes(matrix, 1))
+    stage = calculator(
+        StoredValues((0, refused_indicators()[fault]), (1, matrix.indicator_snapshot())), minutes
+    )
+    before = unusable("calculator")
+    with capture_logs() as logs:
+        stage.reassign({0, 1})
+    assert unusable("calculator") == before + 1
+    refused = [log for log in logs if log["event"] == "snapshot_unusable"]
+    assert [(log["table"], log["shard"]) for log in refused] == [("indicators", 0)]
+
+    from_minutes = calculator(StoredValues(), minutes)
+    from_minutes.reassign({0, 1})
+    following = batch_of([(SYMBOLS[0], START + 30, random_minute(np.random.default_rng(2)), True)])
+    np.testing.assert_array_equal(
+        stage._matrix(0).update(following).values, from_minutes._matrix(0).update(following).values
+    )
+    np.testing.assert_array_equal(stage._matrix(1).update(following).values, matrix.update(following).values)
+
+
+def test_an_unreadable_minute_is_missing_and_the_others_are_restored():
+    minutes = packed_minutes(market(), 0)
+    stage = calculator(StoredValues(), StoredValues(*minutes[:-1], (0, minutes[-1][1], b"?")))
+    before = unusable("calculator")
+    stage.reassign({0})
+    assert unusable("calculator") == before + 1
+    without = MarketMatrix()
+    known = stage._matrix(0)
+    for _, time_ms, packed in minutes[:-1]:
+        assert known.pack_minute(time_ms) == packed
+    assert known.pack_minute(minutes[-1][1]) == without.pack_minute(minutes[-1][1])
+
+
+def test_the_collector_does_without_an_unreadable_minute():
+    known = KnownMinutes()
+    known.accept(
+        batch_of([("AUSDT", START + n, random_minute(np.random.default_rng(n)), True) for n in (0, 1)])
+    )
+    packed = [known.pack_minute((START + n) * MINUTE_MS) for n in (0, 1)]
+    table = StoredValues((0, START * MINUTE_MS, packed[0]), (0, (START + 1) * MINUTE_MS, packed[1][:-1]))
+    stage = Collector(table, **edges())
+    before = unusable("collector")
+    stage.reassign({0})
+    assert unusable("collector") == before + 1
+    assert stage._minutes_of(0).pack_minute(START * MINUTE_MS) == packed[0]
+
+
+RISING = Rule("rising", "price_change_5m > prev(price_change_5m)", "info")
+
+
+def alerts(packed: bytes) -> Alerts:
+    book = RuleBook.compile([RISING], "live")
+    return Alerts(StoredValues((0, packed)), book, _NoCooldowns(), None, **edges())
+
+
+class _NoCooldowns:
+    def forget(self) -> None: ...
+
+
+def memory() -> dict[str, Any]:
+    evaluator = Evaluator(RuleBook.compile([RISING], "live"))
+    evaluator.evaluate(metrics_batch([("AUSDT", START * MINUTE_MS, {"price_change_5m": 0.5})]))
+    return evaluator.snapshot()
+
+
+def test_usable_memory_of_the_rules_is_restored():
+    stage = alerts(orjson.dumps(memory()))
+    before = unusable("alerts")
+    stage.reassign({0})
+    assert unusable("alerts") == before
+    assert stage._evaluator(0).snapshot() == memory()
+    assert memory()["symbols"] == ["AUSDT"]
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        orjson.dumps({"version": 99}),
+        orjson.dumps({"version": 1}),
+        orjson.dumps(["version"]),
+        orjson.dumps({"version": 1, "symbols": 3, "previous": None, "holds": None}),
+        b"\x00not JSON",
+    ],
+)
+def test_the_rules_begin_without_memory_when_it_cannot_be_used(packed: bytes):
+    stage = alerts(packed)
+    before = unusable("alerts")
+    stage.reassign({0})
+    assert unusable("alerts") == before + 1
+    assert stage._evaluator(0).snapshot()["symbols"] == []
