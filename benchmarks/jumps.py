@@ -1,0 +1,59 @@
+"""A made-up market in which every symbol jumps in the same minute when asked, and one rule fires for all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.candles.batch import MINUTE_MS, CandleBatch, FloatArray, concatenate
+
+RULE = "futures_pioneer_bull"
+QUIET_MINUTES = 16
+"""Before a jump: then a window of 15 minutes is whole and the jump before is out of it."""
+_JUMP = 1.02
+_QUIET_QUOTE_VOLUME = 1_000.0
+_JUMP_QUOTE_VOLUME = 100_000.0
+
+
+class JumpingMarket:
+    """Prices stand still but for jumps of 2 %, with a hundred times the volume.
+
+    At a jump the changes over 5 and 15 minutes are 2 %, and nearly all volume of 15 minutes is in the last 5:
+    `RULE` fires, and no other one enabled by default, which need a day or 20 hours of history.
+    """
+
+    def __init__(self, symbols: int, first_open_time_ms: int) -> None:
+        self._symbols = tuple(f"JUMP{number:04}USDT" for number in range(symbols))
+        self._open_time_ms = first_open_time_ms
+        self._price: FloatArray = 1.0 + np.arange(symbols) % 100
+
+    def quiet(self, minutes: int) -> CandleBatch:
+        """The next minutes, closed candles of all symbols in each."""
+        return concatenate([self._minute(1.0, _QUIET_QUOTE_VOLUME) for _ in range(minutes)])
+
+    def jump(self) -> CandleBatch:
+        """The next minute, one closed candle of each symbol."""
+        return self._minute(_JUMP, _JUMP_QUOTE_VOLUME)
+
+    def _minute(self, factor: float, quote_volume: float) -> CandleBatch:
+        rows = len(self._symbols)
+        opened, self._price = self._price, self._price * factor
+        start_ms = np.full(rows, self._open_time_ms)
+        self._open_time_ms += MINUTE_MS
+        return CandleBatch(
+            symbols=self._symbols,
+            symbol_index=np.arange(rows, dtype=np.int32),
+            open_time_ms=start_ms,
+            open=opened,
+            high=self._price,
+            low=opened,
+            close=self._price,
+            volume=quote_volume / self._price,
+            quote_volume=np.full(rows, quote_volume),
+            trades=np.full(rows, 100),
+            taker_buy_volume=np.full(rows, np.nan),
+            taker_buy_quote_volume=np.full(rows, np.nan),
+            quote_estimated=np.zeros(rows, dtype=np.bool_),
+            closed=np.ones(rows, dtype=np.bool_),
+            event_ts_ms=start_ms + MINUTE_MS,
+            ingest_ts_ms=start_ms + MINUTE_MS,
+        )

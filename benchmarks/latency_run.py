@@ -1,0 +1,266 @@
+"""One measured run: the whole screener in its processes, rounds of simultaneous closes, what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import numpy as np
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from app.barrier import Barrier, BarrierReports
+from app.candles.batch import MINUTE_MS, CandleBatch
+from app.clock import SystemClock
+from app.cooldown import connect_redis
+from app.database.migrate import migrate
+from app.frames import decode_metrics
+from app.ingress.publish import CandlePublisher, candle_publisher
+from app.ingress.pull import connect
+from app.kafka import REQUEST_MAX_BYTES, ensure_topics, kafka_producer
+from app.replay.drain import barrier_passed, nats_drained, send_barrier
+from app.settings import Settings
+from app.supervisor import RoleProcesses
+from app.topics import Topics
+from benchmarks.jumps import QUIET_MINUTES, RULE, JumpingMarket
+from benchmarks.measure import REPOSITORY
+
+ROLES = ("bridge", "all", "sinks", "sidecar")
+STAGES = ("bridge", "collector", "calculator", "evaluated", "published", "delivered", "received")
+"""When: the bridge read the message; the collector, the calculator sent the frame; the rules were evaluated;
+the alert was handed to Kafka; the sidecar handed it to its clients; the client read its last byte."""
+_READY_TIMEOUT_S = 60.0
+_ROUND_TIMEOUT_S = 30.0
+_WATCH_EVERY_S = 0.2
+_CALM_S = 0.5
+"""Between the last write of the quiet minutes and a jump."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    symbols: int
+    rounds: int
+    warm_up_rounds: int
+    """Before each measured series: what runs for the first time is slower."""
+    over_ms: int
+    """The closes of a round are published evenly over so long; 0: all in one write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """`since_ms`: shape (clients, rounds, symbols, stages), ms since the candle went to NATS."""
+
+    mode: str
+    clients: int
+    since_ms: np.ndarray
+
+
+async def measure(settings: Settings, client_counts: list[int], load: Load) -> list[Series]:
+    """On running servers; one series per number of clients, one after the other on the same processes."""
+    async with AsyncExitStack() as exits:
+        await asyncio.to_thread(migrate, settings)
+        await ensure_topics(settings)
+        roles = RoleProcesses(settings, settings.data_dir / "logs", ROLES)
+        exits.push_async_callback(roles.stop)
+        roles.start()
+        playing = asyncio.create_task(_play(settings, client_counts, load))
+        exits.callback(playing.cancel)
+        while not (await asyncio.wait({playing}, timeout=_WATCH_EVERY_S))[0]:
+            for process in roles.processes.values():
+                if process.poll() is not None:
+                    raise RuntimeError(process.describe_end())
+        return playing.result()
+
+
+async def _play(settings: Settings, client_counts: list[int], load: Load) -> list[Series]:
+    await _ready(f"http://127.0.0.1:{settings.sidecar_port}/health/ready")
+    found = []
+    async with _rounds(settings, load, len(client_counts)) as rounds:
+        for clients in client_counts:
+            async with _listener(settings.sidecar_port, clients, load.symbols) as listener:
+                for _ in range(load.warm_up_rounds):
+                    await rounds.run(listener)
+                measured = [await rounds.run(listener) for _ in range(load.rounds)]
+            found.append(Series(settings.alert_mode, clients, np.stack(measured, axis=1)))
+    return found
+
+
+async def _ready(url: str) -> None:
+    async with asyncio.timeout(_READY_TIMEOUT_S), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(url) as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def _listener(port: int, clients: int, alerts: int) -> AsyncIterator[asyncio.StreamReader]:
+    """Its standard output: a line per round."""
+    arguments = ("-m", "benchmarks.alert_listener", str(port), str(clients), str(alerts))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE, limit=1 << 26
+    )
+    assert process.stdout is not None
+    try:
+        if not await asyncio.wait_for(process.stdout.readline(), _READY_TIMEOUT_S):
+            raise RuntimeError("the WebSocket clients could not connect")
+        yield process.stdout
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+class _Rounds:
+    def __init__(
+        self,
+        settings: Settings,
+        load: Load,
+        market: JumpingMarket,
+        publisher: CandlePublisher,
+        settled: _Settled,
+        frames: _Frames,
+    ) -> None:
+        self._load = load
+        self._market = market
+        self._publisher = publisher
+        self._settled = settled
+        self._frames = frames
+
+    async def run(self, listener: asyncio.StreamReader) -> np.ndarray:
+        """Quiet minutes, all stored; then a jump. Shape (clients, symbols, stages), ms since published."""
+        await self._publisher.publish(self._market.quiet(QUIET_MINUTES))
+        await self._publisher.flush()
+        await self._settled.wait()
+        await self._frames.skip()
+        await asyncio.sleep(_CALM_S)
+        jump = self._market.jump()
+        published_ns = await self._publish(jump)
+        try:
+            line = await asyncio.wait_for(listener.readline(), _ROUND_TIMEOUT_S)
+        except TimeoutError:
+            raise RuntimeError("not all alerts arrived: see the logs") from None
+        if not line:
+            raise RuntimeError("a WebSocket client was closed: see above")
+        sent_ms = await self._frames.sent_ms(jump)
+        return np.stack([self._since(rows, published_ns, sent_ms) for rows in orjson.loads(line)])
+
+    async def _publish(self, jump: CandleBatch) -> dict[str, int]:
+        """Symbol -> UTC ns right before its candle was rendered and handed to the socket."""
+        parts = max(1, min(self._load.over_ms, len(jump)))
+        pause_s = self._load.over_ms / 1000 / parts
+        published_ns: dict[str, int] = {}
+        began_s = time.perf_counter()
+        for number, rows in enumerate(np.array_split(np.arange(len(jump)), parts)):
+            await asyncio.sleep(max(0.0, began_s + number * pause_s - time.perf_counter()))
+            part = jump.take(rows)
+            now_ns = time.time_ns()
+            await self._publisher.publish(part)
+            published_ns |= {part.symbol_of(row): now_ns for row in range(len(part))}
+        return published_ns
+
+    def _since(
+        self, rows: list[dict[str, Any]], published_ns: dict[str, int], sent_ms: dict[str, dict[str, int]]
+    ) -> np.ndarray:
+        by_symbol = {row["symbol"]: row for row in rows if row["rule_type"] == RULE}
+        if by_symbol.keys() != published_ns.keys():
+            raise RuntimeError(f"alerts of {len(by_symbol)} symbols, expected {len(published_ns)}")
+        since = np.empty((len(published_ns), len(STAGES)))
+        for place, (symbol, at_ns) in enumerate(published_ns.items()):
+            row, sent = by_symbol[symbol], sent_ms[symbol]
+            timings = row["timings"]
+            since[place] = np.array(
+                [
+                    timings["ingest_ts_ms"],
+                    sent["collector"],
+                    sent["calculator"],
+                    timings["evaluate_ts_ms"],
+                    timings["publish_ts_ms"],
+                    timings["deliver_ts_ms"],
+                    row["received_ns"] / 1e6,
+                ]
+            )
+            since[place] -= at_ns / 1e6
+        return since
+
+
+class _Settled:
+    """Waits until every stage has dealt with all that was published."""
+
+    def __init__(
+        self, settings: Settings, client: Any, producer: AIOKafkaProducer, reports: BarrierReports
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._producer = producer
+        self._reports = reports
+
+    async def wait(self) -> None:
+        await nats_drained(self._client, self._settings)
+        identifier = uuid4().hex
+        await send_barrier(self._producer, self._settings, identifier)
+        await barrier_passed(self._reports, self._settings, identifier)
+
+
+class _Frames:
+    """When the stages sent the metric frames of a jump."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+        self._consumer = consumer
+        self._partitions = partitions
+
+    async def skip(self) -> None:
+        """To what is sent from now on."""
+        for partition, end in (await self._consumer.end_offsets(self._partitions)).items():
+            self._consumer.seek(partition, end)
+
+    async def sent_ms(self, jump: CandleBatch) -> dict[str, dict[str, int]]:
+        """Symbol -> stage -> UTC ms."""
+        wanted, minute_ms = set(jump.symbols), int(jump.open_time_ms[0])
+        found: dict[str, dict[str, int]] = {}
+        async with asyncio.timeout(_ROUND_TIMEOUT_S):
+            while found.keys() != wanted:
+                for records in (await self._consumer.getmany(timeout_ms=200)).values():
+                    for value in (record.value for record in records if Barrier.decode(record.value) is None):
+                        batch, info = decode_metrics(value)
+                        for row in np.flatnonzero(batch.open_time_ms == minute_ms).tolist():
+                            found[batch.symbol_of(row)] = dict(info.stage_ts_ms)
+        return found
+
+
+@asynccontextmanager
+async def _rounds(settings: Settings, load: Load, series: int) -> AsyncIterator[_Rounds]:
+    async with AsyncExitStack() as exits:
+        producer = await exits.enter_async_context(kafka_producer(settings))
+        redis = connect_redis(settings.server_urls().redis)
+        exits.push_async_callback(redis.aclose)
+        client = await connect(settings, "latency-drain")
+        exits.push_async_callback(client.close)
+        publisher = await exits.enter_async_context(candle_publisher(settings, "latency"))
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.server_urls().kafka,
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=REQUEST_MAX_BYTES,
+        )
+        await consumer.start()
+        exits.push_async_callback(consumer.stop)
+        partitions = [
+            TopicPartition(Topics.of(settings).metrics, number) for number in range(settings.partitions)
+        ]
+        consumer.assign(partitions)
+        minutes = series * (load.warm_up_rounds + load.rounds) * (QUIET_MINUTES + 1)
+        first_ms = (SystemClock().now_ms() // MINUTE_MS - minutes) * MINUTE_MS
+        settled = _Settled(settings, client, producer, BarrierReports(redis, settings))
+        market = JumpingMarket(load.symbols, first_ms)
+        yield _Rounds(settings, load, market, publisher, settled, _Frames(consumer, partitions))

@@ -1,0 +1,51 @@
+"""What the fan-out is compared with: aiohttp, sending each alert to each client with `send_str`."""
+
+from __future__ import annotations
+
+import os
+
+import orjson
+import uvloop
+from aiohttp import WSMsgType, web
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+clients: set[web.WebSocketResponse] = set()
+
+
+async def alerts(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse(compress=False)
+    await socket.prepare(request)
+    clients.add(socket)
+    try:
+        async for message in socket:
+            if message.type is WSMsgType.ERROR:
+                break
+    finally:
+        clients.discard(socket)
+    return socket
+
+
+async def ready(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def main() -> None:
+    app = web.Application()
+    app.router.add_get("/ws/alerts", alerts)
+    app.router.add_get("/health/ready", ready)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", int(os.environ["PLAIN_PORT"])).start()
+    consumer = AIOKafkaConsumer(bootstrap_servers=os.environ["PLAIN_KAFKA"])
+    await consumer.start()
+    partition = TopicPartition(os.environ["PLAIN_TOPIC"], 0)
+    consumer.assign([partition])
+    consumer.seek(partition, int(os.environ["PLAIN_START"]))
+    async for record in consumer:
+        text = orjson.dumps({**orjson.loads(record.value), "seq": record.offset}).decode()
+        for socket in tuple(clients):
+            await socket.send_str(text)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

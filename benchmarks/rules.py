@@ -1,0 +1,190 @@
+"""Rules evaluated per frame, against the same rules as plain Python predicates on one row at a time.
+
+Why it is hot: every accepted candle update passes all rules, and at the top of a minute all symbols do so in
+one frame, between the exchange and the alert. Run: python -m benchmarks.rules
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from app.market.columns import COLUMN_POSITION, METRIC_COLUMNS
+from app.market.metrics import MetricsBatch
+from app.rules.cooldown import decide
+from app.rules.rule import Rule
+from app.rules.rulebook import Evaluator, RuleBook
+from app.rules.shipped import shipped_rules
+
+Values = dict[str, float]
+Predicate = Callable[[Values, float], bool]
+
+FRAMES = 60
+FUTURES = 10
+
+BY_HAND: dict[str, Predicate] = {
+    "futures_big_bull_60": lambda m, k: (
+        m["c1h"] > 1.6 * k and m["c1d"] < 15 and m["c8h"] > m["c1h"] and m["c1d"] > m["c8h"]
+        and m["v1h"] > 500_000 and m["v8h"] > 5_000_000 and 6 * m["v1h"] > m["v8h"]
+        and 16 * m["v1h"] > m["v1d"]
+    ),
+    "futures_big_bear_60": lambda m, k: (
+        m["c1h"] < -1.6 * k and m["c1d"] > -15 and m["c8h"] < m["c1h"] and m["c1d"] < m["c8h"]
+        and m["v1h"] > 500_000 and m["v8h"] > 5_000_000 and 6 * m["v1h"] > m["v8h"]
+        and 16 * m["v1h"] > m["v1d"]
+    ),
+    "futures_pioneer_bull": lambda m, k: (
+        m["c5m"] > k and m["c15m"] > 1 and 3 * m["c5m"] > m["c15m"] and 2 * m["v5m"] > m["v15m"]
+    ),
+    "futures_pioneer_bear": lambda m, k: (
+        m["c5m"] < -k and m["c15m"] < -1 and 3 * m["c5m"] < m["c15m"] and 2 * m["v5m"] > m["v15m"]
+    ),
+    "futures_5_big_bull": lambda m, k: (
+        m["c5m"] > 0.6 * k and m["c1d"] < 15 and m["c15m"] > m["c5m"] and m["c1h"] > m["c15m"]
+        and m["v5m"] > 100_000 and m["v1h"] > 1_000_000 and m["v5m"] > m["v15m"] / 3
+        and m["v5m"] > m["v1h"] / 6 and m["v5m"] > m["v8h"] / 66
+    ),
+    "futures_5_big_bear": lambda m, k: (
+        m["c5m"] < -0.6 * k and m["c1d"] > -15 and m["c15m"] < m["c5m"] and m["c1h"] < m["c15m"]
+        and m["v5m"] > 100_000 and m["v1h"] > 1_000_000 and m["v5m"] > m["v15m"] / 3
+        and m["v5m"] > m["v1h"] / 6 and m["v5m"] > m["v8h"] / 66
+    ),
+    "futures_15_big_bull": lambda m, k: (
+        m["c15m"] > k and m["c1d"] < 15 and m["c1h"] > m["c15m"] and m["c8h"] > m["c1h"]
+        and m["v15m"] > 400_000 and m["v1h"] > 1_000_000 and m["v15m"] > m["v1h"] / 3
+        and m["v15m"] > m["v8h"] / 26
+    ),
+    "futures_15_big_bear": lambda m, k: (
+        m["c15m"] < -k and m["c1d"] > -15 and m["c1h"] < m["c15m"] and m["c8h"] < m["c1h"]
+        and m["v15m"] > 400_000 and m["v1h"] > 1_000_000 and m["v15m"] > m["v1h"] / 3
+        and m["v15m"] > m["v8h"] / 26
+    ),
+    "futures_bottom_hunter": lambda m, k: (
+        m["c1h"] < -0.7 * k and m["c15m"] < -0.6 and m["c5m"] > 0.5 and m["v5m"] > m["v15m"] / 2
+        and m["v5m"] > m["v1h"] / 8
+    ),
+    "futures_top_hunter": lambda m, k: (
+        m["c1h"] > 0.7 * k and m["c15m"] > 0.6 and m["c5m"] < -0.5 and m["v5m"] > m["v15m"] / 2
+        and m["v5m"] > m["v1h"] / 8
+    ),
+}  # fmt: skip
+FIRST_THRESHOLD = {
+    "futures_big_bull_60": "1.6", "futures_big_bear_60": "-1.6", "futures_pioneer_bull": "1",
+    "futures_pioneer_bear": "-1", "futures_5_big_bull": "0.6", "futures_5_big_bear": "-0.6",
+    "futures_15_big_bull": "1", "futures_15_big_bear": "-1", "futures_bottom_hunter": "-0.7",
+    "futures_top_hunter": "0.7",
+}  # fmt: skip
+TIMEFRAMES = ("5m", "15m", "1h", "8h", "1d")
+SHORT_NAMES = {f"c{n}": f"price_change_{n}" for n in TIMEFRAMES} | {
+    f"v{n}": f"quote_volume_{n}" for n in TIMEFRAMES
+}
+
+
+def rule_set(count: int) -> tuple[list[Rule], list[tuple[Predicate, float]]]:
+    """`count` rules: the ten of the futures, again and again with the first threshold scaled up a little."""
+    rules, predicates = [], []
+    shipped = shipped_rules()[:FUTURES]
+    for at in range(count):
+        rule, scale = shipped[at % FUTURES], 1 + (at // FUTURES) / 50
+        first = FIRST_THRESHOLD[rule.rule_type]
+        expression = rule.expression.replace(f" {first} ", f" {float(first) * scale!r} ", 1)
+        rules.append(Rule(f"{rule.rule_type}_{at}", expression, rule.severity))
+        predicates.append((BY_HAND[rule.rule_type], scale))
+    return rules, predicates
+
+
+def frames(symbols: int, volatility: float) -> list[MetricsBatch]:
+    """Consecutive closed minutes of a market: changes with fat tails that grow with the timeframe, volumes in
+    proportion with noise. `volatility` 1 is a calm day, 5 a crash in which most rules have candidates."""
+    rng = np.random.default_rng(symbols)
+    size = np.exp(rng.normal(15, 2, symbols))
+    batches = []
+    for minute in range(FRAMES):
+        values = rng.normal(size=(symbols, len(METRIC_COLUMNS)))
+        walk = np.zeros(symbols)
+        for timeframe, minutes in zip(TIMEFRAMES, (5, 15, 60, 480, 1440), strict=True):
+            walk = walk + rng.standard_t(3, symbols) * 0.05 * volatility * minutes**0.5
+            values[:, COLUMN_POSITION[f"price_change_{timeframe}"]] = walk
+            noise = np.exp(rng.normal(0, 0.7, symbols))
+            values[:, COLUMN_POSITION[f"quote_volume_{timeframe}"]] = size * minutes / 60 * noise
+        batches.append(_batch(values, minute))
+    return batches
+
+
+def _batch(values: np.ndarray, minute: int) -> MetricsBatch:
+    rows = len(values)
+    opened = np.full(rows, minute * 60_000)
+    return MetricsBatch(
+        symbols=tuple(f"S{at}USDT" for at in range(rows)),
+        symbol_index=np.arange(rows, dtype=np.int32),
+        open_time_ms=opened,
+        closed=np.ones(rows, np.bool_),
+        event_ts_ms=opened + 60_000,
+        ingest_ts_ms=opened + 60_010,
+        values=values,
+        columns=METRIC_COLUMNS,
+    )
+
+
+def by_row(batch: MetricsBatch, predicates: Sequence[tuple[Predicate, float]]) -> list[tuple[int, int]]:
+    """What a screener without vectors does: one row at a time, one predicate at a time."""
+    taken = [COLUMN_POSITION[column] for column in SHORT_NAMES.values()]
+    found = []
+    for row, values in enumerate(batch.values[:, taken].tolist()):
+        metrics = dict(zip(SHORT_NAMES, values, strict=True))
+        found += [(row, at) for at, (predicate, scale) in enumerate(predicates) if predicate(metrics, scale)]
+    return found
+
+
+def _median_us(step: Callable[[MetricsBatch], object], batches: Sequence[MetricsBatch]) -> float:
+    """Each frame once, so that its values are as cold as those of a frame just decoded."""
+    taken = []
+    for batch in batches:
+        began = time.process_time_ns()
+        step(batch)
+        taken.append((time.process_time_ns() - began) / 1000)
+    return statistics.median(taken[len(taken) // 10 :])
+
+
+def measure(symbols: int, count: int, volatility: float) -> str:
+    batches = frames(symbols, volatility)
+    rules, predicates = rule_set(count)
+    book = RuleBook.compile(rules, "close")
+    evaluator = Evaluator(book)
+    matched = 0
+    for batch in batches[:3]:
+        found = evaluator.evaluate(batch)
+        pairs = list(zip(found.row.tolist(), found.rule.tolist(), strict=True))
+        if pairs != by_row(batch, predicates):
+            raise SystemExit("the two evaluations differ: the figures would mean nothing")
+        matched += len(found)
+    vector_us = _median_us(evaluator.evaluate, batches)
+    decided_us = _median_us(lambda batch: decide(evaluator.evaluate(batch), batch, book, {}), batches)
+    row_us = _median_us(lambda batch: by_row(batch, predicates), batches[: 60 if count < 100 else 12])
+    day = "crash" if volatility > 1 else "calm"
+    return (
+        f"| {count:5,} | {symbols:7,} | {day:5} | {matched / 3:13,.1f} | {vector_us:9,.0f} "
+        f"| {decided_us:13,.0f} | {row_us:10,.0f} | {row_us / vector_us:6.1f} |"
+    )
+
+
+def main() -> None:
+    print(f"Python {platform.python_version()}, NumPy {np.__version__}, one core")
+    print(f"median of {FRAMES} frames, µs of CPU time a frame\n")
+    print("| rules | symbols | day   | matches/frame | compiled  | with cooldown | row by row | ratio  |")
+    print("|------:|--------:|-------|--------------:|----------:|--------------:|-----------:|-------:|")
+    for count in (10, 500):
+        for symbols in (1, 100, 500, 2000):
+            for volatility in (1.0, 5.0):
+                print(measure(symbols, count, volatility), flush=True)
+    began = time.process_time()
+    RuleBook.compile(rule_set(500)[0], "close")
+    print(f"\nreading and compiling 500 new rules: {(time.process_time() - began) * 1000:,.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
