@@ -11,7 +11,8 @@
     ├── BadInput               a message that cannot be used; it goes to the dead letters
     │   ├── BadCandle          not a valid candle
     │   └── BadFrame           not a frame we can read
-    └── RuleError              a rule or expression that cannot be compiled (with position)
+    ├── RuleError              a rule or expression that cannot be compiled (with position)
+    └── BadWebhookTarget       a URL, format or filter that cannot be a webhook target
 
 `reason` is a closed set of words: it is the label of the metric that counts the error and the `reason`
 field of a dead letter. `message` says what happened, where, and what to do.
@@ -83,3 +84,9 @@ class RuleError(ScreenerError):
     def __init__(self, message: str, position: int = 0) -> None:
         super().__init__(message)
         self.position = position
+
+
+class BadWebhookTarget(ScreenerError):
+    """Its message is for whoever gave the target and never repeats the URL, which may hold secrets."""
+
+    reason = "bad_webhook_target"

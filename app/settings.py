@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -91,10 +92,16 @@ class Settings(BaseModel):
     """Health and Prometheus pages of the bridge."""
     sinks_port: int = Field(default=9095, ge=0, le=65_535)
     """Health and Prometheus pages of the database sinks."""
+    webhooks_port: int = Field(default=9097, ge=0, le=65_535)
+    """Health and Prometheus pages of the webhook sender."""
 
     allowed_origins: tuple[str, ...] = ()
     """Web pages, by exact origin (`https://screener.example`, comma separated), that may read the sidecar's
     answers and open its WebSocket. Its own page on localhost or an address always may."""
+
+    webhook_allowed_hosts: tuple[str, ...] = ()
+    """Names, addresses and networks (`hooks.internal, 10.1.0.0/16`, comma separated) that webhooks may go to although
+    they are not public; to these also over http and at any port."""
 
     simulated_symbols: int = Field(default=120, ge=1, le=5_000)
     """How many symbols the simulated market has."""
@@ -108,7 +115,7 @@ class Settings(BaseModel):
     log_format: Literal["console", "json"] = "console"
     """console: for people. json: one object a line."""
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "webhook_allowed_hosts", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -120,6 +127,19 @@ class Settings(BaseModel):
     def _origins_only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", origin) for origin in value):
             raise ValueError("must be origins such as https://screener.example, without path or wildcard")
+        return value
+
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _hosts_or_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            try:
+                ip_network(entry)
+            except ValueError:
+                if not re.fullmatch(r"[a-z0-9_.-]*[a-z_][a-z0-9_.-]*", entry):
+                    raise ValueError(
+                        "must be lower-case names, addresses, or networks such as 10.1.0.0/16 without host bits"
+                    ) from None
         return value
 
     @field_validator("namespace")
