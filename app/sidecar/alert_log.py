@@ -7,16 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.sidecar.limits import SidecarLimits
-
-
-def text_frame(payload: bytes) -> bytes:
-    """One unmasked, final WebSocket text message (RFC 6455, 5.2); the same bytes do for every receiver."""
-    length = len(payload)
-    if length < 126:
-        return bytes((0x81, length)) + payload
-    if length < 65_536:
-        return b"\x81\x7e" + length.to_bytes(2, "big") + payload
-    return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+from app.sidecar.wire import text_frame
 
 
 @dataclass(frozen=True, slots=True)

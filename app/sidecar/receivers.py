@@ -7,15 +7,19 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web import RequestHandler
 
 from app.sidecar.alert_log import Block
 from app.sidecar.limits import SidecarLimits
+from app.sidecar.wire import PING, close_frame, pong_frame
 from app.telemetry import GatewayMetrics
 
 TOO_SLOW = "too slow: resume with since=<last seq>"
 GOING_AWAY = "the sidecar is shutting down: resume with since=<last seq>"
+SILENT = "no answer to pings"
+_POLL_S = 0.05
 
 
 class Receiver:
@@ -27,14 +31,12 @@ class Receiver:
 
     def __init__(
         self,
-        response: web.WebSocketResponse,
         writer: AbstractStreamWriter,
-        connection: web.RequestHandler,
+        connection: RequestHandler,
         transport: asyncio.Transport,
         limits: SidecarLimits,
         metrics: GatewayMetrics,
     ) -> None:
-        self._response = response
         self._writer = writer
         self._connection = connection
         self._transport = transport
@@ -46,6 +48,11 @@ class Receiver:
         self._flushing: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+        self._answered = False
+        self._heard_at_s = self._moved_at_s = asyncio.get_running_loop().time()
+        self._pinged = False
+        self._stuck_bytes = 0
         _bound_buffers(transport, limits.client_socket_bytes)
 
     @property
@@ -74,23 +81,61 @@ class Receiver:
             raise TimeoutError
 
     def close(self, code: int, reason: str, failure: str = "closed") -> asyncio.Task[None]:
-        """Tells the client why, waits a little for its answer, then cuts the connection.
+        """Tells the client why, waits up to `close_s` until it has taken that and answered, then cuts it.
 
-        What is queued is dropped and counted under `failure`.
+        What its transport holds is sent before, a frame that has begun above all. What is queued is dropped
+        and counted under `failure`.
         """
         if self._closing is None:
             self._drop_queue(failure)
             self._closing = asyncio.create_task(self._close(code, reason))
         return self._closing
 
+    def heard(self) -> None:
+        """Notes that the client said something."""
+        self._heard_at_s = asyncio.get_running_loop().time()
+        self._pinged = False
+
+    def pong(self, payload: bytes) -> None:
+        """Answers a ping, unless that would pile up answers for a client that does not take them."""
+        if self.open and not self._connection.writing_paused:
+            self._transport.write(pong_frame(payload))
+
+    def check(self) -> None:
+        """Pings a client that is quiet; closes one that does not answer, or takes nothing of what it is sent."""
+        if not self.open:
+            return
+        now_s = asyncio.get_running_loop().time()
+        if self._connection.writing_paused:
+            self._check_progress(now_s)
+            return
+        self._stuck_bytes = 0
+        quiet_s = now_s - self._heard_at_s
+        if quiet_s >= self._limits.heartbeat_s * 1.5 and self._pinged:
+            self.close(WSCloseCode.INTERNAL_ERROR, SILENT, "silent")
+        elif quiet_s >= self._limits.heartbeat_s and not self._pinged:
+            self._pinged = True
+            self._transport.write(PING)
+
+    def stopped_reading(self, answered: bool) -> None:
+        """Nothing more is read of this client. `answered`: it closed from its side, or is gone."""
+        self._answered = answered
+        self._ended.set()
+
     async def finish(self) -> None:
         """Leaves nothing of this client behind, once its connection is over."""
         self._drop_queue("gone")
-        if self._closing is not None:
-            await self._closing
-        elif self._transport.get_write_buffer_size():
-            self._transport.abort()
+        await self.close(WSCloseCode.OK, "")
         await self._takes_more(None)
+
+    def _check_progress(self, now_s: float) -> None:
+        """A ping would wait behind what the client has not taken yet; bytes taken show as well that it lives."""
+        self._heard_at_s = now_s
+        waiting_bytes = self._transport.get_write_buffer_size()
+        if waiting_bytes != self._stuck_bytes:
+            self._stuck_bytes, self._moved_at_s = waiting_bytes, now_s
+        elif now_s - self._moved_at_s >= self._limits.stalled_s:
+            self.close(WSCloseCode.TRY_AGAIN_LATER, TOO_SLOW, "slow")
 
     def _enqueue(self, block: Block) -> None:
         self._queue.append(block)
@@ -143,11 +188,23 @@ class Receiver:
     async def _close(self, code: int, reason: str) -> None:
         try:
             async with asyncio.timeout(self._limits.close_s):
-                await self._response.close(code=code, message=reason.encode())
+                if not self._transport.is_closing():
+                    self._transport.write(close_frame(code, reason))
+                await self._sent_all()
+                await self._ended.wait()
+                while not self._answered and self._connection.connected:
+                    await asyncio.sleep(_POLL_S)
         except TimeoutError:
             pass
         finally:
             self._transport.abort()
+
+    async def _sent_all(self) -> None:
+        """Returns when the system has all bytes; to cut the connection before would cut a frame in two."""
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=0)
+        while self._connection.connected and self._connection.writing_paused:
+            await self._takes_more(None)
 
 
 def _bound_buffers(transport: asyncio.Transport, most_bytes: int) -> None:

@@ -67,6 +67,7 @@ async def serve_sidecar(
             for name, run in (
                 ("history", parts.history.run),
                 ("health", parts.health.run),
+                ("websocket", parts.stream.watch),
                 *((f"follow {follower.topic}", follower.run) for follower in parts.followers),
             )
         ]

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
-from app.sidecar.alert_log import AlertLog, Block, text_frame
+from app.sidecar.alert_log import AlertLog, Block
+from app.sidecar.client_socket import ClientSocket
 from app.sidecar.feeds import AlertFeed, alert_json
 from app.sidecar.history import AlertHistory, HistoryUnavailable
 from app.sidecar.limits import SidecarLimits
@@ -16,6 +17,7 @@ from app.sidecar.origins import Origins
 from app.sidecar.parameters import Parameters
 from app.sidecar.problems import RequestError
 from app.sidecar.receivers import GOING_AWAY, TOO_SLOW, Receiver, Receivers
+from app.sidecar.wire import text_frame
 from app.telemetry import GatewayMetrics
 
 AHEAD = "since is ahead of the newest alert, as after the sequence began anew: connect without it"
@@ -76,17 +78,13 @@ class AlertStream:
             raise RequestError(
                 503, "too_many_clients", "no more clients are taken here", {"Retry-After": "5"}
             )
-        response = web.WebSocketResponse(
-            heartbeat=self._limits.heartbeat_s,
-            max_msg_size=self._limits.client_message_bytes,
-            compress=False,
-            timeout=self._limits.close_s,
-        )
+        response = ClientSocket(self._limits.client_message_bytes)
         writer = await response.prepare(request)
         transport = request.transport
         if transport is None:
             return response
-        receiver = Receiver(response, writer, request.protocol, transport, self._limits, self._metrics)
+        receiver = Receiver(writer, request.protocol, transport, self._limits, self._metrics)
+        response.closes_by(receiver.close)
         self._connected.add(receiver)
         self._metrics.websocket_connections.inc()
         try:
@@ -105,15 +103,35 @@ class AlertStream:
         if closing:
             await asyncio.wait(closing)
 
-    async def _serve(self, response: web.WebSocketResponse, receiver: Receiver, since: int | None) -> None:
+    async def watch(self) -> None:
+        """Looks after the clients for as long as the process lives: pings, and closes those that are dead."""
+        while True:
+            await asyncio.sleep(self._limits.heartbeat_s / 4)
+            for receiver in tuple(self._connected):
+                receiver.check()
+
+    async def _serve(self, response: ClientSocket, receiver: Receiver, since: int | None) -> None:
         """Reads what the client says (nothing is expected) while the alerts are sent."""
         start = asyncio.create_task(self._start(receiver, since))
         try:
-            async for _ in response:
-                pass
+            await self._read(response, receiver)
         finally:
             start.cancel()
             await asyncio.wait([start])
+
+    async def _read(self, response: ClientSocket, receiver: Receiver) -> None:
+        """Until the client closes or is gone (or this handler is cancelled)."""
+        kind = WSMsgType.ERROR
+        try:
+            while True:
+                kind, data, _ = await response.receive()
+                receiver.heard()
+                if kind is WSMsgType.PING:
+                    receiver.pong(data)
+                elif kind not in (WSMsgType.PONG, WSMsgType.TEXT, WSMsgType.BINARY):
+                    return
+        finally:
+            receiver.stopped_reading(answered=kind is not WSMsgType.ERROR)
 
     async def _start(self, receiver: Receiver, since: int | None) -> None:
         """Brings the client up to now and makes it a receiver of all that follows."""

@@ -16,6 +16,7 @@ from app.barrier import Barrier
 from app.kafka import ensure_topics
 from app.settings import Settings
 from app.sidecar.limits import SidecarLimits
+from app.sidecar.receivers import TOO_SLOW
 from app.topics import Topics
 from tests.support.alerts import make_alert, publish, store
 from tests.support.eventually import eventually
@@ -189,51 +190,71 @@ async def test_resuming_waits_for_the_database_and_gives_up_rather_than_leave_a_
 class StalledClient:
     """A client that connects, then reads nothing until told to."""
 
-    def __init__(self, port: int, query: str = "") -> None:
+    def __init__(self, port: int, query: str = "", receive_buffer_bytes: int = 32_768) -> None:
         self._port = port
         self._query = query
+        self._socket = sockets.socket()
+        self._socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, receive_buffer_bytes)
+        self._socket.setblocking(False)
+        self._loop = asyncio.get_running_loop()
 
     async def __aenter__(self) -> StalledClient:
-        connection = sockets.socket()
-        connection.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 32_768)
-        connection.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self._port))
-        self.reader, self._writer = await asyncio.open_connection(sock=connection, limit=32_768)
-        self._writer.write(
-            f"GET /ws/alerts{self._query} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
-            + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        await self._loop.sock_connect(self._socket, ("127.0.0.1", self._port))
+        request = (
+            f"GET /ws/alerts{self._query} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        assert b"101" in await self.reader.readline()
-        while await self.reader.readline() != b"\r\n":
-            pass
+        await self._loop.sock_sendall(self._socket, request.encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += await self._loop.sock_recv(self._socket, 1)
+        assert b" 101 " in head
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._writer.close()
+        self._socket.close()
 
-    async def frames(self) -> list[tuple[int, bytes]]:
-        """(opcode, payload) of everything sent, up to the close frame."""
-        found: list[tuple[int, bytes]] = []
-        while not found or found[-1][0] != CLOSE_OPCODE:
-            first, length = await self.reader.readexactly(2)
-            if length == 126:
-                length = int.from_bytes(await self.reader.readexactly(2), "big")
-            found.append((first & 0x0F, await self.reader.readexactly(length)))
-        return found
+    async def frames(self, piece_bytes: int) -> list[tuple[int, bytes]]:
+        """(opcode, payload) of everything sent, read in small pieces, up to the end of the connection."""
+        stream = bytearray()
+        while piece := await self._loop.sock_recv(self._socket, piece_bytes):
+            stream += piece
+            if stream.endswith(TOO_SLOW.encode()):
+                break
+        return _frames(bytes(stream))
 
 
-async def test_a_slow_client_is_told_and_closed_while_the_others_get_everything(settings):
-    limits = SidecarLimits(client_queue_messages=50, client_socket_bytes=16_384, close_s=90.0)
+def _frames(stream: bytes) -> list[tuple[int, bytes]]:
+    """The whole frames of `stream`; what is left over is a frame of its own, with opcode -1."""
+    found, at = [], 0
+    while at < len(stream):
+        length, begin = stream[at + 1], at + 2
+        if length == 126:
+            length, begin = int.from_bytes(stream[at + 2 : at + 4], "big"), at + 4
+        whole = begin + length <= len(stream)
+        found.append((stream[at] & 0x0F if whole else -1, stream[begin : begin + length]))
+        at = begin + length
+    return found
+
+
+@pytest.mark.parametrize(("receive_buffer_bytes", "piece_bytes"), [(32_768, 65_536), (4_096, 500)])
+async def test_a_slow_client_is_told_and_closed_while_the_others_get_everything(
+    settings, receive_buffer_bytes, piece_bytes
+):
+    limits = SidecarLimits(
+        client_queue_messages=50, client_socket_bytes=16_384, close_s=90.0, stalled_s=600.0
+    )
     alerts = [make_alert(n, text="x" * 8_000) for n in range(150)]
     async with running_sidecar(settings, limits) as client:
-        async with client.alerts() as quick, StalledClient(client.sidecar.port) as slow:
+        stalled = StalledClient(client.sidecar.port, receive_buffer_bytes=receive_buffer_bytes)
+        async with client.alerts() as quick, stalled as slow:
             await eventually(lambda: client.receivers == 2)
             received = []
             for start in range(0, len(alerts), 10):
                 await publish(settings, alerts[start : start + 10])
                 received += await read_until_id(quick, alerts[start + 9]["id"])
-            frames = await asyncio.wait_for(slow.frames(), 20)
+            frames = await asyncio.wait_for(slow.frames(piece_bytes), 60)
         failed = client.sidecar.parts.registry.get_sample_value(
             "api_gateway_websocket_messages_failed_total", {"reason": "slow"}
         )
