@@ -12,7 +12,8 @@
     │   ├── BadCandle          not a valid candle
     │   └── BadFrame           not a frame we can read
     ├── RuleError              a rule or expression that cannot be compiled (with position)
-    └── BadWebhookTarget       a URL, format or filter that cannot be a webhook target
+    ├── BadWebhookTarget       a URL, format or filter that cannot be a webhook target
+    └── TokenRefused           a token that identifies nobody
 
 `reason` is a closed set of words: it is the label of the metric that counts the error and the `reason`
 field of a dead letter. `message` says what happened, where, and what to do.
@@ -90,3 +91,13 @@ class BadWebhookTarget(ScreenerError):
     """Its message is for whoever gave the target and never repeats the URL, which may hold secrets."""
 
     reason = "bad_webhook_target"
+
+
+class TokenRefused(ScreenerError):
+    """`code` is one of token_invalid, token_expired, keys_unavailable; the message is fit for the caller."""
+
+    reason = "token_refused"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

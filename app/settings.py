@@ -9,12 +9,22 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from app.errors import SettingsError
 
 PREFIX = "SCREENER_"
+_JWT_SECRET_MIN_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,32 @@ class Settings(BaseModel):
     webhook_allowed_hosts: tuple[str, ...] = ()
     """Names, addresses and networks (`hooks.internal, 10.1.0.0/16`, comma separated) that webhooks may go to although
     they are not public; to these also over http and at any port."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Proxies in front of the sidecar, as networks (`10.0.0.0/8`, comma separated). Only what they say of a client's
+    address in X-Forwarded-For is believed; by default nobody is."""
+    rate_limit_per_minute: int = Field(default=100, ge=0, le=1_000_000)
+    """Requests to /api that a client may make in a minute: by user where a token tells, else by address; 0 for no
+    limit."""
+
+    jwt_secret: SecretStr | None = None
+    """Key of at least 32 bytes of the tokens (HS256) that identify users. Without this and the URL of public keys
+    there are no users: their settings and changes of rules are refused."""
+    jwt_jwks_url: str | None = None
+    """https URL of the public keys (JWKS) of the tokens, instead of a secret."""
+    jwt_algorithm: Literal["HS256", "RS256", "PS256", "ES256", "EdDSA"] = Field(
+        default="HS256", validate_default=True
+    )
+    """The only signature accepted: HS256 with a secret, one of the others with the URL of public keys."""
+    jwt_issuer: str | None = None
+    """The `iss` that tokens must have; by default it is not looked at."""
+    jwt_audience: str | None = None
+    """The `aud` that tokens must have; by default it is not looked at."""
+    jwt_leeway_s: int = Field(default=10, ge=0, le=300)
+    """How far the clocks of the issuer of tokens and ours may differ."""
+    jwt_admin_claim: str = Field(default="role", min_length=1)
+    """The claim that tells administrators, who may change rules; dots lead into objects (`realm_access.roles`)."""
+    jwt_admin_value: str = Field(default="admin", min_length=1)
+    """What that claim is, or has among its items, for an administrator."""
 
     simulated_symbols: int = Field(default=120, ge=1, le=5_000)
     """How many symbols the simulated market has."""
@@ -115,7 +151,7 @@ class Settings(BaseModel):
     log_format: Literal["console", "json"] = "console"
     """console: for people. json: one object a line."""
 
-    @field_validator("allowed_origins", "webhook_allowed_hosts", mode="before")
+    @field_validator("allowed_origins", "webhook_allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -140,6 +176,45 @@ class Settings(BaseModel):
                     raise ValueError(
                         "must be lower-case names, addresses, or networks such as 10.1.0.0/16 without host bits"
                     ) from None
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks_only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
+
+    @field_validator("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audience", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < _JWT_SECRET_MIN_BYTES:
+            raise ValueError(f"must be at least {_JWT_SECRET_MIN_BYTES} bytes: shorter keys can be guessed")
+        return value
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _https_only(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
+            raise ValueError("must be an https URL without user and fragment")
+        return value
+
+    @field_validator("jwt_algorithm")
+    @classmethod
+    def _algorithm_fits_the_keys(cls, value: str, info: ValidationInfo) -> str:
+        secret, url = info.data.get("jwt_secret"), info.data.get("jwt_jwks_url")
+        if secret and url:
+            raise ValueError("set SCREENER_JWT_SECRET or SCREENER_JWT_JWKS_URL, not both")
+        if (secret and value != "HS256") or (url and value == "HS256"):
+            raise ValueError("HS256 belongs to SCREENER_JWT_SECRET, the others to SCREENER_JWT_JWKS_URL")
         return value
 
     @field_validator("namespace")

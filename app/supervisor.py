@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from pydantic import SecretStr
 
 from app.errors import ServerDied
 from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
@@ -43,9 +44,8 @@ def role_argv(role: str) -> list[str]:
 def role_environ(settings: Settings) -> dict[str, str]:
     """This process's environment with every setting of `settings` made explicit."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    for name, value in settings.model_dump(mode="json", exclude_none=True).items():
-        if not name.endswith("_url"):
-            environ[f"{PREFIX}{name.upper()}"] = _as_text(value)
+    for name, value in settings.model_dump(exclude_none=True).items():
+        environ[f"{PREFIX}{name.upper()}"] = _as_text(value)
     environ |= settings.server_urls().as_environ()
     # frames are small: more threads of linear algebra would only take the core from the next process
     for library in ("OMP", "OPENBLAS"):
@@ -56,7 +56,9 @@ def role_environ(settings: Settings) -> dict[str, str]:
 
 
 def _as_text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 @dataclass(slots=True)

@@ -77,6 +77,12 @@ def test_origins_are_split_at_commas():
     assert Settings.load(environ).allowed_origins == ("https://a.example", "http://localhost:3000")
 
 
+@pytest.mark.parametrize("network", ["anywhere", "10.0.0.1/8", "10.0.0.0/33", "*"])
+def test_a_proxy_that_is_no_network_is_refused(network: str):
+    with pytest.raises(SettingsError, match="SCREENER_TRUSTED_PROXIES"):
+        Settings.load({"SCREENER_TRUSTED_PROXIES": network})
+
+
 @pytest.mark.parametrize("origin", ["*", "https://a.example/path", "a.example", "https://*.example"])
 def test_what_is_no_origin_is_refused(origin: str):
     with pytest.raises(SettingsError, match="SCREENER_ALLOWED_ORIGINS"):
@@ -123,11 +129,13 @@ def test_a_role_process_gets_exactly_these_settings(monkeypatch: pytest.MonkeyPa
         allowed_origins=("https://a.example", "https://b.example"),
         simulated_updates_per_s=2.5,
         alert_mode="close",
+        jwt_secret="hush-token-key of more than 32 bytes",
+        trusted_proxies=("10.0.0.0/8", "fd00::/8"),
     )
     environ = role_environ(given)
     assert Settings.load(environ) == given
     assert {name for name in environ if name.startswith(PREFIX)} == {
-        f"{PREFIX}{name.upper()}" for name in Settings.model_fields
+        f"{PREFIX}{name.upper()}" for name in Settings.model_fields if getattr(given, name) is not None
     }
 
 
