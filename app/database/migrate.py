@@ -2,9 +2,9 @@
 
 yoyo-migrations reads the numbered SQL files, knows which are applied, and records them; three things are
 done otherwise than its command does them. A PostgreSQL advisory lock takes the place of its lock table, whose
-row would outlive a killed process. All migrations and their records are one transaction, so that a crash
-leaves nothing half done. And the applied migrations are compared with the known ones: an unknown one was made
-by a newer screener, whose tables this code must not touch.
+row would outlive a killed process. All migrations and their records, and the shipped rules that come with
+them, are one transaction, so that a crash leaves nothing half done. And the applied migrations are compared
+with the known ones: an unknown one was made by a newer screener, whose tables this code must not touch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from yoyo import read_migrations  # type: ignore[import-untyped]  # reason: it h
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend  # type: ignore[import-untyped]
 
 from app.database.connection import connection_url, unreachable
+from app.database.rule_seed import seed_rules
 from app.errors import SchemaTooNew
+from app.rules.shipped import shipped_rules
 from app.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -32,6 +34,7 @@ _ADVISORY_LOCK_KEY = 0x5C4EE
 def migrate(settings: Settings, migrations: Path = MIGRATIONS) -> list[str]:
     """Applies the missing migrations within the settings' schema and returns their names; blocking.
 
+    Our own migrations bring the shipped rules along; see `app.database.rule_seed`.
     Any number of processes may call it at once: one works, the others wait. Raises SchemaTooNew if the
     database has migrations this code does not know, ServerUnreachable if it does not answer.
     """
@@ -58,6 +61,8 @@ def _migrate(connection: psycopg.Connection[Any], schema: str, migrations: Path)
             for migration in missing:
                 migration.process_steps(backend, "apply")
                 backend.mark_one(migration, log=False)
+            if migrations == MIGRATIONS:
+                seed_rules(connection, shipped_rules())
         return [migration.id for migration in missing]
     finally:
         connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", lock)

@@ -17,6 +17,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 MODES: tuple[Mode, ...] = get_args(Mode)
 MAX_COOLDOWN_S = 7 * 86_400
 MAX_HOLD_S = 86_400
+MAX_VERSION = 1_000_000_000
 MAX_SYMBOLS = 5_000
 _RULE_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -61,11 +62,13 @@ class Rule:
             faults.append(f"mode {self.mode!r} is neither live nor close; leave it out for the setting's")
         if not _is_text(self.description) or len(self.description) > 1_000:
             faults.append("description must be text of 1,000 characters at most")
+        elif not _is_storable(self.description):
+            faults.append("description has a NUL or half of a surrogate pair in it")
         if not _is_bool(self.enabled):
             faults.append("enabled must be true or false")
         faults += _number_fault("cooldown_s", self.cooldown_s, 0, MAX_COOLDOWN_S)
         faults += _number_fault("hold_s", self.hold_s, 0, MAX_HOLD_S)
-        faults += _number_fault("version", self.version, 1, 2**31 - 1)
+        faults += _number_fault("version", self.version, 1, MAX_VERSION)
         if self.symbols is not None:
             faults += _symbol_faults(self.symbols)
         return faults
@@ -86,6 +89,11 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_storable(text: str) -> bool:
+    """Whether JSON and the database take it."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -103,7 +111,9 @@ def _symbol_faults(symbols: object) -> list[str]:
         return ["symbols is empty, so the rule could never fire; leave it out for all symbols"]
     if len(symbols) > MAX_SYMBOLS:
         return [f"{len(symbols)} symbols, the limit is {MAX_SYMBOLS}"]
-    odd = [
-        symbol for symbol in symbols if not 0 < len(symbol) <= 64 or any(char.isspace() for char in symbol)
-    ]
+    odd = [symbol for symbol in symbols if not _is_symbol(symbol)]
     return [f"{symbol[:80]!r} is not a symbol" for symbol in odd[:1]]
+
+
+def _is_symbol(text: str) -> bool:
+    return 0 < len(text) <= 64 and text.isprintable() and " " not in text

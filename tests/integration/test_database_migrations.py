@@ -33,7 +33,10 @@ COLUMNS = {
     "alert_history": names(
         "id time seq symbol rule_type rule_version severity description price metadata timings"
     ),
-    "alert_rules": names("rule_type version expression severity cooldown_s description enabled updated_at"),
+    "alert_rules": names(
+        "rule_type version expression severity cooldown_s description enabled mode symbols hold_s updated_at"
+    ),
+    "shipped_rules": names("rule_type rule"),
     "user_settings": names("user_id selected_alerts webhook_url notification_enabled updated_at"),
     "user_alert_subscriptions": names("user_id rule_type symbol created_at"),
     "webhook_deliveries": names(
