@@ -19,7 +19,7 @@ from agents.stage import Stage
 from app.cooldown import Cooldowns
 from app.frames import decode_metrics
 from app.market.metrics import MetricsBatch
-from app.rules.alert import build_alert
+from app.rules.alert import build_alerts
 from app.rules.cooldown import Fire, decide
 from app.rules.rulebook import Evaluator, RuleBook
 from app.telemetry import alert_metrics
@@ -59,16 +59,15 @@ class Alerts(Stage):
         self.count(partition, batch.ingest_ts_ms, len(batch))
 
     async def _emit(self, fires: list[Fire], batch: MetricsBatch) -> None:
-        evaluate_ts_ms = self.clock.now_ms()
-        records = []
-        for fire in fires:
-            alert = build_alert(fire, batch, evaluate_ts_ms=evaluate_ts_ms)
-            alert["timings"]["publish_ts_ms"] = self.clock.now_ms()
-            records.append((alert["symbol"], orjson.dumps(alert)))
+        if not fires:
+            return
+        alerts = build_alerts(fires, batch, evaluate_ts_ms=self.clock.now_ms())
+        publish_ts_ms = self.clock.now_ms()
+        for alert in alerts:
+            alert["timings"]["publish_ts_ms"] = publish_ts_ms
+        await self._publish([(alert["symbol"], orjson.dumps(alert)) for alert in alerts])
         for rule_type, count in Counter(fire.rule.rule_type for fire in fires).items():
             alert_metrics().triggered.labels(rule_type=rule_type).inc(count)
-        if records:
-            await self._publish(records)
 
     def _evaluator(self, partition: int) -> Evaluator:
         evaluator = self._evaluators.get(partition)

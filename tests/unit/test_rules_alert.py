@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from uuid import UUID
+from uuid import UUID, uuid5
 
-from app.rules.alert import alert_id, build_alert, rfc3339
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.rules.alert import ALERT_NAMESPACE, alert_id, build_alert, rfc3339
 from app.rules.cooldown import decide
 from app.rules.rule import Rule
 from app.rules.rulebook import Evaluator, RuleBook
@@ -132,3 +135,14 @@ def test_each_symbol_and_each_rule_has_a_cooldown_of_its_own():
         ("rising", "B"): START_MS + 60_000,
         ("other", "B"): START_MS + 60_000,
     }
+
+
+@given(
+    rule_type=st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True),
+    version=st.integers(1, 2**31 - 1),
+    symbol=st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable()),
+    open_time_ms=st.integers(0, 2**41),
+)
+def test_an_id_is_the_uuid5_of_the_standard_library(rule_type, version, symbol, open_time_ms):
+    name = f"{rule_type}|{version}|{symbol}|{open_time_ms}"
+    assert alert_id(rule_type, version, symbol, open_time_ms) == str(uuid5(ALERT_NAMESPACE, name))
