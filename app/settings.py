@@ -76,8 +76,8 @@ class Settings(BaseModel):
     frame_max_rows: int = Field(default=4000, ge=1, le=20_000)
     """Most candles in one frame."""
     frame_max_delay_ms: int = Field(default=60, ge=0, le=1_000)
-    """How long the bridge gathers candles for a frame; a third of it if no more come."""
-    """How long the bridge waits for more candles before it sends a frame."""
+    """How long the bridge gathers candles for a frame at most. It stops when none comes for a third of that, and
+    some milliseconds after a burst that follows a quiet spell."""
     message_max_bytes: int = Field(default=1_048_576, ge=1_024, le=8_388_608)
     """Largest message taken from NATS, be it a candle or an array of candles; as large as NATS itself allows
     by default."""

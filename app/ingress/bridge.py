@@ -62,14 +62,13 @@ class Bridge:
         ready = False
         max_messages = self._settings.frame_max_rows * self._settings.partitions
         max_bytes = max_messages * _CANDLE_BYTES
-        delay_s = self._settings.frame_max_delay_ms / 1000
         async with asyncio.TaskGroup() as deliveries:
             while not stop.is_set():
                 if on_ready and ready != self._pull.ready:
                     ready = not ready
                     on_ready(ready)
                 await self._slots.acquire()
-                messages = await self._pull.batch(max_messages, max_bytes, delay_s)
+                messages = await self._pull.batch(max_messages, max_bytes)
                 if not messages:
                     self._slots.release()
                     continue

@@ -22,6 +22,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolic
 from nats.js.errors import NotFoundError
 
 from app.errors import ServerUnreachable
+from app.ingress.patience import Patience
 from app.settings import Settings
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -30,7 +31,7 @@ _REQUEST_BYTES = 16 * 1024 * 1024
 _KEPT_S = 48 * 3600
 _ACK_WAIT_S = 30.0
 _PATIENCE_BEHIND = 20
-"""Times the usual delay."""
+"""Times the longest delay."""
 _API_TIMEOUT_S = 2.0
 _FIRST_RETRY_S = 0.2
 _LONGEST_RETRY_S = 5.0
@@ -112,6 +113,7 @@ class CandlePull:
     """
 
     def __init__(self, client: Client, settings: Settings, capacity: int) -> None:
+        self._patience = Patience(settings.frame_max_delay_ms / 1000)
         self._client = client
         self._settings = settings
         self._capacity = capacity
@@ -211,19 +213,17 @@ class CandlePull:
         request = {"batch": wanted, "expires": int(_EXPIRES_S * 1e9), "max_bytes": max_bytes}
         await self._client.publish(self._request_subject, orjson.dumps(request), reply=self._inbox)
 
-    async def batch(
-        self, max_messages: int, max_bytes: int, max_delay_s: float, patience_s: float = 0.5
-    ) -> list[Msg]:
+    async def batch(self, max_messages: int, max_bytes: int, patience_s: float = 0.5) -> list[Msg]:
         """Up to `max_messages`, and the first that reach `max_bytes`; empty after `patience_s` without one.
-        Waits for more after the first, at most `max_delay_s`, until none comes for a third of that and the
-        stream has no more: a single message is soon on its way, and the closes of a market are one batch. Behind
-        by more than a batch it waits longer, for a full one: then large frames are what catches up."""
+        Waits for more after the first as long as `Patience` says and the stream has more: a single message is
+        soon on its way, and the closes of a market are one batch. Behind by more than a batch it waits longer,
+        for a full one: then large frames are what catches up."""
         await self._ask()
         if not self._buffer:
             await self._wait(patience_s)
         if not self._buffer:
             return []
-        await self._gather(max_messages, max_bytes, max_delay_s)
+        await self._gather(max_messages, max_bytes)
         taken: list[Msg] = []
         size = 0
         while self._buffer and len(taken) < max_messages and size < max_bytes:
@@ -232,17 +232,21 @@ class CandlePull:
         await self._ask()
         return taken
 
-    async def _gather(self, max_messages: int, max_bytes: int, max_delay_s: float) -> None:
-        waited_s = 0.0
+    async def _gather(self, max_messages: int, max_bytes: int) -> None:
+        patience = self._patience
+        patience.begin(time.monotonic())
         while len(self._buffer) < max_messages and sum(len(m.data) for m in self._buffer) < max_bytes:
-            before, began_s = len(self._buffer), time.monotonic()
-            await asyncio.sleep(max_delay_s / 3)
-            waited_s += time.monotonic() - began_s
+            before = len(self._buffer)
+            await asyncio.sleep(patience.pause_s)
+            now_s = time.monotonic()
             pending = self._buffer[-1].metadata.num_pending
-            behind = len(self._buffer) > before and pending >= max_messages
-            if waited_s >= max_delay_s * (_PATIENCE_BEHIND if behind else 1):
+            came = len(self._buffer) > before
+            if came:
+                patience.heard(now_s)
+            behind = came and pending >= max_messages
+            if patience.used_up(now_s, _PATIENCE_BEHIND if behind else 1):
                 return
-            if len(self._buffer) == before and not pending:
+            if not came and not pending:
                 return
 
     async def _wait(self, timeout_s: float) -> None:

@@ -211,7 +211,7 @@ async def test_what_a_stopping_bridge_has_not_taken_goes_to_the_next_one_at_once
     leaving = CandlePull(client, settings, capacity=100)
     await leaving.open()
     await publish(client, settings, candles())
-    taken = await leaving.batch(3, 1_000_000, 0.0)
+    taken = await leaving.batch(3, 1_000_000)
     await eventually(lambda: len(leaving._buffer) + len(taken) == len(SYMBOLS))
     await leaving.acknowledge(taken)
     await leaving.release()
