@@ -93,7 +93,7 @@ def build_alert(fire: Fire, batch: MetricsBatch, evaluate_ts_ms: int) -> dict[st
 def _values(rows: list[int], batch: MetricsBatch) -> list[list[float | None]]:
     """By row: the price, then the metadata; None for null and for a column that the batch does not have."""
     places, held = _columns(batch.columns)
-    found = np.where(held, batch.values[np.ix_(rows, places)], np.nan)
+    found = np.where(held, batch.values[np.array(rows)[:, np.newaxis], places], np.nan)
     values = found.astype(object)
     values[~np.isfinite(found)] = None
     listed: list[list[float | None]] = values.tolist()
