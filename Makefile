@@ -1,14 +1,17 @@
 # make up     everything on this machine, until Ctrl-C
 # make test   lint, types, import rules, then all tests
 # make check  lint, types and import rules only
+# make check-deploy  image, compose, chart, rules and dashboards; needs Node.js
 # make bench  the benchmarks behind benchmarks/README.md
 # make lock   resolve the dependencies anew
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEPLOY_VENV := .venv-deploy
+DEPLOY_BIN := $(DEPLOY_VENV)/bin
 
-.PHONY: up test check bench lock clean
+.PHONY: up test check check-deploy bench lock clean
 
 up: $(VENV)/.run-installed
 	$(BIN)/screener up
@@ -22,6 +25,9 @@ check: $(VENV)/.test-installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+check-deploy: $(DEPLOY_VENV)/.installed
+	$(DEPLOY_BIN)/python -m pytest -c deploy/checks/pytest.ini deploy/checks
+
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m benchmarks.matrix
 	$(BIN)/python -m benchmarks.rules
@@ -34,7 +40,7 @@ lock: $(VENV)/.test-installed
 		--no-header --extra test --extra benchmark --output-file requirements.lock setup.cfg
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEPLOY_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,4 +56,10 @@ $(VENV)/.test-installed: $(VENV)/bin/python setup.cfg pyproject.toml requirement
 
 $(VENV)/.bench-installed: $(VENV)/.test-installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test,benchmark]'
+	touch $@
+
+$(DEPLOY_VENV)/.installed: deploy/checks/requirements.txt deploy/checks/install.py deploy/checks/package.json
+	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_BIN)/pip install --quiet --disable-pip-version-check --requirement deploy/checks/requirements.txt
+	$(DEPLOY_BIN)/python deploy/checks/install.py $(DEPLOY_VENV)
 	touch $@
