@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -24,6 +24,8 @@ from pydantic import (
 from app.errors import SettingsError
 
 PREFIX = "SCREENER_"
+FILE_SUFFIX = "_FILE"
+"""`SCREENER_X_FILE` names a file that holds the value of `SCREENER_X`: how containers are given secrets."""
 _JWT_SECRET_MIN_BYTES = 32
 
 
@@ -228,19 +230,12 @@ class Settings(BaseModel):
     def load(cls, environ: Mapping[str, str] | None = None, /, **overrides: Any) -> Self:
         """Settings of the given environment (default: the process's own); `overrides` win.
 
-        Raises SettingsError naming every fault: unknown SCREENER_* variables and bad values alike.
+        Every setting may also come from a file, named by its variable with `_FILE` at the end; a last line break is
+        not part of it. Raises SettingsError naming every fault: unknown SCREENER_* variables, files that cannot be
+        read, and bad values alike.
         """
         environ = os.environ if environ is None else environ
-        values: dict[str, Any] = {}
-        faults: list[str] = []
-        for name, text in sorted(environ.items()):
-            if not name.startswith(PREFIX):
-                continue
-            field = name.removeprefix(PREFIX).lower()
-            if field in cls.model_fields:
-                values[field] = text
-            else:
-                faults.append(f"{name}: there is no such setting")
+        values, faults = _given(environ, cls.model_fields)
         try:
             settings = cls.model_validate(values | overrides)
         except ValidationError as error:
@@ -274,3 +269,27 @@ class Settings(BaseModel):
                 f"not set: {', '.join(missing)}; set them, or run `screener up`, which starts the servers itself"
             )
         return ServerUrls(**{server: str(url) for server, url in found.items()})
+
+
+def _given(environ: Mapping[str, str], fields: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """(field -> text, faults) of the SCREENER_* variables of `environ` and the files they name."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, text in sorted(environ.items()):
+        if not name.startswith(PREFIX):
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        from_file = name.removesuffix(FILE_SUFFIX)
+        if field in fields:
+            values[field] = text
+        elif from_file == name or from_file.removeprefix(PREFIX).lower() not in fields:
+            faults.append(f"{name}: there is no such setting")
+        elif from_file in environ:
+            faults.append(f"{name}: {from_file} is set too; keep one of them")
+        else:
+            try:
+                values[from_file.removeprefix(PREFIX).lower()] = Path(text).read_text().removesuffix("\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+                faults.append(f"{name}: cannot read {text}: {reason}")
+    return values, faults

@@ -14,6 +14,7 @@ _WIDTH = 100
 _HEADER = """\
 # Every setting of the screener with its default, in the form of `docker run --env-file` and systemd.
 # Written by `python -m app.settings_file`; a line that begins with a # and a name has no default.
+# Each may be given in a file instead: SCREENER_POSTGRES_URL_FILE=/run/secrets/postgres_url.
 """
 
 

@@ -60,6 +60,46 @@ def test_a_bad_value_is_explained_without_repeating_it():
     assert "hush" not in str(caught.value)
 
 
+def test_a_setting_may_stand_in_a_file(tmp_path: Path):
+    secret, number = tmp_path / "postgres_url", tmp_path / "partitions"
+    secret.write_text("postgresql://me:hush@example/screener\n")
+    number.write_text("6")
+    settings = Settings.load(
+        {"SCREENER_POSTGRES_URL_FILE": str(secret), "SCREENER_PARTITIONS_FILE": str(number)}
+    )
+    assert settings.postgres_url is not None
+    assert settings.postgres_url.get_secret_value() == "postgresql://me:hush@example/screener"
+    assert settings.partitions == 6
+
+
+def test_only_the_last_line_break_of_a_file_is_dropped(tmp_path: Path):
+    (tmp_path / "exchange").write_text(" two words \n\n")
+    assert Settings.load({"SCREENER_EXCHANGE_FILE": str(tmp_path / "exchange")}).exchange == " two words \n"
+
+
+def test_files_that_give_no_setting_are_named_with_their_reason(tmp_path: Path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    environ = {
+        "SCREENER_NATS_URL_FILE": str(tmp_path / "missing"),
+        "SCREENER_REDIS_URL_FILE": str(tmp_path / "binary"),
+        "SCREENER_NO_SUCH_FILE": str(tmp_path / "binary"),
+        "SCREENER_KAFKA_URL_FILE": str(tmp_path / "binary"),
+        "SCREENER_KAFKA_URL": "one:9092",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ)
+    text = str(caught.value)
+    assert f"SCREENER_NATS_URL_FILE: cannot read {tmp_path / 'missing'}: No such file or directory" in text
+    assert "SCREENER_REDIS_URL_FILE: cannot read" in text
+    assert "not UTF-8 text" in text
+    assert "SCREENER_NO_SUCH_FILE: there is no such setting" in text
+    assert "SCREENER_KAFKA_URL_FILE: SCREENER_KAFKA_URL is set too; keep one of them" in text
+
+
+def test_no_setting_is_named_like_the_file_of_another():
+    assert not {f"{name}_file" for name in Settings.model_fields} & set(Settings.model_fields)
+
+
 @pytest.mark.parametrize("namespace", ["1st", "Upper", "with-dash", "with.dot", "x" * 41, "a b"])
 def test_a_namespace_that_could_not_name_a_schema_is_refused(namespace: str):
     with pytest.raises(SettingsError, match="SCREENER_NAMESPACE"):
