@@ -68,6 +68,13 @@ class Alerts(Stage):
         await self._publish([(alert["symbol"], orjson.dumps(alert)) for alert in alerts])
         for rule_type, count in Counter(fire.rule.rule_type for fire in fires).items():
             alert_metrics().triggered.labels(rule_type=rule_type).inc(count)
+        self._note_latencies(fires, batch)
+
+    def _note_latencies(self, fires: list[Fire], batch: MetricsBatch) -> None:
+        now_ms = self.clock.now_ms()
+        for fire in fires:
+            latency_ms = now_ms - int(batch.ingest_ts_ms[fire.row])
+            alert_metrics().alert_latency.observe(max(0, latency_ms) / 1000)
 
     def _evaluator(self, partition: int) -> Evaluator:
         evaluator = self._evaluators.get(partition)

@@ -75,6 +75,7 @@ class Calculator(Stage):
         if not len(closed_ms):
             return
         matrix = self._matrix(partition)
+        self._note_size(partition, matrix)
         for open_time_ms in sorted(set(closed_ms.tolist())):
             self._market.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
         newest_ms = int(closed_ms.max())
@@ -82,8 +83,18 @@ class Calculator(Stage):
             self._indicators.write(partition, matrix.indicator_snapshot())
             self._snapshot_ms[partition] = newest_ms
 
+    def _note_size(self, partition: int, matrix: MarketMatrix) -> None:
+        metrics = calculator_metrics()
+        metrics.symbols.labels(partition).set(len(matrix.symbols))
+        metrics.memory_bytes.labels(partition).set(matrix.memory_bytes())
+        metrics.ring_minutes.labels(partition).set(matrix.minutes_held)
+
     def forget(self, partition: int) -> None:
-        self._matrices.pop(partition, None)
+        if self._matrices.pop(partition, None) is not None:
+            metrics = calculator_metrics()
+            for gauge in (metrics.symbols, metrics.memory_bytes, metrics.ring_minutes):
+                # another worker shows this shard from now on
+                gauge.labels(partition).set(0)
         self._refill_due_ms.pop(partition, None)
         self._snapshot_ms.pop(partition, None)
 

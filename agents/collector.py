@@ -18,7 +18,7 @@ from app.candles.known_minutes import Accepted, KnownMinutes
 from app.candles.validity import EXPLANATIONS, check
 from app.dead_letters import DeadLetter
 from app.frames import decode_candles, encode_candles
-from app.telemetry import collector_metrics, pipeline_metrics
+from app.telemetry import collector_metrics
 from tables.minutes import MinuteTable
 
 
@@ -54,7 +54,7 @@ class Collector(Stage):
                 self.take_back("minutes", shard, load)
 
     def facts(self, partition: int) -> Mapping[str, Any]:
-        metrics = pipeline_metrics()
+        metrics = collector_metrics()
         return {"duplicates": metrics.duplicates._value.get(), "gaps": metrics.gaps._value.get()}
 
     def _minutes_of(self, partition: int) -> KnownMinutes:
@@ -74,9 +74,11 @@ class Collector(Stage):
         return batch.take(good)
 
     def _count(self, accepted: Accepted) -> None:
-        metrics = pipeline_metrics()
+        metrics = collector_metrics()
         metrics.duplicates.inc(accepted.duplicates)
         metrics.corrections.inc(accepted.corrections)
+        metrics.late.inc(accepted.late)
+        metrics.closed_minutes.inc(int(accepted.batch.closed.sum()) - accepted.corrections)
         for gap in accepted.gaps:
             metrics.gaps.inc(gap.minutes)
             self.log.warning("gap", symbol=gap.symbol, first_ms=gap.first_ms, minutes=gap.minutes)

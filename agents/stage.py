@@ -73,6 +73,8 @@ class Stage(ABC):
         self.log = structlog.get_logger(self.name)
         self._tallies: dict[int, Tally] = {}
         self._owned: frozenset[int] = frozenset()
+        self.positions: dict[int, int] = {}
+        """Partition -> offset behind the last record done with since the assignment."""
 
     @abstractmethod
     async def handle(self, partition: int, data: bytes) -> None:
@@ -105,6 +107,7 @@ class Stage(ABC):
         for partition in gained | (self._owned - frozenset(partitions)):
             self.forget(partition)
         self._owned = frozenset(partitions)
+        self.positions = {at: offset for at, offset in self.positions.items() if at not in gained}
         self.restore(gained)
         self.log.info("partitions_assigned", partitions=sorted(partitions), restored=sorted(gained))
 
@@ -126,6 +129,7 @@ class Stage(ABC):
             except Exception:
                 self.log.critical("stage_failed", exc_info=True, offset=message.offset)
                 os._exit(EXIT_UNEXPECTED)
+            self.positions[message.partition] = message.offset + 1
 
     async def _process(self, partition: int, data: bytes) -> None:
         barrier = Barrier.decode(data)

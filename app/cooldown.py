@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.settings import Settings
-from app.telemetry import pipeline_metrics
+from app.telemetry import alert_metrics
 
 FireKey = tuple[str, str]
 """(rule_type, symbol)"""
@@ -52,7 +52,7 @@ class Cooldowns:
         self._missed: dict[FireKey, int] = {}
         """Those fires in memory that Redis may not have."""
         self._away_until_s = 0.0
-        pipeline_metrics().cooldown_degraded.set(0)
+        alert_metrics().cooldown_degraded.set(0)
 
     @property
     def degraded(self) -> bool:
@@ -120,16 +120,16 @@ class Cooldowns:
 
     def _skip(self) -> bool:
         if self.degraded:
-            pipeline_metrics().cooldown_fallbacks.inc()
+            alert_metrics().cooldown_fallbacks.inc()
             return True
         return False
 
     def _answered(self) -> None:
-        pipeline_metrics().cooldown_degraded.set(0)
+        alert_metrics().cooldown_degraded.set(0)
 
     def _lost(self, error: Exception) -> None:
-        pipeline_metrics().cooldown_fallbacks.inc()
-        pipeline_metrics().cooldown_degraded.set(1)
+        alert_metrics().cooldown_fallbacks.inc()
+        alert_metrics().cooldown_degraded.set(1)
         self._away_until_s = time.monotonic() + _RETRY_AFTER_S
         log.warning(
             "redis_unreachable", error=repr(error), policy="own memory; duplicates rather than misses"

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
@@ -21,16 +21,21 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.errors import PortTaken
+from app.telemetry.catalogue import RolePage
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
 
+Report = Callable[[], tuple[dict[str, Any], bool]]
+"""Gives what /health answers, and whether the role can do its work (else the status is 503)."""
+
 _SHUTDOWN_GRACE_S = 1.0
 
 
-def metrics_response(registry: CollectorRegistry = REGISTRY) -> web.Response:
-    """All metrics of `registry` in Prometheus' text format."""
-    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def metrics_response(page: CollectorRegistry | RolePage = REGISTRY) -> web.Response:
+    """All metrics of a registry, or of one role, in Prometheus' text format."""
+    body = generate_latest(page)
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def state_response(word: str, holds: bool) -> web.Response:
@@ -69,15 +74,20 @@ async def serve_health(
     ready: Callable[[], bool],
     setting: str,
     registry: CollectorRegistry = REGISTRY,
+    role: str | None = None,
+    report: Report | None = None,
 ) -> AsyncIterator[int]:
-    """Serves /metrics, /health/live and /health/ready while the context lasts; yields the port bound.
+    """Serves /metrics, /health/live, /health/ready and, given a report, /health while the context lasts; yields
+    the port bound.
 
     live: False asks the supervisor for a restart. ready: False keeps traffic away for now.
     setting: the variable that sets `port`, such as SCREENER_SINKS_PORT; PortTaken names it.
+    role: whose metrics to show; None shows the whole registry.
     """
+    page = registry if role is None else RolePage(registry, role)
 
     async def metrics(_: web.Request) -> web.Response:
-        return metrics_response(registry)
+        return metrics_response(page)
 
     async def liveness(_: web.Request) -> web.Response:
         return state_response("live", live())
@@ -85,7 +95,15 @@ async def serve_health(
     async def readiness(_: web.Request) -> web.Response:
         return state_response("ready", ready())
 
+    async def health(_: web.Request) -> web.Response:
+        found, works = report() if report else ({}, True)
+        return web.Response(
+            body=orjson.dumps(found), status=200 if works else 503, content_type="application/json"
+        )
+
     app = web.Application()
+    if report is not None:
+        app.router.add_get("/health", health)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/health/live", liveness)
     app.router.add_get("/health/ready", readiness)

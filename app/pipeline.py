@@ -30,6 +30,7 @@ from app.database.history import database_history
 from app.database.sinks import run_sinks
 from app.ingress.bridge import run_bridge
 from app.ingress.simulated_feed import run_simulated_feed
+from app.role_health import dependencies_of
 from app.rules.rulebook import RuleBook
 from app.rules.shipped import shipped_rules
 from app.settings import Settings
@@ -56,8 +57,8 @@ SERVICE_ROLES: Final[dict[str, Service]] = {
 def build_worker(role: str, settings: Settings, clock: Clock) -> faust.App:
     """The Faust app of a role: its agents in flow order, each between its topics."""
     names = ("collector", "calculator", "alerts") if role == "all" else (role,)
-    ports = {f"SCREENER_{name.upper()}_PORT": getattr(settings, f"{name}_port") for name in names}
-    app = Worker(role, settings, ports)
+    ports = {name: (f"SCREENER_{name.upper()}_PORT", getattr(settings, f"{name}_port")) for name in names}
+    app = Worker(role, settings, ports, dependencies_of(names, settings))
     edges = Edges(app, settings, clock)
     topics = Topics.of(settings)
 

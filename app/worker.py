@@ -6,14 +6,17 @@ and commits. `ExitOnSendError` ends the process instead, so that the record is r
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.transport.producer import ProducerBuffer
@@ -21,10 +24,13 @@ from faust.types import TP, StreamT, TopicT
 
 from app.errors import PortTaken, ScreenerError
 from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY, EXIT_UNEXPECTED
+from app.health.dependencies import Dependency
+from app.health.process import process_health, serve_roles
 from app.kafka import REQUEST_MAX_BYTES, ensure_topics
-from app.observe import configure_logging, log_handler, serve_health
+from app.observe import configure_logging, log_handler
 from app.pauses import avoid_pauses
 from app.settings import Settings
+from app.telemetry import pipeline_metrics
 
 # Faust stalls in a flush, with a warning each, above 100 buffered changelog writes; a frame can cause more.
 ProducerBuffer.max_messages = 20_000
@@ -52,14 +58,18 @@ Transport.Consumer = SnapshotConsumer
 
 log = structlog.get_logger("worker")
 
-HealthPorts = Mapping[str, int]
-"""Name of the setting -> port."""
+_LAG_EVERY_S = 5.0
+
+HealthPorts = Mapping[str, tuple[str, int]]
+"""Role -> (name of the setting, port)."""
 
 
 class Stage(Protocol):
     """What a worker runs: `agents.stage.Stage`."""
 
     name: ClassVar[str]
+    positions: dict[int, int]
+    """Partition -> offset behind the last record that is done with, of those done with since the assignment."""
 
     async def run(self, stream: StreamT[bytes]) -> None: ...
 
@@ -77,13 +87,23 @@ class ExitOnSendError(faust.Sensor):
 class Worker(faust.App):
     """A Faust app that serves /metrics and health from before recovery until it ends."""
 
-    def __init__(self, name: str, settings: Settings, health_ports: HealthPorts) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        health_ports: HealthPorts,
+        dependencies: Sequence[Dependency] = (),
+    ) -> None:
         self._screener_settings = settings
         self._health_ports = health_ports
+        self._dependencies = dependencies
+        self._assigned_s = time.monotonic()
+        self._lag_task: asyncio.Task[None] | None = None
         self._health = AsyncExitStack()
         self._stages: list[tuple[str, Stage]] = []
         super().__init__(settings.name(name), **_faust_settings(name, settings))
         self.sensors.add(ExitOnSendError())
+        self.on_partitions_assigned.connect(self._assigned)
         self.on_rebalance_complete.connect(self._rebalanced)
 
     def attach(self, stage: Stage, reads: TopicT) -> None:
@@ -91,11 +111,16 @@ class Worker(faust.App):
         self.agent(reads, name=stage.name, concurrency=1)(stage.run)
         self._stages.append((reads.get_topic_name(), stage))
 
+    async def _assigned(self, *_: Any, **__: Any) -> None:
+        self._assigned_s = time.monotonic()
+
     async def _rebalanced(self, *_: Any, **__: Any) -> None:
         try:
             assignment = self.consumer.assignment()
             for topic, stage in self._stages:
                 stage.reassign({tp.partition for tp in assignment if tp.topic == topic})
+                recovered = pipeline_metrics().recovery_duration.labels(stage=stage.name)
+                recovered.observe(time.monotonic() - self._assigned_s)
         except Exception:
             # Faust would swallow it and go on with half a state
             log.critical("restore_failed", exc_info=True)
@@ -103,7 +128,7 @@ class Worker(faust.App):
 
     def is_ready(self) -> bool:
         """Partitions are assigned and tables recovered."""
-        return bool(self.tables.actives_ready) and not self.rebalancing
+        return bool(self.tables.actives_ready) and not self.rebalancing and not self.should_stop
 
     async def on_first_start(self) -> None:
         # Faust makes the last folder of the path only
@@ -116,21 +141,41 @@ class Worker(faust.App):
             os._exit(EXIT_TEMPORARY if error.retryable else EXIT_CONFIG)
         await super().on_first_start()
         avoid_pauses()
-        for setting, port in self._health_ports.items():
-            server = serve_health(
-                self._screener_settings.bind_host,
-                port,
-                live=lambda: True,
-                ready=self.is_ready,
-                setting=setting,
-            )
-            try:
-                await self._health.enter_async_context(server)
-            except PortTaken as error:
-                log.critical("port_taken", error=str(error))
-                os._exit(EXIT_CONFIG)
+        health = await self._health.enter_async_context(
+            process_health(self._dependencies, self.is_ready, self._screener_settings.data_dir)
+        )
+        self._lag_task = asyncio.create_task(self._note_lag(), name="consumer-lag")
+        pages = serve_roles(health, self._screener_settings.bind_host, self._health_ports)
+        try:
+            await self._health.enter_async_context(pages)
+        except PortTaken as error:
+            log.critical("port_taken", error=str(error))
+            os._exit(EXIT_CONFIG)
+
+    async def _note_lag(self) -> None:
+        """Never returns; ends by cancellation."""
+        lag = pipeline_metrics().consumer_lag
+        while True:
+            await asyncio.sleep(_LAG_EVERY_S)
+            for topic, stage in self._stages:
+                for tp in [tp for tp in self.consumer.assignment() if tp.topic == topic]:
+                    behind = self._records_behind(tp, stage)
+                    if behind is not None:
+                        lag.labels(stage.name, topic, tp.partition).set(behind)
+
+    def _records_behind(self, tp: TP, stage: Stage) -> int | None:
+        """Records of a partition not done with; None before its end is known."""
+        try:
+            end = self.consumer.highwater(tp)
+        except (AssertionError, KafkaError):  # what aiokafka raises in the middle of a rebalance
+            return None
+        done = stage.positions.get(tp.partition, cast(Any, self.consumer)._committed_offset.get(tp))
+        return None if end is None or done is None else max(0, end - done)
 
     async def on_stop(self) -> None:
+        if self._lag_task:
+            self._lag_task.cancel()
+            await asyncio.gather(self._lag_task, return_exceptions=True)
         await self._health.aclose()
         await super().on_stop()
 

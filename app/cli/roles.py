@@ -14,9 +14,11 @@ import uvloop
 
 from app.clock import SystemClock
 from app.database.migrate import migrate
-from app.observe import configure_logging, serve_health
+from app.health.process import process_health, serve_roles
+from app.observe import configure_logging
 from app.pauses import avoid_pauses
 from app.pipeline import SERVICE_ROLES, Service
+from app.role_health import dependencies_of
 from app.settings import Settings
 from app.supervisor import WORKER_ROLES, role_argv
 
@@ -51,17 +53,17 @@ async def _serve(role: str, service: Service, settings: Settings) -> None:
         nonlocal ready
         ready = state
 
+    def is_ready() -> bool:
+        return ready and not stop.is_set()
+
     async with AsyncExitStack() as exits:
         port = HEALTH_PORTS.get(role)
         if port is not None:
-            server = serve_health(
-                settings.bind_host,
-                getattr(settings, port),
-                live=lambda: True,
-                ready=lambda: ready and not stop.is_set(),
-                setting=f"SCREENER_{port.upper()}",
+            health = await exits.enter_async_context(
+                process_health(dependencies_of((role,), settings), is_ready, settings.data_dir)
             )
-            await exits.enter_async_context(server)
+            ports = {role: (f"SCREENER_{port.upper()}", getattr(settings, port))}
+            await exits.enter_async_context(serve_roles(health, settings.bind_host, ports))
         await service(settings, SystemClock(), stop, on_ready)
     structlog.get_logger(role).info("role_stopped", role=role)
 

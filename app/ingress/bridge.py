@@ -21,7 +21,7 @@ from app.candles.batch import CandleBatch
 from app.clock import Clock
 from app.dead_letters import DeadLetter, DeadLetters
 from app.frames import FrameInfo, encode_candles
-from app.ingress.pull import CandlePull, connect
+from app.ingress.pull import CandlePull, connect, note_pending
 from app.ingress.wire import parse
 from app.kafka import ensure_topics, kafka_producer
 from app.settings import Settings
@@ -187,7 +187,13 @@ async def run_bridge(
             pull = CandlePull(client, settings, capacity=4 * settings.frame_max_rows * settings.partitions)
             await pull.open()
             log.info("bridge_started", stream=settings.name("candles"), partitions=settings.partitions)
-            await Bridge(pull, producer, settings, clock).run(stop, on_ready)
+            # asked of the server, because a bridge that Kafka holds up takes no batch that could tell
+            noting = asyncio.create_task(note_pending(client, settings), name="nats-pending")
+            try:
+                await Bridge(pull, producer, settings, clock).run(stop, on_ready)
+            finally:
+                noting.cancel()
+                await asyncio.gather(noting, return_exceptions=True)
             await pull.release()
     finally:
         await client.close()

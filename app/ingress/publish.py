@@ -29,6 +29,7 @@ from app.errors import ServerError, ServerUnreachable
 from app.ingress.pull import connect, ensure_stream
 from app.ingress.render import render
 from app.settings import Settings
+from app.telemetry import nats_metrics
 
 WINDOW: Final = 8_000
 """The server drops what waits for a stream beyond 10,000 messages."""
@@ -87,6 +88,7 @@ class CandlePublisher:
         self._failure: ServerError | None = None
         self._tending: asyncio.Task[None] | None = None
         self.counts = PublishCounts()
+        self._metrics = nats_metrics()
 
     @property
     def unacknowledged(self) -> int:
@@ -204,6 +206,7 @@ class CandlePublisher:
         if self._unacknowledged.pop(number, None) is None:
             return
         self.counts.acknowledged += 1
+        self._metrics.published.inc()
         if b'"duplicate"' in answer.data:
             self.counts.duplicates += 1
         if self._refusals:
@@ -221,6 +224,7 @@ class CandlePublisher:
             return
         error = orjson.loads(answer.data)["error"] if answer.data else _NO_STREAM
         self._refusals[number] += 1
+        self._metrics.publish_errors.inc()
         hopeless = 400 <= error["code"] < 500 and error["code"] != _TOO_MANY_REQUESTS
         if hopeless or self._refusals[number] >= _MAX_REFUSALS:
             self._give_up(number, f"{error['description']} (code {error['code']})", hopeless=hopeless)

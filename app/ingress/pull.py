@@ -24,6 +24,7 @@ from nats.js.errors import NotFoundError
 from app.errors import ServerUnreachable
 from app.ingress.patience import Patience
 from app.settings import Settings
+from app.telemetry import nats_metrics
 
 _CONNECT_TIMEOUT_S = 5.0
 _EXPIRES_S = 5.0
@@ -35,6 +36,7 @@ _PATIENCE_BEHIND = 20
 _API_TIMEOUT_S = 2.0
 _FIRST_RETRY_S = 0.2
 _LONGEST_RETRY_S = 5.0
+_PENDING_EVERY_S = 5.0
 DURABLE = "bridge"
 log = structlog.get_logger("bridge")
 
@@ -94,6 +96,21 @@ async def ensure_stream(client: Client, settings: Settings) -> None:
     else:
         if not config.allow_msg_ttl:
             await jetstream.update_stream(config, allow_msg_ttl=True)
+
+
+async def note_pending(client: Client, settings: Settings) -> None:
+    """Asks every few seconds how much the bridges have yet to deal with; never returns, ends by cancellation."""
+    jetstream = client.jetstream(timeout=_API_TIMEOUT_S)
+    while True:
+        try:
+            consumer = await jetstream.consumer_info(stream_name(settings), DURABLE)
+        except (Error, TimeoutError):
+            # away, or being made anew: health shows that, and the gauge keeps what was known
+            pass
+        else:
+            waiting = (consumer.num_pending or 0) + (consumer.num_ack_pending or 0)
+            nats_metrics().pending.set(waiting)
+        await asyncio.sleep(_PENDING_EVERY_S)
 
 
 def _is_usual(status: str, description: str) -> bool:

@@ -58,6 +58,11 @@ class MarketMatrix:
         """Every symbol that has been seen and not dropped."""
         return self._symbols.names
 
+    @property
+    def minutes_held(self) -> int:
+        """Minutes of history that the rings have room for."""
+        return Retention(self._horizon).minute_quarters * QUARTER
+
     def memory_bytes(self) -> int:
         """Bytes of all rolling state, room for further symbols included."""
         return self._state.memory_bytes()

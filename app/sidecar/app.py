@@ -25,7 +25,8 @@ from app.sidecar.page import page_response
 from app.sidecar.receivers import Receivers
 from app.sidecar.rest import AlertsEndpoint, MetricsEndpoint
 from app.sidecar.websocket import AlertStream
-from app.telemetry import database_metrics, gateway_metrics, pipeline_metrics
+from app.telemetry import database_metrics, gateway_metrics, pipeline_metrics, runtime_metrics
+from app.telemetry.catalogue import RolePage
 from app.topics import Topics
 
 _ALERTS_AT_ONCE: Final = 500
@@ -49,6 +50,7 @@ class Parts:
 
 
 PARTS: Final = web.AppKey("parts", Parts)
+METRICS_PAGE: Final = web.AppKey("metrics-page", RolePage)
 
 
 def build_parts(
@@ -91,7 +93,7 @@ def build_parts(
     )
     followers = (alert_follower, metrics_follower)
     checks = dependency_checks(urls.nats, redis, history)
-    health = Health(checks, followers, metrics_feed, limits, clock)
+    health = Health(checks, followers, metrics_feed, limits, clock, runtime_metrics(registry))
     return Parts(settings, registry, alerts, receivers, latest, history, stream, health, followers)
 
 
@@ -104,8 +106,8 @@ async def _health(request: web.Request) -> web.Response:
     return web.json_response(report, status=200 if works else 503, headers={"Cache-Control": "no-store"})
 
 
-async def _live(_: web.Request) -> web.Response:
-    return state_response("live", True)
+async def _live(request: web.Request) -> web.Response:
+    return state_response("live", request.app[PARTS].health.live)
 
 
 async def _ready(request: web.Request) -> web.Response:
@@ -113,7 +115,7 @@ async def _ready(request: web.Request) -> web.Response:
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    return metrics_response(request.app[PARTS].registry)
+    return metrics_response(request.app[METRICS_PAGE])
 
 
 async def _stop_clients(app: web.Application) -> None:
@@ -134,6 +136,7 @@ def create_app(parts: Parts) -> web.Application:
         client_max_size=_BODY_MAX_BYTES,
     )
     app[PARTS] = parts
+    app[METRICS_PAGE] = RolePage(parts.registry, "sidecar")
     alerts, metrics = AlertsEndpoint(parts.history), MetricsEndpoint(parts.latest)
     app.router.add_get("/", page_response)
     app.router.add_get("/api/alerts", alerts.get)

@@ -14,11 +14,13 @@ from redis.exceptions import RedisError
 
 from app.clock import Clock
 from app.errors import ServerUnreachable
+from app.health.loop_probe import LoopProbe
 from app.sidecar.feeds import MetricsFeed
 from app.sidecar.follower import TopicFollower
 from app.sidecar.history import AlertHistory
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.times import rfc3339
+from app.telemetry import RuntimeMetrics
 
 STAGES: Final = ("bridge", "collector", "calculator")
 """Those whose times frames of metrics carry."""
@@ -63,7 +65,9 @@ class Health:
         metrics_feed: MetricsFeed,
         limits: SidecarLimits,
         clock: Clock,
+        metrics: RuntimeMetrics,
     ) -> None:
+        self._metrics = metrics
         self._checks = checks
         self._followers = followers
         self._metrics_feed = metrics_feed
@@ -71,6 +75,8 @@ class Health:
         self._clock = clock
         self._up = dict.fromkeys(checks, False)
         self.stopping = False
+        self.probe: LoopProbe | None = None
+        """Of this process's event loop, once there is one."""
 
     async def run(self) -> None:
         """Checks for ever; ends by cancellation."""
@@ -78,6 +84,11 @@ class Health:
             await asyncio.gather(*(self._check(name, check) for name, check in self._checks.items()))
             fine = all(self._up.values())
             await asyncio.sleep(self._limits.dependency_check_s if fine else _RECHECK_S)
+
+    @property
+    def live(self) -> bool:
+        """Whether the event loop turns."""
+        return self.probe is None or self.probe.turns
 
     @property
     def ready(self) -> bool:
@@ -121,7 +132,10 @@ class Health:
                 log.warning("dependency_down", dependency=name, fault=repr(error))
             self._up[name] = False
         else:
+            if not self._up[name]:
+                log.info("dependency_up", dependency=name)
             self._up[name] = True
+        self._metrics.dependency_up.labels(name).set(float(self._up[name]))
 
 
 def dependency_checks(nats_urls: str, redis: Redis, history: AlertHistory) -> dict[str, Check]:

@@ -60,9 +60,10 @@ def http_metrics(metrics: GatewayMetrics) -> Middleware:
         begun_s = perf_counter()
         response = await handler(request)
         route = _route(request)
-        metrics.http_requests.labels(request.method, route, str(response.status)).inc()
+        method = request.method if request.method in hdrs.METH_ALL else "other"
+        metrics.http_requests.labels(method, route, str(response.status)).inc()
         if response.status != 101:
-            metrics.http_duration.labels(request.method, route).observe(perf_counter() - begun_s)
+            metrics.http_duration.labels(method, route).observe(perf_counter() - begun_s)
             log.debug("answered", method=request.method, route=route, status=response.status)
         return response
 

@@ -14,10 +14,13 @@ from redis.asyncio import Redis
 
 from app.clock import Clock
 from app.errors import ScreenerError
+from app.health.loop_probe import loop_probe
+from app.health.process import describe_process
 from app.observe import listen, serve_health
 from app.settings import Settings
 from app.sidecar.app import Parts, build_parts, create_app
 from app.sidecar.limits import SidecarLimits
+from app.telemetry import runtime_metrics
 
 _SHUTDOWN_GRACE_S: Final = 5.0
 
@@ -62,6 +65,9 @@ async def serve_sidecar(
         redis = Redis.from_url(settings.server_urls().redis, socket_timeout=limits.dependency_timeout_s)
         cleanup.push_async_callback(redis.aclose)
         parts = build_parts(settings, clock, redis, limits, registry)
+        metrics = runtime_metrics(registry)
+        describe_process(metrics, lambda: parts.health.ready, settings.data_dir)
+        parts.health.probe = await cleanup.enter_async_context(loop_probe(metrics))
         tasks = [
             asyncio.create_task(run(), name=name)
             for name, run in (
@@ -79,10 +85,12 @@ async def serve_sidecar(
             serve_health(
                 settings.bind_host,
                 settings.sidecar_metrics_port,
-                live=lambda: True,
+                live=lambda: parts.health.live,
                 ready=lambda: parts.health.ready,
+                report=parts.health.report,
                 setting="SCREENER_SIDECAR_METRICS_PORT",
                 registry=registry,
+                role="sidecar",
             )
         )
         log.info("serving", url=f"http://{settings.bind_host}:{port}/")

@@ -12,7 +12,7 @@ import app.cooldown
 from app.cooldown import Cooldowns, connect_redis
 from app.settings import Settings
 from app.stack.embedded import EmbeddedStack
-from app.telemetry import pipeline_metrics
+from app.telemetry import alert_metrics
 from tests.support.eventually import eventually
 from tests.support.servers import settings_for
 
@@ -29,7 +29,7 @@ async def redis(settings: Settings) -> AsyncIterator[Redis]:
 
 
 def fallbacks() -> float:
-    return pipeline_metrics().cooldown_fallbacks._value.get()
+    return alert_metrics().cooldown_fallbacks._value.get()
 
 
 async def test_what_one_worker_records_another_knows(settings: Settings, redis: Redis):
@@ -121,7 +121,7 @@ async def test_without_redis_the_worker_goes_on_from_memory_and_takes_it_up_agai
 
 
 def degraded_gauge() -> float:
-    return pipeline_metrics().cooldown_degraded._value.get()
+    return alert_metrics().cooldown_degraded._value.get()
 
 
 async def test_what_redis_missed_outlives_a_rebalance_and_is_written_when_it_is_back(

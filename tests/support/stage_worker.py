@@ -52,7 +52,7 @@ def is_healed() -> bool:
 
 settings = Settings.load()
 topics = Topics.of(settings)
-app = Worker("echo", settings, {"SCREENER_COLLECTOR_PORT": 0})
+app = Worker("echo", settings, {"collector": ("SCREENER_COLLECTOR_PORT", 0)})
 edges = Edges(app, settings, SystemClock())
 table = MinuteTable(app, "echo_minutes", settings.partitions)
 app.attach(Echo(table, **edges.for_stage("echo", writes=topics.candles)), reads=edges.frames(topics.ingress))

@@ -1,0 +1,36 @@
+"""Which servers each role depends on, and whether it can go on without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
+from typing import Final
+
+from app.health.dependencies import Dependency
+from app.settings import Settings
+from app.stack.probe import PROBES
+
+NEEDS: Final[dict[str, dict[str, bool]]] = {
+    "feed": {"nats": True},
+    "bridge": {"nats": True, "kafka": True},
+    # Redis takes only reports of barriers
+    "collector": {"kafka": True, "redis": False},
+    # the database refills what the tables lack after a start
+    "calculator": {"kafka": True, "redis": False, "postgres": False},
+    # cooldowns go on from memory
+    "alerts": {"kafka": True, "redis": False},
+    "sinks": {"kafka": True, "postgres": True, "redis": False},
+    "webhooks": {"kafka": True, "postgres": True},
+}
+"""Role -> server -> whether the role stands still without it. The sidecar has a report of its own."""
+
+
+def dependencies_of(roles: Iterable[str], settings: Settings) -> tuple[Dependency, ...]:
+    """Those of a process with these roles. Raises SettingsError when a server has no URL."""
+    urls = asdict(settings.server_urls())
+    needed: dict[str, bool] = {}
+    for role in roles:
+        for server, is_needed in NEEDS.get(role, {}).items():
+            needed[server] = needed.get(server, False) or is_needed
+    return tuple(Dependency(name, partial(PROBES[name], urls[name]), need) for name, need in needed.items())

@@ -1,0 +1,57 @@
+"""The sidecar: requests and WebSocket clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from app.telemetry.registry import LATENCY_BUCKETS_S, once_per_registry
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayMetrics:
+    """The sidecar's."""
+
+    http_requests: Counter
+    """{method, route, status}; `route` is the pattern, never the path asked for; a method that HTTP does not
+    know is `other`."""
+    http_duration: Histogram
+    """{method, route}"""
+    websocket_connections: Gauge
+    websocket_sent: Counter
+    websocket_failed: Counter
+    """{reason}: messages not delivered, because the client was `slow`, `gone`, or `closed` by us."""
+
+
+@once_per_registry
+def gateway_metrics(registry: CollectorRegistry) -> GatewayMetrics:
+    return GatewayMetrics(
+        http_requests=Counter(
+            "api_gateway_http_requests_total",
+            "Requests answered",
+            ["method", "route", "status"],
+            registry=registry,
+        ),
+        http_duration=Histogram(
+            "api_gateway_http_duration_seconds",
+            "Answering a request",
+            ["method", "route"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        ),
+        websocket_connections=Gauge(
+            "api_gateway_websocket_connections", "Open WebSocket connections", registry=registry
+        ),
+        websocket_sent=Counter(
+            "api_gateway_websocket_messages_sent_total",
+            "Messages written to WebSocket clients",
+            registry=registry,
+        ),
+        websocket_failed=Counter(
+            "api_gateway_websocket_messages_failed_total",
+            "Messages that did not reach a WebSocket client",
+            ["reason"],
+            registry=registry,
+        ),
+    )

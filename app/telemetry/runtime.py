@@ -1,0 +1,50 @@
+"""The process itself: whether its loop turns, whether it is ready, what it depends on, its disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+from app.telemetry.registry import once_per_registry
+
+_LAG_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeMetrics:
+    loop_lag: Histogram
+    """How much later than asked for the event loop woke a waiting task."""
+    ready: Gauge
+    """1 while the process is ready (assigned, recovered, connected), else 0."""
+    dependency_up: Gauge
+    """{dependency}: 1 while the server answered when last asked, else 0."""
+    disk_free_bytes: Gauge
+    """Of the file system that holds the data directory."""
+    disk_size_bytes: Gauge
+    build_info: Gauge
+    """{version}: always 1."""
+
+
+@once_per_registry
+def runtime_metrics(registry: CollectorRegistry) -> RuntimeMetrics:
+    return RuntimeMetrics(
+        loop_lag=Histogram(
+            "screener_event_loop_lag_seconds",
+            "How late the event loop woke a waiting task",
+            buckets=_LAG_BUCKETS_S,
+            registry=registry,
+        ),
+        ready=Gauge("screener_ready", "1 while the process is ready", registry=registry),
+        dependency_up=Gauge(
+            "screener_dependency_up", "1 while the server answers", ["dependency"], registry=registry
+        ),
+        disk_free_bytes=Gauge(
+            "screener_disk_free_bytes", "Free bytes where the data directory is", registry=registry
+        ),
+        disk_size_bytes=Gauge(
+            "screener_disk_size_bytes", "Size of the disk where the data directory is", registry=registry
+        ),
+        build_info=Gauge("screener_build_info", "Always 1", ["version"], registry=registry),
+    )
