@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 from app.clock import Clock
 from app.errors import ServerUnreachable
 from app.health.loop_probe import LoopProbe
+from app.sidecar.database import Database
 from app.sidecar.feeds import MetricsFeed
 from app.sidecar.follower import TopicFollower
-from app.sidecar.history import AlertHistory
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.times import rfc3339
 from app.telemetry import RuntimeMetrics
@@ -138,11 +138,11 @@ class Health:
         self._metrics.dependency_up.labels(name).set(float(self._up[name]))
 
 
-def dependency_checks(nats_urls: str, redis: Redis, history: AlertHistory) -> dict[str, Check]:
+def dependency_checks(nats_urls: str, redis: Redis, database: Database) -> dict[str, Check]:
     async def check_nats() -> None:
         await ask_nats(nats_urls)
 
     async def check_redis() -> None:
         await redis.ping()
 
-    return {"nats": check_nats, "redis": check_redis, "postgres": history.ping}
+    return {"nats": check_nats, "redis": check_redis, "postgres": database.ping}

@@ -11,8 +11,10 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from app.sidecar.admission import LIMIT_HEADERS
 from app.sidecar.origins import Origins
 from app.sidecar.problems import RequestError
+from app.sidecar.routing import RouteTable
 from app.telemetry import GatewayMetrics
 
 REQUEST_ID = "X-Request-ID"
@@ -23,6 +25,16 @@ _TEXTS = {
     405: "this address does not take this method",
     413: "the request is too large",
 }
+
+_SECURITY_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+_REQUEST_HEADERS = f"Authorization, Content-Type, If-None-Match, {REQUEST_ID}"
+_ANSWER_HEADERS = f"ETag, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, {REQUEST_ID}"
 
 log = structlog.get_logger("sidecar.http")
 
@@ -46,7 +58,6 @@ def request_ids() -> Middleware:
             response = await handler(request)
         if not response.prepared:
             response.headers[REQUEST_ID] = identifier
-            response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
     return middleware
@@ -93,15 +104,53 @@ def errors_as_json() -> Middleware:
     return middleware
 
 
-def cross_origin(origins: Origins) -> Middleware:
-    """Lets pages of the allowed origins, and no others, read the answers."""
+def security_headers() -> Middleware:
+    """For browsers: answers are data, to be shown in no frame and taken for nothing else. A handler may say more."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
+        if not response.prepared:
+            for name, value in _SECURITY_HEADERS:
+                response.headers.setdefault(name, value)
+        return response
+
+    return middleware
+
+
+def limit_headers() -> Middleware:
+    """Tells every client what is left of its limit, also with refusals."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(request.get(LIMIT_HEADERS, {}))
+        return response
+
+    return middleware
+
+
+def cross_origin(origins: Origins, routes: RouteTable) -> Middleware:
+    """Lets pages of the allowed origins, and no others, send requests and read the answers."""
+    methods = ", ".join(sorted({route.method for route in routes}))
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and not response.prepared and origins.listed(origin):
+        if origin is None or not origins.listed(origin):
+            return await handler(request)
+        response: web.StreamResponse
+        if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+            response = web.Response(status=204)
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = methods
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = _REQUEST_HEADERS
+            response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "600"
+        else:
+            response = await handler(request)
+        if not response.prepared:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _ANSWER_HEADERS
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
         return response
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from app.database.queries import AlertFilter
 from app.errors import BadInput
 from app.market.timeframes import TIMEFRAMES
+from app.sidecar.answers import conditional_json
 from app.sidecar.history import AlertHistory, HistoryUnavailable
 from app.sidecar.latest import LatestMetrics
 from app.sidecar.metrics_json import FIELD_NAMES, EncodedMetrics, MetricsLayout
@@ -22,10 +23,6 @@ DEFAULT_LIMIT: Final = 100
 MOST_ALERTS: Final = 1000
 _SYMBOLS_AT_ONCE: Final = 25
 _ALERT_PARAMETERS: Final = ("symbol", "rule_type", "severity", "since", "until", "limit", "cursor", "format")
-
-
-def json_response(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 class AlertsEndpoint:
@@ -45,9 +42,8 @@ class AlertsEndpoint:
             raise bad_parameter("cursor", "must be the next_cursor of an earlier page") from None
         except HistoryUnavailable:
             raise unavailable("the alert history") from None
-        return json_response(
-            orjson.dumps(page.alerts if bare else {"alerts": page.alerts, "next_cursor": page.next_cursor})
-        )
+        body = page.alerts if bare else {"alerts": page.alerts, "next_cursor": page.next_cursor}
+        return conditional_json(request, orjson.dumps(body))
 
     @staticmethod
     def _filter(parameters: Parameters) -> AlertFilter:
@@ -76,7 +72,7 @@ class MetricsEndpoint:
         encoded = self._encode(request.match_info["symbol"], layout)
         if encoded is None:
             raise unknown_symbol()
-        return json_response(encoded)
+        return conditional_json(request, encoded)
 
     async def get_all(self, request: web.Request) -> web.Response:
         parameters = Parameters(request.query, ("symbol", "timeframe", "field"))
@@ -90,7 +86,7 @@ class MetricsEndpoint:
             if i % _SYMBOLS_AT_ONCE == 0:
                 # hundreds of symbols take long enough to hold up the alerts of WebSocket clients
                 await asyncio.sleep(0)
-        return json_response(b'{"metrics":[' + b",".join(found) + b"]}")
+        return conditional_json(request, b'{"metrics":[' + b",".join(found) + b"]}")
 
     @staticmethod
     def _layout(parameters: Parameters) -> MetricsLayout | None:

@@ -18,8 +18,9 @@ from app.health.loop_probe import loop_probe
 from app.health.process import describe_process
 from app.observe import listen, serve_health
 from app.settings import Settings
-from app.sidecar.app import Parts, build_parts, create_app
+from app.sidecar.app import create_app
 from app.sidecar.limits import SidecarLimits
+from app.sidecar.parts import Parts, build_parts
 from app.telemetry import runtime_metrics
 
 _SHUTDOWN_GRACE_S: Final = 5.0
@@ -71,7 +72,8 @@ async def serve_sidecar(
         tasks = [
             asyncio.create_task(run(), name=name)
             for name, run in (
-                ("history", parts.history.run),
+                ("database", parts.database.run),
+                ("rate limit", parts.counts.run),
                 ("health", parts.health.run),
                 ("websocket", parts.stream.watch),
                 *((f"follow {follower.topic}", follower.run) for follower in parts.followers),

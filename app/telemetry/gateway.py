@@ -18,6 +18,8 @@ class GatewayMetrics:
     know is `other`."""
     http_duration: Histogram
     """{method, route}"""
+    rate_limited: Counter
+    """{by}: requests refused because the `user`, or the `address`, made too many."""
     websocket_connections: Gauge
     websocket_sent: Counter
     websocket_failed: Counter
@@ -39,6 +41,9 @@ def gateway_metrics(registry: CollectorRegistry) -> GatewayMetrics:
             ["method", "route"],
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
+        ),
+        rate_limited=Counter(
+            "api_gateway_rate_limited_total", "Requests refused as too many", ["by"], registry=registry
         ),
         websocket_connections=Gauge(
             "api_gateway_websocket_connections", "Open WebSocket connections", registry=registry

@@ -20,6 +20,8 @@ from app.sidecar.server import Sidecar, serve_sidecar
 from tests.support.eventually import eventually
 
 FREE_PORTS: dict[str, Any] = {"sidecar_port": 0, "sidecar_metrics_port": 0}
+UNLIMITED: dict[str, Any] = {"rate_limit_per_minute": 0}
+"""Tests ask again and again until a condition holds."""
 
 
 async def prepare(settings: Settings) -> None:
@@ -30,10 +32,14 @@ async def prepare(settings: Settings) -> None:
 
 @asynccontextmanager
 async def running_sidecar(
-    settings: Settings, limits: SidecarLimits | None = None, *, wait_ready: bool = True
+    settings: Settings,
+    limits: SidecarLimits | None = None,
+    *,
+    wait_ready: bool = True,
+    rate_limited: bool = False,
 ) -> AsyncIterator[Client]:
     """A sidecar on free ports, with metrics of its own, and a client for it."""
-    settings = settings.model_copy(update=FREE_PORTS)
+    settings = settings.model_copy(update=FREE_PORTS | ({} if rate_limited else UNLIMITED))
     async with (
         serve_sidecar(settings, SystemClock(), limits, CollectorRegistry()) as sidecar,
         aiohttp.ClientSession(f"http://127.0.0.1:{sidecar.port}") as session,

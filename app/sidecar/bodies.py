@@ -1,0 +1,32 @@
+"""Bodies of requests, read exactly: JSON objects without unknown or read-only fields."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+
+from app.sidecar.problems import RequestError
+
+
+async def json_object(
+    request: web.Request, known: Collection[str], read_only: Collection[str] = ()
+) -> dict[str, Any]:
+    """The object in the body. Raises RequestError: 415 for another type, 400 for what is no such object."""
+    if request.content_type != "application/json" or hdrs.CONTENT_ENCODING in request.headers:
+        raise RequestError(415, "unsupported_media_type", "the body must be plain application/json")
+    try:
+        found = orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        raise RequestError(400, "bad_body", "the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise RequestError(400, "bad_body", "the body must be a JSON object")
+    for name in found:
+        if name in read_only:
+            raise RequestError(400, "read_only_field", f"{name}: cannot be set")
+        if name not in known:
+            fields = ", ".join(known)
+            raise RequestError(400, "unknown_field", f"the body has a field not known here; known: {fields}")
+    return found

@@ -1,0 +1,115 @@
+"""Everything the sidecar consists of, connected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from app.clock import Clock
+from app.settings import Settings
+from app.sidecar.alert_log import AlertLog
+from app.sidecar.auth import TokenVerifier, verifier_of
+from app.sidecar.database import Database
+from app.sidecar.feeds import AlertFeed, MetricsFeed
+from app.sidecar.follower import StartAt, TopicFollower
+from app.sidecar.health import Health, dependency_checks
+from app.sidecar.history import AlertHistory
+from app.sidecar.latest import LatestMetrics
+from app.sidecar.limits import SidecarLimits
+from app.sidecar.origins import Origins
+from app.sidecar.rate_limit import RateLimiter
+from app.sidecar.receivers import Receivers
+from app.sidecar.shared_counts import SharedCounts
+from app.sidecar.websocket import AlertStream
+from app.telemetry import database_metrics, gateway_metrics, pipeline_metrics, runtime_metrics
+from app.topics import Topics
+
+_ALERTS_AT_ONCE: Final = 500
+_FRAMES_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything the routes use and everything that runs beside them."""
+
+    settings: Settings
+    registry: CollectorRegistry
+    clock: Clock
+    redis: Redis
+    database: Database
+    verifier: TokenVerifier | None
+    """None: there are no users."""
+    limiter: RateLimiter
+    counts: SharedCounts
+    alerts: AlertLog
+    receivers: Receivers
+    latest: LatestMetrics
+    history: AlertHistory
+    stream: AlertStream
+    health: Health
+    followers: tuple[TopicFollower, ...]
+
+
+def build_parts(
+    settings: Settings, clock: Clock, redis: Redis, limits: SidecarLimits, registry: CollectorRegistry
+) -> Parts:
+    """Connects nothing yet. Raises SettingsError naming the servers without a URL."""
+    urls, topics = settings.server_urls(), Topics.of(settings)
+    pipeline, gateway = pipeline_metrics(registry), gateway_metrics(registry)
+    alerts, receivers, latest = AlertLog(limits), Receivers(gateway), LatestMetrics()
+    alert_feed = AlertFeed(alerts, receivers, limits, clock, pipeline)
+    metrics_feed = MetricsFeed(latest, pipeline)
+    alert_follower = TopicFollower(
+        urls.kafka,
+        topics.alerts,
+        1,
+        StartAt(limits.remembered_alerts + limits.repeat_distance, _ALERTS_AT_ONCE),
+        alert_feed.take,
+        alert_feed.begin,
+        pipeline,
+    )
+    metrics_follower = TopicFollower(
+        urls.kafka,
+        topics.metrics,
+        settings.partitions,
+        StartAt(limits.metrics_records_back, _FRAMES_AT_ONCE),
+        metrics_feed.take,
+        metrics_feed.begin,
+        pipeline,
+    )
+    database = Database(settings, database_metrics(registry))
+    history = AlertHistory(database)
+    limiter = RateLimiter(settings.rate_limit_per_minute, clock)
+    stream = AlertStream(
+        alerts,
+        alert_feed,
+        receivers,
+        history,
+        Origins(settings.allowed_origins),
+        limits,
+        gateway,
+        lambda: alert_follower.caught_up,
+    )
+    followers = (alert_follower, metrics_follower)
+    checks = dependency_checks(urls.nats, redis, database)
+    health = Health(checks, followers, metrics_feed, limits, clock, runtime_metrics(registry))
+    return Parts(
+        settings=settings,
+        registry=registry,
+        clock=clock,
+        redis=redis,
+        database=database,
+        verifier=verifier_of(settings, clock),
+        limiter=limiter,
+        counts=SharedCounts(limiter, redis, settings),
+        alerts=alerts,
+        receivers=receivers,
+        latest=latest,
+        history=history,
+        stream=stream,
+        health=health,
+        followers=followers,
+    )
