@@ -1,5 +1,6 @@
 """The whole flow, in order.
 
+    exchange    a simulated one, for when there is no other            app/simexchange/
     feed        simulated market -> NATS candles.1m.SYM (closed), candles.live.1m.SYM (forming)
     bridge      NATS -> [ingress]                                     app/ingress/bridge.py
     collector   [ingress] -> [candles]      table minutes             agents/collector.py
@@ -35,6 +36,7 @@ from app.rules.rulebook import RuleBook
 from app.rules.shipped import shipped_rules
 from app.settings import Settings
 from app.sidecar.server import run_sidecar
+from app.simexchange.server import run_sim_exchange
 from app.topics import Topics
 from app.worker import Worker
 from app.worker_edges import Edges
@@ -47,6 +49,7 @@ Service = Callable[[Settings, Clock, asyncio.Event, Callable[[bool], None] | Non
 """Runs a role until the event is set, and tells when it is ready and when it is not."""
 
 SERVICE_ROLES: Final[dict[str, Service]] = {
+    "exchange": run_sim_exchange,
     "feed": run_simulated_feed,
     "bridge": run_bridge,
     "sinks": run_sinks,

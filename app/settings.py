@@ -148,6 +148,12 @@ class Settings(BaseModel):
     simulated_seed: int = Field(default=1, ge=0)
     """The same seed gives the same simulated market."""
 
+    sim_exchange_port: int = Field(default=9098, ge=0, le=65_535)
+    """REST and WebSocket of the simulated exchange."""
+    sim_exchange_weight_per_minute: int = Field(default=12_000, ge=100)
+    """Request weight that the simulated exchange lets one address spend in a minute; the real one's limit is
+    2,400, with which a first day of many symbols takes minutes to load."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important messages that are logged."""
     log_format: Literal["console", "json"] = "console"

@@ -12,6 +12,7 @@ from app.cli.explain import explain
 from app.cli.replay import replay
 from app.cli.roles import migrate_command, run
 from app.cli.rule_tests import test_rules
+from app.cli.sim_exchange import sim_exchange
 from app.cli.up import up
 from app.errors import ScreenerError
 from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
@@ -23,7 +24,9 @@ def screener() -> None:
     """Real-time screener of perpetual futures. Settings are SCREENER_* variables; see the README."""
 
 
-for command in (up, replay, backtest, explain, test_rules, run, migrate_command, drop_namespace_command):
+for command in (
+    up, replay, backtest, explain, test_rules, sim_exchange, run, migrate_command, drop_namespace_command
+):  # fmt: skip
     screener.add_command(command)
 
 

@@ -1,0 +1,188 @@
+"""Candles of any time and interval, out of a market's days: what is asked for is computed, and kept a while.
+
+Everything here is plain and may take long, so the server runs it on a thread of its own, one call at a time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from app.candles.batch import MINUTE_MS, IntArray
+from app.simexchange.intervals import LENGTHS, bar_open, bars_back, next_open, opens_between
+from app.simexchange.market.contracts import BLOCK, DAY_MINUTES
+from app.simexchange.market.market import Market
+from app.simexchange.market.planes import Planes, bars_of, stack
+
+_HOUR: Final = 60
+_WHOLE: Final = np.zeros(1, dtype=np.intp)
+"""Bars start here: all rows are one."""
+_KEPT_BYTES: Final = 256 * 1024 * 1024
+"""Of days in minutes; the hours of a day are kept for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Klines:
+    """Bars of one contract: `open_minutes` (minutes since 1970) and planes of shape (bars,)."""
+
+    interval: str
+    open_minutes: IntArray
+    bars: Planes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request for klines; times are UTC ms and inclusive, None where the client did not say."""
+
+    interval: str
+    start_ms: int | None
+    end_ms: int | None
+    limit: int
+
+
+class History:
+    """What `market` has told, from `first_day` (days since 1970) on."""
+
+    def __init__(self, market: Market, first_day: int) -> None:
+        self.market = market
+        begins = market.first_minute()
+        self.first_minute = first_day * DAY_MINUTES if begins is None else begins
+        self._minutes: OrderedDict[tuple[int, int], Planes] = OrderedDict()
+        self._hours: dict[tuple[int, int], Planes] = {}
+        self._kept_bytes = 0
+        self.blocks = -(-len(market.contracts) // BLOCK)
+
+    def rows(self, minute: int, end_minute: int) -> Planes:
+        """Minutes from `minute` up to before `end_minute`, at least one, of all contracts."""
+        return stack([self._block_rows(block, minute, end_minute) for block in range(self.blocks)], axis=1)
+
+    def klines(self, contract: int, asked: Asked, first: int, closed: int, forming: Planes | None) -> Klines:
+        """Bars of one contract, oldest first, the last one of what there is of it.
+
+        first: first minute of the contract. closed: the minute before which its candles are closed.
+        forming: the candle of that minute, shape (), if it has begun.
+        """
+        first = max(first, self.first_minute)
+        opens = _opens(asked, first, closed - 1 if forming is None else closed)
+        if not len(opens):
+            return Klines(asked.interval, opens, _NOTHING)
+        ends = next_open(asked.interval, int(opens[-1]))
+        parts, minutes = self._column(contract, int(opens[0]), min(ends, closed), asked.interval, first)
+        if forming is not None and ends > closed:
+            parts, minutes = [*parts, forming[None]], np.append(minutes, closed)
+        rows = stack(parts)
+        if opens[0] < first:
+            rows = rows.without(minutes < first)
+        return Klines(asked.interval, opens, bars_of(rows, np.searchsorted(minutes, opens)))
+
+    def bars_so_far(self, interval: str, minute: int, first: IntArray) -> Planes:
+        """Of all contracts, the closed minutes of the bar that `minute` is in, as one bar; shape (contracts,)."""
+        return self.window_bars(bar_open(interval, minute), minute, first)
+
+    def window_bars(self, start: int, end: int, first: IntArray) -> Planes:
+        """One bar of each contract, of the minutes from `start` up to before `end`; shape (contracts,).
+
+        first: first minute of each contract, shape (contracts,).
+        """
+        start = max(start, self.first_minute)
+        blocks = []
+        for block in range(self.blocks):
+            begins = first[block * BLOCK : (block + 1) * BLOCK]
+            parts = [self._one_bar(*span, block, begins) for span in _days(start, end)]
+            blocks.append(bars_of(stack(parts), _WHOLE)[0] if parts else empty_bars(len(begins)))
+        return stack(blocks)
+
+    def _one_bar(self, start: int, end: int, block: int, first: IntArray) -> Planes:
+        """Of minutes of one day, shape (1, contracts of the block)."""
+        begin = start // DAY_MINUTES * DAY_MINUTES
+        listed = first <= start
+        if end - start == DAY_MINUTES and listed.all():
+            rows = self._day_hours(begin // DAY_MINUTES, block)
+        else:
+            rows = self._day_minutes(begin // DAY_MINUTES, block)[start - begin : end - begin]
+            if not listed.all():
+                rows = rows.without(np.arange(start, end)[:, None] < first)
+        return bars_of(rows, _WHOLE)
+
+    def _column(
+        self, contract: int, start: int, end: int, interval: str, first: int
+    ) -> tuple[list[Planes], IntArray]:
+        """Rows of one contract and the minute that each begins at; hours where the interval is made of them."""
+        block, at = divmod(contract, BLOCK)
+        of_hours = LENGTHS[interval] % _HOUR == 0
+        parts, times = [], [np.zeros(0, dtype=np.int64)]
+        for low, high in _days(start, end):
+            day, at_minute = divmod(low, DAY_MINUTES)
+            by_hours = of_hours and high - low == DAY_MINUTES and low >= first
+            if by_hours:
+                parts.append(self._day_hours(day, block)[:, at])
+            else:
+                parts.append(self._day_minutes(day, block)[at_minute : at_minute + high - low, at])
+            times.append(np.arange(low, high, _HOUR if by_hours else 1, dtype=np.int64))
+        return parts, np.concatenate(times)
+
+    def _block_rows(self, block: int, start: int, end: int) -> Planes:
+        parts = []
+        for low, high in _days(start, end):
+            day, at = divmod(low, DAY_MINUTES)
+            parts.append(self._day_minutes(day, block)[at : at + high - low])
+        return stack(parts)
+
+    def _day_minutes(self, day: int, block: int) -> Planes:
+        found = self._minutes.get((day, block))
+        if found is not None:
+            self._minutes.move_to_end((day, block))
+            return found
+        made = self._minutes[day, block] = self.market.day(day, block)
+        self._kept_bytes += made.nbytes
+        # the day that forms and the one before are in use all the time
+        while self._kept_bytes > _KEPT_BYTES and len(self._minutes) > 3 * self.blocks:
+            _, oldest = self._minutes.popitem(last=False)
+            self._kept_bytes -= oldest.nbytes
+        return made
+
+    def _day_hours(self, day: int, block: int) -> Planes:
+        found = self._hours.get((day, block))
+        if found is None:
+            starts = np.arange(0, DAY_MINUTES, _HOUR, dtype=np.intp)
+            # a day that is read for its hours alone must not push others out
+            minutes = self._minutes.get((day, block)) or self.market.day(day, block)
+            found = self._hours[day, block] = bars_of(minutes, starts)
+        return found
+
+
+def _days(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The minutes from `start` up to before `end`, in parts of one day each."""
+    while start < end:
+        until = min(end, (start // DAY_MINUTES + 1) * DAY_MINUTES)
+        yield start, until
+        start = until
+
+
+def _opens(asked: Asked, first: int, last: int) -> IntArray:
+    """The opens of the bars to give, of those with minutes from `first` to `last`."""
+    if asked.end_ms is not None:
+        last = min(last, asked.end_ms // MINUTE_MS)
+    begin = bar_open(asked.interval, first)
+    if asked.start_ms is not None:
+        start = -(-asked.start_ms // MINUTE_MS)
+        opened = bar_open(asked.interval, start)
+        begin = max(begin, opened if opened == start else next_open(asked.interval, opened))
+        last = min(last, bars_back(asked.interval, begin, -(asked.limit - 1)))
+    elif last >= first:
+        begin = max(begin, bars_back(asked.interval, bar_open(asked.interval, last), asked.limit - 1))
+    return opens_between(asked.interval, begin, last)[: asked.limit]
+
+
+def empty_bars(contracts: int) -> Planes:
+    """A bar without a candle of each contract."""
+    no_price, nothing = np.zeros(contracts, np.int32), np.zeros(contracts)
+    none = np.zeros(contracts, np.int64)
+    return Planes(no_price, no_price, no_price, no_price, nothing, nothing, nothing, none)
+
+
+_NOTHING: Final = empty_bars(0)
