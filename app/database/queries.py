@@ -87,6 +87,18 @@ async def latest_seq(connection: AsyncConnection) -> int | None:
     return row[0] if row else None
 
 
+async def oldest_seq(connection: AsyncConnection) -> int | None:
+    """The lowest stored seq; None without alerts."""
+    row = await (await connection.execute(_QUERIES["oldest_seq"])).fetchone()
+    return row[0] if row else None
+
+
+async def alert_seq(connection: AsyncConnection, identifier: str) -> int | None:
+    """The seq of the alert with this id, which must be a UUID; None when it is not stored."""
+    row = await (await connection.execute(_QUERIES["alert_seq"], {"id": identifier})).fetchone()
+    return row[0] if row else None
+
+
 async def stored_symbols(connection: AsyncConnection) -> list[str]:
     """All symbols that have stored minutes, sorted."""
     cursor = await connection.execute(_QUERIES["stored_symbols"])

@@ -1,45 +1,51 @@
-"""The newest alerts in memory, as WebSocket frames in order of `seq`: sent to clients, resumed from."""
+"""The newest alerts in memory, ready to be framed, in order of `seq`: sent to clients, resumed from."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
+
+import orjson
 
 from app.sidecar.limits import SidecarLimits
-from app.sidecar.wire import text_frame
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Frames of consecutive alerts, joined; written to a client in one go."""
+class LoggedAlert:
+    """payload: its JSON as clients see it. The rest is what clients choose alerts by."""
 
-    data: bytes
-    messages: int
-    last_seq: int
+    seq: int
+    id: str
+    symbol: str
+    rule_type: str
+    severity: str
+    payload: bytes
 
-
-def blocks(frames: Sequence[tuple[int, bytes]], most_bytes: int) -> Iterator[Block]:
-    """(seq, frame) pairs in order, as blocks of at most `most_bytes` (or of one frame, if that is larger)."""
-    start, size = 0, 0
-    for i, (_, frame) in enumerate(frames):
-        if i > start and size + len(frame) > most_bytes:
-            yield _block(frames[start:i])
-            start, size = i, 0
-        size += len(frame)
-    if frames:
-        yield _block(frames[start:])
-
-
-def _block(frames: Sequence[tuple[int, bytes]]) -> Block:
-    return Block(b"".join(frame for _, frame in frames), len(frames), frames[-1][0])
+    @classmethod
+    def of(cls, seq: int, alert: Mapping[str, Any], deliver_ts_ms: int | None = None) -> Self:
+        """`deliver_ts_ms`: when it is sent to clients, if that is now."""
+        whole = {"id": alert["id"], "seq": seq}
+        whole.update((name, value) for name, value in alert.items() if name != "seq")
+        timings = alert.get("timings")
+        if deliver_ts_ms is not None and isinstance(timings, dict):
+            whole["timings"] = {**timings, "deliver_ts_ms": deliver_ts_ms}
+        return cls(
+            seq=seq,
+            id=alert["id"],
+            symbol=alert["symbol"],
+            rule_type=alert["rule_type"],
+            severity=alert["severity"],
+            payload=orjson.dumps(whole),
+        )
 
 
 class AlertLog:
     """Bounded by number and bytes. Not a record of everything: `floor_seq` tells where it begins.
 
     Every alert with seq > floor_seq is here, once by id. For those up to floor_seq ask the database; it has
-    them all when its newest seq is at least `settled_seq`.
+    them all when its newest seq is at least `settled_seq`, for alerts are written in order.
     """
 
     def __init__(self, limits: SidecarLimits) -> None:
@@ -50,11 +56,12 @@ class AlertLog:
     def restart(self, floor_seq: int) -> None:
         """Forgets all alerts and ids, as for a topic that begins anew after `floor_seq`."""
         self._seqs: list[int] = []
-        self._frames: list[bytes] = []
+        self._alerts: list[LoggedAlert] = []
         self._bytes = 0
         self._ids.clear()
         self.floor_seq = floor_seq
         self.settled_seq = -1
+        """The newest alert up to floor_seq; -1 when none of them has been seen."""
         self.newest_seq = floor_seq
         """The newest record taken, repeats and barriers included."""
 
@@ -74,16 +81,14 @@ class AlertLog:
         """Notes a record that is no new alert."""
         self.newest_seq = max(self.newest_seq, seq)
 
-    def append(self, identifier: str, seq: int, payload: bytes) -> bytes:
-        """Adds the next alert and returns its frame. `seq` is above all before it, `identifier` is new."""
-        frame = text_frame(payload)
-        self._remember(identifier)
-        self._seqs.append(seq)
-        self._frames.append(frame)
-        self._bytes += len(frame)
-        self.newest_seq = seq
+    def append(self, alert: LoggedAlert) -> None:
+        """Adds the next alert: its seq is above all before it, its id is new."""
+        self._remember(alert.id)
+        self._seqs.append(alert.seq)
+        self._alerts.append(alert)
+        self._bytes += len(alert.payload)
+        self.newest_seq = alert.seq
         self._trim()
-        return frame
 
     def _remember(self, identifier: str) -> None:
         self._ids[identifier] = None
@@ -98,18 +103,22 @@ class AlertLog:
         most_bytes = self._limits.remembered_bytes * 9 // 10
         drop = 0
         while drop < len(self._seqs) and (len(self._seqs) - drop > most_alerts or self._bytes > most_bytes):
-            self._bytes -= len(self._frames[drop])
+            self._bytes -= len(self._alerts[drop].payload)
             drop += 1
         self.floor_seq = self.settled_seq = self._seqs[drop - 1]
-        del self._seqs[:drop], self._frames[:drop]
+        del self._seqs[:drop], self._alerts[:drop]
 
     def holds_all_after(self, seq: int) -> bool:
         return seq >= self.floor_seq
 
-    def after(self, seq: int, most: int) -> Block | None:
-        """The next alerts after `seq`, at most `most` of them; None when there are none."""
+    def after(self, seq: int, most: int) -> Sequence[LoggedAlert]:
+        """The next alerts after `seq`, at most `most` of them."""
         start = bisect_right(self._seqs, seq)
-        frames = self._frames[start : start + most]
-        if not frames:
+        return self._alerts[start : start + most]
+
+    def at(self, seq: int) -> LoggedAlert | None:
+        """The alert with this seq; None when it is no alert's, or not held."""
+        position = bisect_right(self._seqs, seq) - 1
+        if position < 0 or self._seqs[position] != seq:
             return None
-        return Block(b"".join(frames), len(frames), self._seqs[start + len(frames) - 1])
+        return self._alerts[position]

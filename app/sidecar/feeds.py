@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import orjson
 import structlog
 from aiokafka import ConsumerRecord
 
@@ -13,26 +12,18 @@ from app.clock import Clock
 from app.database.stored_alert import StoredAlert, parse_alert
 from app.errors import BadInput
 from app.frames import decode_metrics
-from app.sidecar.alert_log import AlertLog, blocks
+from app.sidecar.alert_groups import AlertGroups
+from app.sidecar.alert_log import AlertLog, LoggedAlert
 from app.sidecar.follower import Beginning
 from app.sidecar.latest import LatestMetrics
 from app.sidecar.limits import SidecarLimits
-from app.sidecar.receivers import Receivers
+from app.sidecar.latest_channel import LatestChannel
 from app.telemetry import PipelineMetrics
 
 STAGE = "sidecar"
 BEGAN_ANEW = "the sequence of alerts began anew: connect again"
 
 log = structlog.get_logger("sidecar.feeds")
-
-
-def alert_json(seq: int, alert: Mapping[str, object], deliver_ts_ms: int | None = None) -> bytes:
-    """An alert as clients see it: with its seq, and when it was sent to them if that is now."""
-    whole = {"id": alert["id"], "seq": seq, **{name: value for name, value in alert.items() if name != "seq"}}
-    timings = alert.get("timings")
-    if deliver_ts_ms is not None and isinstance(timings, dict):
-        whole["timings"] = {**timings, "deliver_ts_ms": deliver_ts_ms}
-    return orjson.dumps(whole)
 
 
 def _is_barrier(value: bytes) -> bool:
@@ -64,13 +55,13 @@ class AlertFeed:
     def __init__(
         self,
         alerts: AlertLog,
-        receivers: Receivers,
+        groups: AlertGroups,
         limits: SidecarLimits,
         clock: Clock,
         metrics: PipelineMetrics,
     ) -> None:
         self._alerts = alerts
-        self._receivers = receivers
+        self._groups = groups
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
@@ -86,12 +77,12 @@ class AlertFeed:
         self._alerts.restart(beginning.offset - 1)
         self.epoch += 1
         if self.epoch > 1:
-            for receiver in self._receivers:
+            for receiver in self._groups:
                 receiver.close(1012, BEGAN_ANEW)
 
     def take(self, records: Sequence[ConsumerRecord], news: bool) -> None:
         now_ms = self._clock.now_ms()
-        frames: list[tuple[int, bytes]] = []
+        new: list[LoggedAlert] = []
         for record in records:
             alert = self._new_alert(record)
             if alert is None:
@@ -99,12 +90,13 @@ class AlertFeed:
             elif record.offset < self._learn_until:
                 self._alerts.learn(alert.alert["id"], record.offset)
             else:
-                payload = alert_json(record.offset, alert.alert, now_ms)
-                frames.append((record.offset, self._alerts.append(alert.alert["id"], record.offset, payload)))
+                logged = LoggedAlert.of(record.offset, alert.alert, now_ms)
+                self._alerts.append(logged)
+                new.append(logged)
                 if news:
                     self._note_latency(alert.alert["timings"], now_ms)
-        for block in blocks(frames, self._limits.block_bytes):
-            self._receivers.broadcast(block)
+        if new:
+            self._groups.broadcast(new)
 
     def _new_alert(self, record: ConsumerRecord) -> StoredAlert | None:
         """The alert of a record; None for a barrier, a repeat, or what is no alert."""
@@ -126,10 +118,14 @@ class AlertFeed:
 
 
 class MetricsFeed:
-    """Follows the topic of metrics into the latest values, and notes when each stage last sent something."""
+    """Follows the topic of metrics into the latest values and the channels of them, and notes when each stage
+    last sent something."""
 
-    def __init__(self, latest: LatestMetrics, metrics: PipelineMetrics) -> None:
+    def __init__(
+        self, latest: LatestMetrics, channels: Sequence[LatestChannel], metrics: PipelineMetrics
+    ) -> None:
         self._latest = latest
+        self._channels = channels
         self._metrics = metrics
         self._bad = _BadRecords(metrics)
         self.stage_ts_ms: dict[str, int] = {}
@@ -149,6 +145,8 @@ class MetricsFeed:
                 self._bad.note(record, error)
                 continue
             self._latest.take(batch)
+            for channel in self._channels:
+                channel.note(batch)
             self._metrics.frames.labels(STAGE).inc()
             self._metrics.rows.labels(STAGE).inc(len(batch))
             for stage, ts_ms in info.stage_ts_ms.items():

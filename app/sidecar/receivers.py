@@ -1,17 +1,16 @@
-"""WebSocket clients as receivers of ready-made frames, each behind a bounded queue."""
+"""A WebSocket client as a receiver of ready-made frames, behind a bounded queue."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Iterator
 
 from aiohttp import WSCloseCode
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import RequestHandler
 
-from app.sidecar.alert_log import Block
+from app.sidecar.blocks import Block
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.wire import PING, close_frame, pong_frame
 from app.telemetry import GatewayMetrics
@@ -25,8 +24,8 @@ _POLL_S = 0.05
 class Receiver:
     """One connected client.
 
-    Frames go straight to its transport while that takes them; then they queue, up to the limits, and one
-    past the limits closes the client as too slow. Nobody else waits for it.
+    What is offered goes straight to its transport while that takes it; then it queues, up to the limits, and
+    one more closes the client as too slow. Nobody else waits for it.
     """
 
     def __init__(
@@ -59,6 +58,11 @@ class Receiver:
     def open(self) -> bool:
         return self._closing is None and not self._transport.is_closing()
 
+    @property
+    def takes_now(self) -> bool:
+        """Whether what is written now goes to the system, rather than wait for the client."""
+        return self.open and not self._queue and not self._connection.writing_paused
+
     def offer(self, block: Block) -> bool:
         """Sends `block` (True), or queues or refuses it (False); never waits."""
         if not self.open:
@@ -69,16 +73,26 @@ class Receiver:
         self._enqueue(block)
         return False
 
-    async def send(self, block: Block) -> None:
-        """Sends `block` and waits until the client's transport takes more. For a client not yet offered to.
+    def write(self, block: Block) -> None:
+        """Sends `block` at once and counts it. Only after `ready`, or when `takes_now`."""
+        self._transport.write(block.data)
+        self._metrics.websocket_sent.inc(block.messages)
+
+    async def ready(self) -> None:
+        """Returns when the client `takes_now`: who has much to send waits for it before each part.
 
         Raises TimeoutError when it takes nothing for `stalled_s`, ConnectionError when it is gone.
         """
-        if not self.open:
-            raise ConnectionResetError("the client is gone")
-        self._write(block)
-        if not await self._takes_more(self._limits.stalled_s):
-            raise TimeoutError
+        while not self.takes_now:
+            if not self.open:
+                raise ConnectionResetError("the client is gone")
+            if self._flushing is not None and not self._flushing.done():
+                done, _ = await asyncio.wait([self._flushing], timeout=self._limits.stalled_s)
+                taken = bool(done)
+            else:
+                taken = await self._takes_more(self._limits.stalled_s)
+            if not taken:
+                raise TimeoutError
 
     def close(self, code: int, reason: str, failure: str = "closed") -> asyncio.Task[None]:
         """Tells the client why, waits up to `close_s` until it has taken that and answered, then cuts it.
@@ -164,10 +178,6 @@ class Receiver:
                 task.exception()
         return bool(done)
 
-    def _write(self, block: Block) -> None:
-        self._transport.write(block.data)
-        self._metrics.websocket_sent.inc(block.messages)
-
     async def _flush(self) -> None:
         while self._queue and not self._transport.is_closing():
             await self._takes_more(None)
@@ -175,7 +185,7 @@ class Receiver:
                 block = self._queue.popleft()
                 self._queued_messages -= block.messages
                 self._queued_bytes -= len(block.data)
-                self._write(block)
+                self.write(block)
 
     def _drop_queue(self, failure: str) -> None:
         if self._flushing is not None:
@@ -213,31 +223,3 @@ def _bound_buffers(transport: asyncio.Transport, most_bytes: int) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most_bytes)
-
-
-class Receivers:
-    """All clients that are sent every new alert."""
-
-    def __init__(self, metrics: GatewayMetrics) -> None:
-        self._metrics = metrics
-        self._all: set[Receiver] = set()
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def __iter__(self) -> Iterator[Receiver]:
-        return iter(tuple(self._all))
-
-    def add(self, receiver: Receiver) -> None:
-        self._all.add(receiver)
-
-    def discard(self, receiver: Receiver) -> None:
-        self._all.discard(receiver)
-
-    def broadcast(self, block: Block) -> None:
-        """Gives `block` to every client."""
-        sent = 0
-        for receiver in self._all:
-            sent += receiver.offer(block)
-        # one addition for all: it costs as much as giving the block to one client
-        self._metrics.websocket_sent.inc(sent * block.messages)

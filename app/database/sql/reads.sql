@@ -22,6 +22,12 @@ LIMIT %(rows)s;
 -- name: latest_seq
 SELECT max(seq) FROM alert_history;
 
+-- name: oldest_seq
+SELECT min(seq) FROM alert_history;
+
+-- name: alert_seq
+SELECT seq FROM alert_history WHERE id = %(id)s::uuid;
+
 -- name: stored_symbols
 -- Skips from symbol to symbol along the key instead of reading every minute.
 WITH RECURSIVE found (symbol) AS (

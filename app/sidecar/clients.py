@@ -1,0 +1,142 @@
+"""Everybody connected over WebSocket: how many there may be, whether they live, and their leaving."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from app.sidecar.client_socket import ClientSocket
+from app.sidecar.limits import SidecarLimits
+from app.sidecar.origins import Origins
+from app.sidecar.problems import RequestError
+from app.sidecar.receivers import Receiver
+from app.telemetry import GatewayMetrics
+
+GOING_AWAY: Final = "going away: resume with since=<last seq>; retry_after_ms="
+_RETRY_AFTER_S: Final = "5"
+
+Hear = Callable[[str | bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A connection after its handshake."""
+
+    socket: ClientSocket
+    receiver: Receiver
+
+    async def listen(self, hear: Hear) -> None:
+        """Gives `hear` every message, one after the other, until the client closes or is gone."""
+        kind = WSMsgType.ERROR
+        try:
+            while True:
+                kind, data, _ = await self.socket.receive()
+                self.receiver.heard()
+                if kind is WSMsgType.PING:
+                    self.receiver.pong(data)
+                elif kind in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    if self.receiver.open:
+                        await hear(data)
+                elif kind is not WSMsgType.PONG:
+                    return
+        finally:
+            self.receiver.stopped_reading(answered=kind is not WSMsgType.ERROR)
+
+
+class Clients:
+    """Refuses one more than there may be, before its handshake: in all, and of one address. Of one user, who
+    is known later, `admit_user` does."""
+
+    def __init__(self, origins: Origins, limits: SidecarLimits, metrics: GatewayMetrics) -> None:
+        self._origins = origins
+        self._limits = limits
+        self._metrics = metrics
+        self._connected: set[Receiver] = set()
+        self._places = 0
+        self._of_address: Counter[str] = Counter()
+        self._of_user: Counter[str] = Counter()
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._connected)
+
+    @asynccontextmanager
+    async def connected(self, request: web.Request) -> AsyncIterator[Client]:
+        """Raises RequestError 403 for a page of another origin, 429 or 503 for one client too many."""
+        if not self._origins.may_connect(request):
+            raise RequestError(403, "origin_refused", "pages of this origin may not connect")
+        with self._place(request.remote or ""):
+            socket = ClientSocket(self._limits.client_message_bytes)
+            writer = await socket.prepare(request)
+            transport = request.transport
+            if transport is None:
+                raise ConnectionResetError("the client is gone")
+            receiver = Receiver(writer, request.protocol, transport, self._limits, self._metrics)
+            socket.closes_by(receiver.close)
+            self._connected.add(receiver)
+            self._metrics.websocket_connections.inc()
+            try:
+                if self._stopping:
+                    receiver.close(WSCloseCode.GOING_AWAY, f"{GOING_AWAY}0")
+                yield Client(socket, receiver)
+            finally:
+                self._connected.discard(receiver)
+                self._metrics.websocket_connections.dec()
+                await receiver.finish()
+
+    @contextmanager
+    def admitted_user(self, user_id: str) -> Iterator[bool]:
+        """Whether one more connection of this user is taken; if so, it counts while the context lasts."""
+        taken = self._of_user[user_id] < self._limits.max_clients_per_user
+        _count(self._of_user, user_id, taken)
+        try:
+            yield taken
+        finally:
+            _count(self._of_user, user_id, -taken)
+
+    async def watch(self) -> None:
+        """Looks after the clients for as long as the process lives: pings, and closes those that are dead."""
+        while True:
+            await asyncio.sleep(self._limits.heartbeat_s / 4)
+            for receiver in tuple(self._connected):
+                receiver.check()
+
+    async def drain(self) -> None:
+        """Takes no more clients, and closes those there are as going away, each told to come back at its own
+        time: together they would be a storm for whoever takes them."""
+        self._stopping = True
+        closing = [
+            receiver.close(WSCloseCode.GOING_AWAY, f"{GOING_AWAY}{int(n * self._limits.reconnect_every_ms)}")
+            for n, receiver in enumerate(tuple(self._connected))
+        ]
+        if closing:
+            await asyncio.wait(closing)
+
+    @contextmanager
+    def _place(self, address: str) -> Iterator[None]:
+        retry = {"Retry-After": _RETRY_AFTER_S}
+        if self._stopping or self._places >= self._limits.max_clients:
+            raise RequestError(503, "too_many_clients", "no more clients are taken here", retry)
+        if self._of_address[address] >= self._limits.max_clients_per_address:
+            raise RequestError(
+                429, "too_many_connections", "this address has as many connections as it may have", retry
+            )
+        self._places += 1
+        _count(self._of_address, address, 1)
+        try:
+            yield
+        finally:
+            self._places -= 1
+            _count(self._of_address, address, -1)
+
+
+def _count(counter: Counter[str], key: str, by: int) -> None:
+    counter[key] += by
+    if counter[key] <= 0:
+        del counter[key]
