@@ -141,6 +141,15 @@ class Settings(BaseModel):
     jwt_admin_value: str = Field(default="admin", min_length=1)
     """What that claim is, or has among its items, for an administrator."""
 
+    websocket_clients: int = Field(default=5_000, ge=1, le=100_000)
+    """WebSocket connections that one sidecar takes."""
+    websocket_clients_per_address: int = Field(default=200, ge=1, le=100_000)
+    """WebSocket connections of one client address (see the trusted proxies)."""
+    websocket_clients_per_user: int = Field(default=20, ge=1, le=100_000)
+    """WebSocket connections of one user at one sidecar."""
+    websocket_token_required: bool = False
+    """Whether the WebSocket serves only clients that show a token."""
+
     simulated_symbols: int = Field(default=120, ge=1, le=5_000)
     """How many symbols the simulated market has."""
     simulated_updates_per_s: float = Field(default=1.0, gt=0, le=50)
@@ -213,6 +222,15 @@ class Settings(BaseModel):
         parts = urlsplit(value)
         if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
             raise ValueError("must be an https URL without user and fragment")
+        return value
+
+    @field_validator("websocket_token_required")
+    @classmethod
+    def _tokens_can_be_checked(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("jwt_secret") and not info.data.get("jwt_jwks_url"):
+            raise ValueError(
+                "set SCREENER_JWT_SECRET or SCREENER_JWT_JWKS_URL too: no token could be accepted"
+            )
         return value
 
     @field_validator("jwt_algorithm")

@@ -25,6 +25,11 @@ def caller_of(request: web.Request) -> Caller:
     return request[_CALLER]
 
 
+def known_caller(request: web.Request) -> Caller | None:
+    """Whoever called, if a token said who."""
+    return request.get(_CALLER)
+
+
 def admission(
     routes: RouteTable,
     verifier: TokenVerifier | None,

@@ -13,6 +13,7 @@ from app.sidecar.alert_log import AlertLog, LoggedAlert
 from app.sidecar.feeds import AlertFeed
 from app.sidecar.history import AlertHistory, HistoryUnavailable
 from app.sidecar.limits import SidecarLimits
+from app.sidecar.receivers import ClientRefused
 
 BEGAN_ANEW: Final = "the sequence of alerts began anew: connect without it"
 BEHIND: Final = "the history is not complete yet: try again with the same since"
@@ -24,13 +25,8 @@ T = TypeVar("T")
 Send = Callable[[Sequence[LoggedAlert]], Awaitable[None]]
 
 
-class ResumeError(Exception):
-    """Told to the client: `code` is that of a WebSocket's closing."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
+class ResumeError(ClientRefused):
+    """It cannot be said whether the client would miss something, so nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def create_app(parts: Parts) -> web.Application:
 
     async def stop_clients(_: web.Application) -> None:
         parts.health.stopping = True
-        await parts.stream.drain()
+        await parts.clients.drain()
 
     app.on_shutdown.append(stop_clients)
     return app

@@ -14,7 +14,6 @@ A list that is absent does not filter. A subscription replaces the one its chann
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -154,20 +153,20 @@ class _Reader:
         self._only("channel", "symbols", "interval_ms")
         return self._values("candles", (frozenset(), frozenset()))
 
-    def _values(
-        self, channel: str, fields: tuple[frozenset[str], frozenset[str]]
-    ) -> SubscribeValues:
+    def _values(self, channel: str, fields: tuple[frozenset[str], frozenset[str]]) -> SubscribeValues:
         interval_ms = self._whole_number("interval_ms", INTERVAL_MS) or INTERVAL_MS.start
         return SubscribeValues(self.identifier, channel, WantedValues(self._symbols(), fields, interval_ms))
 
     def _only(self, *names: str) -> None:
         if not self._said.keys() <= {"type", "id", *names}:
             known = ", ".join(names) or "none"
-            raise MessageError("unknown_field", f"a field is not known here; known beside type and id: {known}")
+            raise MessageError(
+                "unknown_field", f"a field is not known here; known beside type and id: {known}"
+            )
 
     def _identifier(self) -> str | int | None:
         identifier = self._said.get("id")
-        if identifier is None or type(identifier) is int and abs(identifier) < 2**53:
+        if identifier is None or (type(identifier) is int and abs(identifier) < 2**53):
             return identifier
         if isinstance(identifier, str) and len(identifier) <= _ID_MAX_CHARACTERS:
             return identifier

@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from app.sidecar.client_address import ClientAddresses, client_key
 from app.sidecar.client_socket import ClientSocket
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.origins import Origins
@@ -51,10 +52,13 @@ class Client:
 
 class Clients:
     """Refuses one more than there may be, before its handshake: in all, and of one address. Of one user, who
-    is known later, `admit_user` does."""
+    is known later, `admitted_user` does."""
 
-    def __init__(self, origins: Origins, limits: SidecarLimits, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, origins: Origins, addresses: ClientAddresses, limits: SidecarLimits, metrics: GatewayMetrics
+    ) -> None:
         self._origins = origins
+        self._addresses = addresses
         self._limits = limits
         self._metrics = metrics
         self._connected: set[Receiver] = set()
@@ -71,7 +75,7 @@ class Clients:
         """Raises RequestError 403 for a page of another origin, 429 or 503 for one client too many."""
         if not self._origins.may_connect(request):
             raise RequestError(403, "origin_refused", "pages of this origin may not connect")
-        with self._place(request.remote or ""):
+        with self._place(client_key(self._addresses.of_request(request))):
             socket = ClientSocket(self._limits.client_message_bytes)
             writer = await socket.prepare(request)
             transport = request.transport

@@ -16,8 +16,8 @@ from app.sidecar.alert_groups import AlertGroups
 from app.sidecar.alert_log import AlertLog, LoggedAlert
 from app.sidecar.follower import Beginning
 from app.sidecar.latest import LatestMetrics
-from app.sidecar.limits import SidecarLimits
 from app.sidecar.latest_channel import LatestChannel
+from app.sidecar.limits import SidecarLimits
 from app.telemetry import PipelineMetrics
 
 STAGE = "sidecar"

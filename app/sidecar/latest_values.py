@@ -91,9 +91,7 @@ class CandleValues:
         return _candle(row.symbol, row.exchange, row.open_time_ms, row.closed, values)
 
 
-def _candle(
-    symbol: str, exchange: str, open_time_ms: int, closed: bool, values: Sequence[float]
-) -> bytes:
+def _candle(symbol: str, exchange: str, open_time_ms: int, closed: bool, values: Sequence[float]) -> bytes:
     """volume: base asset. Null where the minute is not known (a frame of a recomputed window)."""
     candle: dict[str, object] = {
         "symbol": symbol,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
+
+from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,9 @@ class SidecarLimits:
     """Frames per partition read at start, to know most symbols before their next update."""
 
     max_clients: int = 5_000
+    max_clients_per_address: int = 200
+    """Many traders may share an address; a program that forgets to close must not take all places."""
+    max_clients_per_user: int = 20
     client_queue_messages: int = 2_000
     """Alerts waiting for one client beyond what its socket holds; one more and it is closed as too slow."""
     client_queue_bytes: int = 2 * 1024 * 1024
@@ -29,13 +35,25 @@ class SidecarLimits:
     """Alerts that arrive together are sent together, up to this size."""
     client_message_bytes: int = 64 * 1024
     """Largest message taken from a client."""
+    client_messages_per_minute: int = 300
+    """One more closes the client; so many may come at once."""
+    client_behind_values: int = 20_000
+    """Latest values waiting for one client that does not take them; one more and it is closed as too slow."""
+    update_interval_ms: int = 250
+    """Shortest time between two updates of latest values."""
     catch_up_alerts: int = 500
     """Alerts read at a time for a client that resumes."""
 
     heartbeat_s: float = 20.0
     """Time between pings; a client that does not answer within half of it is gone."""
     stalled_s: float = 20.0
-    """A resuming client that takes nothing for so long is closed as too slow."""
+    """A client that takes nothing of what waits for it for so long is closed as too slow."""
+    idle_s: float = 60.0
+    """A client of /ws without a subscription for so long is closed."""
+    expiry_check_s: float = 60.0
+    """How often at least the time left of a client's token is looked at: clocks are set, and timers sleep."""
+    reconnect_every_ms: float = 2.0
+    """At shutdown clients are told to come back this far apart: 5,000 of them within 10 s."""
     close_s: float = 2.0
     """A closing client has so long to answer; then its connection is cut."""
     settle_s: float = 5.0
@@ -45,3 +63,12 @@ class SidecarLimits:
     dependency_timeout_s: float = 2.0
     stale_after_s: float = 150.0
     """A stage that sent nothing for so long is reported as stale."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The defaults, with what the operator may set."""
+        return cls(
+            max_clients=settings.websocket_clients,
+            max_clients_per_address=settings.websocket_clients_per_address,
+            max_clients_per_user=settings.websocket_clients_per_user,
+        )

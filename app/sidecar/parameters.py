@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from multidict import MultiMapping
 
@@ -91,3 +92,12 @@ class Parameters:
         if len(items) > MAX_LIST_ITEMS:
             raise bad_parameter(name, f"holds more than {MAX_LIST_ITEMS} items")
         return items
+
+
+def alert_id(parameters: Parameters) -> str | None:
+    """The parameter `since_id`, in the form in which alerts carry it."""
+    text = parameters.text("since_id")
+    try:
+        return None if text is None else str(UUID(text))
+    except ValueError:
+        raise bad_parameter("since_id", "must be the id of an alert") from None

@@ -10,20 +10,26 @@ from redis.asyncio import Redis
 
 from app.clock import Clock
 from app.settings import Settings
+from app.sidecar.alert_groups import AlertGroups
 from app.sidecar.alert_log import AlertLog
+from app.sidecar.alert_resume import AlertResume
 from app.sidecar.auth import TokenVerifier, verifier_of
+from app.sidecar.client_address import ClientAddresses
+from app.sidecar.clients import Clients
 from app.sidecar.database import Database
 from app.sidecar.feeds import AlertFeed, MetricsFeed
 from app.sidecar.follower import StartAt, TopicFollower
 from app.sidecar.health import Health, dependency_checks
 from app.sidecar.history import AlertHistory
 from app.sidecar.latest import LatestMetrics
+from app.sidecar.latest_channel import LatestChannel
+from app.sidecar.latest_values import CandleValues, MetricsValues
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.origins import Origins
 from app.sidecar.rate_limit import RateLimiter
-from app.sidecar.receivers import Receivers
+from app.sidecar.session import Channels
 from app.sidecar.shared_counts import SharedCounts
-from app.sidecar.websocket import AlertStream
+from app.sidecar.websocket import AlertStream, ChannelStream
 from app.telemetry import database_metrics, gateway_metrics, pipeline_metrics, runtime_metrics
 from app.topics import Topics
 
@@ -45,10 +51,13 @@ class Parts:
     limiter: RateLimiter
     counts: SharedCounts
     alerts: AlertLog
-    receivers: Receivers
+    receivers: AlertGroups
     latest: LatestMetrics
+    channels: tuple[LatestChannel, ...]
     history: AlertHistory
-    stream: AlertStream
+    clients: Clients
+    alert_stream: AlertStream
+    channel_stream: ChannelStream
     health: Health
     followers: tuple[TopicFollower, ...]
 
@@ -59,9 +68,11 @@ def build_parts(
     """Connects nothing yet. Raises SettingsError naming the servers without a URL."""
     urls, topics = settings.server_urls(), Topics.of(settings)
     pipeline, gateway = pipeline_metrics(registry), gateway_metrics(registry)
-    alerts, receivers, latest = AlertLog(limits), Receivers(gateway), LatestMetrics()
+    alerts, receivers = AlertLog(limits), AlertGroups(gateway, limits.block_bytes)
+    latest = LatestMetrics()
+    channels = tuple(LatestChannel(values(latest), limits) for values in (MetricsValues, CandleValues))
     alert_feed = AlertFeed(alerts, receivers, limits, clock, pipeline)
-    metrics_feed = MetricsFeed(latest, pipeline)
+    metrics_feed = MetricsFeed(latest, channels, pipeline)
     alert_follower = TopicFollower(
         urls.kafka,
         topics.alerts,
@@ -83,15 +94,19 @@ def build_parts(
     database = Database(settings, database_metrics(registry))
     history = AlertHistory(database)
     limiter = RateLimiter(settings.rate_limit_per_minute, clock)
-    stream = AlertStream(
-        alerts,
-        alert_feed,
-        receivers,
-        history,
-        Origins(settings.allowed_origins),
-        limits,
-        gateway,
-        lambda: alert_follower.caught_up,
+    verifier = verifier_of(settings, clock)
+    clients = Clients(
+        Origins(settings.allowed_origins), ClientAddresses(settings.trusted_proxies), limits, gateway
+    )
+    resume = AlertResume(alerts, alert_feed, history, limits, lambda: alert_follower.caught_up)
+    shared = Channels(
+        clients=clients,
+        groups=receivers,
+        resume=resume,
+        values={channel.name: channel for channel in channels},
+        verifier=verifier,
+        closed=settings.websocket_token_required,
+        clock=clock,
     )
     followers = (alert_follower, metrics_follower)
     checks = dependency_checks(urls.nats, redis, database)
@@ -102,14 +117,17 @@ def build_parts(
         clock=clock,
         redis=redis,
         database=database,
-        verifier=verifier_of(settings, clock),
+        verifier=verifier,
         limiter=limiter,
         counts=SharedCounts(limiter, redis, settings),
         alerts=alerts,
         receivers=receivers,
         latest=latest,
         history=history,
-        stream=stream,
+        channels=channels,
+        clients=clients,
+        alert_stream=AlertStream(clients, receivers, resume, limits, shared.closed),
+        channel_stream=ChannelStream(clients, shared, limits),
         health=health,
         followers=followers,
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Final
 
+import structlog
 from aiohttp import WSCloseCode
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import RequestHandler
@@ -15,10 +18,20 @@ from app.sidecar.limits import SidecarLimits
 from app.sidecar.wire import PING, close_frame, pong_frame
 from app.telemetry import GatewayMetrics
 
-TOO_SLOW = "too slow: resume with since=<last seq>"
-GOING_AWAY = "the sidecar is shutting down: resume with since=<last seq>"
-SILENT = "no answer to pings"
-_POLL_S = 0.05
+TOO_SLOW: Final = "too slow: resume with since=<last seq>"
+SILENT: Final = "no answer to pings"
+_POLL_S: Final = 0.05
+
+log = structlog.get_logger("sidecar.websocket")
+
+
+class ClientRefused(Exception):
+    """Told to the client as `code` and `reason` of its closing."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 class Receiver:
@@ -77,6 +90,11 @@ class Receiver:
         """Sends `block` at once and counts it. Only after `ready`, or when `takes_now`."""
         self._transport.write(block.data)
         self._metrics.websocket_sent.inc(block.messages)
+
+    def say(self, block: Block) -> None:
+        """Offers an answer to this client alone."""
+        if self.offer(block):
+            self._metrics.websocket_sent.inc(block.messages)
 
     async def ready(self) -> None:
         """Returns when the client `takes_now`: who has much to send waits for it before each part.
@@ -223,3 +241,18 @@ def _bound_buffers(transport: asyncio.Transport, most_bytes: int) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most_bytes)
+
+
+async def ending_client(receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
+    """Does `work` for a client; a fault in it ends this client alone, and is seen."""
+    try:
+        await work
+    except ClientRefused as refusal:
+        receiver.close(refusal.code, refusal.reason)
+    except TimeoutError:
+        receiver.close(WSCloseCode.TRY_AGAIN_LATER, TOO_SLOW, "slow")
+    except ConnectionError:
+        pass  # the client is gone, and its handler ends by itself
+    except Exception:  # whatever it was: the other clients have nothing to do with it
+        log.exception("client_failed")
+        receiver.close(WSCloseCode.INTERNAL_ERROR, "the sidecar failed")

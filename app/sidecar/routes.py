@@ -21,7 +21,7 @@ def _pages(parts: Parts) -> tuple[Route, ...]:
         return {
             "alerts": {"remembered": len(parts.alerts), "newest_seq": parts.alerts.newest_seq},
             "symbols": len(parts.latest),
-            "websocket_clients": parts.stream.clients,
+            "websocket_clients": len(parts.clients),
         }
 
     health = HealthPages(parts.health, RolePage(parts.registry, "sidecar"), sizes)
@@ -52,4 +52,7 @@ def _reads(parts: Parts) -> tuple[Route, ...]:
 
 def _websockets(parts: Parts) -> tuple[Route, ...]:
     """They have limits of their own: a connection is one request, whatever comes over it."""
-    return (Route("GET", "/ws/alerts", parts.stream.handle, Access.PUBLIC, limited=False, websocket=True),)
+    return tuple(
+        Route("GET", path, handler, Access.PUBLIC, limited=False, websocket=True)
+        for path, handler in (("/ws", parts.channel_stream.handle), ("/ws/alerts", parts.alert_stream.handle))
+    )

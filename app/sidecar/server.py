@@ -61,7 +61,7 @@ async def serve_sidecar(
     The servers may be away, now or later: it goes on trying, and says so in its health. Raises PortTaken, and
     SettingsError when a server has no URL.
     """
-    limits = limits or SidecarLimits()
+    limits = limits or SidecarLimits.of(settings)
     async with AsyncExitStack() as cleanup:
         redis = Redis.from_url(settings.server_urls().redis, socket_timeout=limits.dependency_timeout_s)
         cleanup.push_async_callback(redis.aclose)
@@ -75,7 +75,8 @@ async def serve_sidecar(
                 ("database", parts.database.run),
                 ("rate limit", parts.counts.run),
                 ("health", parts.health.run),
-                ("websocket", parts.stream.watch),
+                ("websocket", parts.clients.watch),
+                *((f"send {channel.name}", channel.run) for channel in parts.channels),
                 *((f"follow {follower.topic}", follower.run) for follower in parts.followers),
             )
         ]

@@ -1,0 +1,262 @@
+"""The conversation with one client of /ws: who it is, what it subscribed to, and what it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import WSCloseCode
+
+from app.clock import Clock
+from app.errors import TokenRefused
+from app.sidecar.alert_groups import AlertGroups
+from app.sidecar.alert_log import LoggedAlert
+from app.sidecar.alert_resume import AlertResume, ResumeError
+from app.sidecar.auth import Caller, TokenVerifier
+from app.sidecar.blocks import blocks
+from app.sidecar.client_messages import (
+    Auth,
+    ClientMessage,
+    MessageError,
+    Ping,
+    SubscribeAlerts,
+    SubscribeValues,
+    Unsubscribe,
+    parse_message,
+)
+from app.sidecar.clients import Clients
+from app.sidecar.latest_channel import LatestChannel
+from app.sidecar.limits import SidecarLimits
+from app.sidecar.receivers import Receiver, ending_client
+from app.sidecar.server_messages import alert_frame, message
+from app.sidecar.times import rfc3339
+
+EXPIRED: Final = "the token has expired: connect again with a new one"
+NOT_ACCEPTED: Final = "the token is not accepted"
+AUTH_FIRST: Final = "the first message must be auth, with a token"
+TOO_MANY_OF_USER: Final = "this user has as many connections as one may have"
+TOO_MANY_MESSAGES: Final = "too many messages"
+NOTHING_SUBSCRIBED: Final = "nothing was subscribed to for too long"
+TEXT_ONLY: Final = "messages must be text"
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """What all sessions share. verifier: None when there are no users. closed: nothing without a token."""
+
+    clients: Clients
+    groups: AlertGroups
+    resume: AlertResume
+    values: Mapping[str, LatestChannel]
+    verifier: TokenVerifier | None
+    closed: bool
+    clock: Clock
+
+
+class _MessageBudget:
+    """A bucket that fills evenly: one message a drop."""
+
+    def __init__(self, per_minute: int, now_s: float) -> None:
+        self._per_minute = self._left = float(per_minute)
+        self._at_s = now_s
+
+    def allows(self, now_s: float) -> bool:
+        refilled = self._left + (now_s - self._at_s) * self._per_minute / 60
+        self._left, self._at_s = min(self._per_minute, refilled) - 1, now_s
+        return self._left >= 0
+
+
+class Session:
+    """Everything said is answered in order; only the alerts of a resumption take their own time."""
+
+    def __init__(self, receiver: Receiver, channels: Channels, limits: SidecarLimits) -> None:
+        self._receiver = receiver
+        self._channels = channels
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._budget = _MessageBudget(limits.client_messages_per_minute, self._loop.time())
+        self._caller: Caller | None = None
+        self._leaving = ExitStack()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        """Channel -> what serves it: done when it has only to be told of what is new."""
+        self._expiry: asyncio.TimerHandle | None = None
+        self._idle: asyncio.TimerHandle | None = None
+
+    async def begin(self, caller: Caller | None) -> None:
+        """`caller`: whom the request's token named."""
+        self._watch_idleness()
+        if caller is not None:
+            self._become(caller)
+
+    async def hear(self, said: str | bytes) -> None:
+        if not self._budget.allows(self._loop.time()):
+            self._receiver.close(WSCloseCode.POLICY_VIOLATION, TOO_MANY_MESSAGES)
+        elif isinstance(said, bytes):
+            self._receiver.close(WSCloseCode.UNSUPPORTED_DATA, TEXT_ONLY)
+        else:
+            try:
+                await self._answer(parse_message(said))
+            except MessageError as error:
+                self._refuse(error)
+
+    async def end(self) -> None:
+        """Leaves nothing of this client in any channel."""
+        for timer in (self._expiry, self._idle):
+            if timer is not None:
+                timer.cancel()
+        for channel in tuple(self._tasks):
+            await self._leave(channel)
+        self._leaving.close()
+
+    async def _answer(self, said: ClientMessage) -> None:
+        if isinstance(said, Auth):
+            await self._authenticate(said)
+            return
+        if self._channels.closed and self._caller is None:
+            self._say(
+                "error", data={"error": "token_required", "message": AUTH_FIRST}, identifier=said.identifier
+            )
+            self._receiver.close(WSCloseCode.POLICY_VIOLATION, AUTH_FIRST)
+            return
+        if isinstance(said, Ping):
+            self._say("pong", identifier=said.identifier)
+        elif isinstance(said, Unsubscribe):
+            await self._leave(said.channel)
+            self._say("unsubscribed", channel=said.channel, identifier=said.identifier)
+        elif isinstance(said, SubscribeAlerts):
+            await self._serve("alerts", self._alerts(said))
+        else:
+            await self._serve(said.channel, self._values(said))
+        self._watch_idleness()
+
+    async def _serve(self, channel: str, work: Any) -> None:
+        await self._leave(channel)
+        self._tasks[channel] = asyncio.create_task(ending_client(self._receiver, work))
+
+    async def _leave(self, channel: str) -> None:
+        task = self._tasks.pop(channel, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if channel == "alerts":
+            self._channels.groups.discard(self._receiver)
+        else:
+            self._channels.values[channel].discard(self._receiver)
+
+    async def _authenticate(self, said: Auth) -> None:
+        verifier = self._channels.verifier
+        if verifier is None:
+            raise MessageError("auth_not_configured", "this screener is set up without users")
+        try:
+            caller = await verifier.authenticate(said.token)
+        except TokenRefused as refusal:
+            self._say(
+                "error", data={"error": refusal.code, "message": str(refusal)}, identifier=said.identifier
+            )
+            self._receiver.close(WSCloseCode.POLICY_VIOLATION, NOT_ACCEPTED)
+            return
+        if self._caller is not None and self._caller.user_id != caller.user_id:
+            raise MessageError("other_user", "a connection belongs to one user: open another one")
+        if self._become(caller):
+            data = {"user": caller.user_id, "expires_at": rfc3339(round(caller.expires_at_s * 1000))}
+            self._say("authenticated", data=data, identifier=said.identifier)
+
+    def _become(self, caller: Caller) -> bool:
+        """Takes the caller as the client's user until its token expires; False if that closes the client."""
+        if self._caller is None and not self._leaving.enter_context(
+            self._channels.clients.admitted_user(caller.user_id)
+        ):
+            self._receiver.close(WSCloseCode.POLICY_VIOLATION, TOO_MANY_OF_USER)
+            return False
+        self._caller = caller
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expire()
+        return True
+
+    def _expire(self) -> None:
+        """Closes the client if its token has expired, or looks again when it will have."""
+        assert self._caller is not None
+        left_s = self._caller.expires_at_s - self._channels.clock.now_ms() / 1000
+        if left_s <= 0:
+            self._receiver.close(WSCloseCode.POLICY_VIOLATION, EXPIRED)
+        else:
+            self._expiry = self._loop.call_later(min(left_s, self._limits.expiry_check_s), self._expire)
+
+    def _watch_idleness(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if not self._tasks:
+            self._idle = self._loop.call_later(
+                self._limits.idle_s, self._receiver.close, WSCloseCode.POLICY_VIOLATION, NOTHING_SUBSCRIBED
+            )
+
+    async def _alerts(self, said: SubscribeAlerts) -> None:
+        try:
+            await self._follow_alerts(said)
+        except ResumeError as refusal:
+            if refusal.code == WSCloseCode.SERVICE_RESTART:
+                raise
+            data = {"error": "not_ready", "message": refusal.reason}
+            self._say("error", channel="alerts", data=data, identifier=said.identifier)
+            self._tasks.pop("alerts", None)
+            self._watch_idleness()
+
+    async def _follow_alerts(self, said: SubscribeAlerts) -> None:
+        resume, groups = self._channels.resume, self._channels.groups
+
+        def subscribed(seq: int) -> None:
+            lists = {
+                "symbols": said.wanted.symbols,
+                "rules": said.wanted.rules,
+                "severities": said.wanted.severities,
+            }
+            self._say(
+                "subscribed", channel="alerts", seq=seq, data=_sorted(lists), identifier=said.identifier
+            )
+
+        def join() -> None:
+            groups.add(self._receiver, alert_frame, said.wanted)
+
+        async def send(alerts: Sequence[LoggedAlert]) -> None:
+            frames = (alert_frame(alert) for alert in alerts if said.wanted.includes(alert))
+            for block in blocks(frames, self._limits.block_bytes):
+                await self._receiver.ready()
+                self._receiver.write(block)
+
+        if said.since is None:
+            await resume.reach_now()
+            subscribed(resume.newest_seq)
+            join()
+            return
+        gap = await resume.find_gap(said.since, said.since_id)
+        since = said.since if gap is None else gap.resumes_after
+        subscribed(since)
+        if gap is not None:
+            self._say("gap", channel="alerts", seq=since, data={"reason": gap.reason, "since": gap.since})
+        await resume.catch_up(since, send, join)
+
+    async def _values(self, said: SubscribeValues) -> None:
+        channel = self._channels.values[said.channel]
+        timeframes, fields = said.wanted.fields
+        lists = {"symbols": said.wanted.symbols, "timeframes": timeframes or None, "fields": fields or None}
+        data = {**_sorted(lists), "interval_ms": said.wanted.interval_ms}
+        self._say("subscribed", channel=said.channel, seq=channel.seq, data=data, identifier=said.identifier)
+        channel.add(self._receiver, said.wanted)
+        await channel.send_snapshot(self._receiver, said.wanted)
+
+    def _refuse(self, error: MessageError) -> None:
+        data = {"error": error.code, "message": error.text}
+        self._say("error", channel=error.channel, data=data, identifier=error.identifier)
+
+    def _say(self, kind: str, **fields: Any) -> None:
+        self._receiver.say(message(kind, **fields))
+
+
+def _sorted(lists: Mapping[str, frozenset[str] | None]) -> dict[str, list[str]]:
+    """Only the lists that filter."""
+    return {name: sorted(items) for name, items in lists.items() if items is not None}
