@@ -97,8 +97,9 @@ def parse_message(text: str) -> ClientMessage:
         return reader.message()
     except MessageError as error:
         error.identifier = reader.identifier
-        if said.get("channel") in CHANNELS:
-            error.channel = said["channel"]
+        channel = said.get("channel")
+        if isinstance(channel, str) and channel in CHANNELS:
+            error.channel = channel
         raise
 
 

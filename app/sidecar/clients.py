@@ -107,7 +107,7 @@ class Clients:
     async def watch(self) -> None:
         """Looks after the clients for as long as the process lives: pings, and closes those that are dead."""
         while True:
-            await asyncio.sleep(self._limits.heartbeat_s / 4)
+            await asyncio.sleep(min(self._limits.heartbeat_s, self._limits.pong_s) / 4)
             for receiver in tuple(self._connected):
                 receiver.check()
 

@@ -45,7 +45,9 @@ class SidecarLimits:
     """Alerts read at a time for a client that resumes."""
 
     heartbeat_s: float = 20.0
-    """Time between pings; a client that does not answer within half of it is gone."""
+    """A client that said nothing for so long is sent a ping."""
+    pong_s: float = 10.0
+    """A client that says nothing for so long after a ping is gone."""
     stalled_s: float = 20.0
     """A client that takes nothing of what waits for it for so long is closed as too slow."""
     idle_s: float = 60.0

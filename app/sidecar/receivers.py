@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 from aiohttp import WSCloseCode
@@ -63,7 +63,7 @@ class Receiver:
         self._ended = asyncio.Event()
         self._answered = False
         self._heard_at_s = self._moved_at_s = asyncio.get_running_loop().time()
-        self._pinged = False
+        self._pinged_at_s: float | None = None
         self._stuck_bytes = 0
         _bound_buffers(transport, limits.client_socket_bytes)
 
@@ -126,7 +126,7 @@ class Receiver:
     def heard(self) -> None:
         """Notes that the client said something."""
         self._heard_at_s = asyncio.get_running_loop().time()
-        self._pinged = False
+        self._pinged_at_s = None
 
     def pong(self, payload: bytes) -> None:
         """Answers a ping, unless that would pile up answers for a client that does not take them."""
@@ -142,12 +142,12 @@ class Receiver:
             self._check_progress(now_s)
             return
         self._stuck_bytes = 0
-        quiet_s = now_s - self._heard_at_s
-        if quiet_s >= self._limits.heartbeat_s * 1.5 and self._pinged:
+        if self._pinged_at_s is None:
+            if now_s - self._heard_at_s >= self._limits.heartbeat_s:
+                self._pinged_at_s = now_s
+                self._transport.write(PING)
+        elif now_s - self._pinged_at_s >= self._limits.pong_s:
             self.close(WSCloseCode.INTERNAL_ERROR, SILENT, "silent")
-        elif quiet_s >= self._limits.heartbeat_s and not self._pinged:
-            self._pinged = True
-            self._transport.write(PING)
 
     def stopped_reading(self, answered: bool) -> None:
         """Nothing more is read of this client. `answered`: it closed from its side, or is gone."""
@@ -162,7 +162,7 @@ class Receiver:
 
     def _check_progress(self, now_s: float) -> None:
         """A ping would wait behind what the client has not taken yet; bytes taken show as well that it lives."""
-        self._heard_at_s = now_s
+        self._heard_at_s, self._pinged_at_s = now_s, None
         waiting_bytes = self._transport.get_write_buffer_size()
         if waiting_bytes != self._stuck_bytes:
             self._stuck_bytes, self._moved_at_s = waiting_bytes, now_s
@@ -243,10 +243,10 @@ def _bound_buffers(transport: asyncio.Transport, most_bytes: int) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most_bytes)
 
 
-async def ending_client(receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
+async def ending_client(receiver: Receiver, work: Callable[[], Awaitable[None]]) -> None:
     """Does `work` for a client; a fault in it ends this client alone, and is seen."""
     try:
-        await work
+        await work()
     except ClientRefused as refusal:
         receiver.close(refusal.code, refusal.reason)
     except TimeoutError:

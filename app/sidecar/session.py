@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from traceback import format_exception
 from typing import Any, Final
 
+import structlog
 from aiohttp import WSCloseCode
 
 from app.clock import Clock
@@ -41,6 +44,9 @@ TOO_MANY_OF_USER: Final = "this user has as many connections as one may have"
 TOO_MANY_MESSAGES: Final = "too many messages"
 NOTHING_SUBSCRIBED: Final = "nothing was subscribed to for too long"
 TEXT_ONLY: Final = "messages must be text"
+FAILED: Final = "the sidecar failed"
+
+log = structlog.get_logger("sidecar.websocket")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,11 @@ class Session:
                 await self._answer(parse_message(said))
             except MessageError as error:
                 self._refuse(error)
+            except (
+                Exception
+            ) as error:  # ends this client alone; its message may hold a token: no locals logged
+                log.error("conversation_failed", trace="".join(format_exception(error)))
+                self._receiver.close(WSCloseCode.INTERNAL_ERROR, FAILED)
 
     async def end(self) -> None:
         """Leaves nothing of this client in any channel."""
@@ -127,12 +138,12 @@ class Session:
             await self._leave(said.channel)
             self._say("unsubscribed", channel=said.channel, identifier=said.identifier)
         elif isinstance(said, SubscribeAlerts):
-            await self._serve("alerts", self._alerts(said))
+            await self._serve("alerts", partial(self._alerts, said))
         else:
-            await self._serve(said.channel, self._values(said))
+            await self._serve(said.channel, partial(self._values, said))
         self._watch_idleness()
 
-    async def _serve(self, channel: str, work: Any) -> None:
+    async def _serve(self, channel: str, work: Callable[[], Awaitable[None]]) -> None:
         await self._leave(channel)
         self._tasks[channel] = asyncio.create_task(ending_client(self._receiver, work))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from aiohttp import WSCloseCode, web
@@ -51,7 +52,7 @@ class AlertStream:
 
     async def _serve(self, client: Client, since: int | None, since_id: str | None) -> None:
         receiver = client.receiver
-        start = asyncio.create_task(ending_client(receiver, self._start(receiver, since, since_id)))
+        start = asyncio.create_task(ending_client(receiver, partial(self._start, receiver, since, since_id)))
         try:
             await client.listen(_ignore)
         finally:

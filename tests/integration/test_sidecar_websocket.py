@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket as sockets
 from dataclasses import replace
 
 import aiohttp
@@ -16,15 +15,15 @@ from app.barrier import Barrier
 from app.kafka import ensure_topics
 from app.settings import Settings
 from app.sidecar.limits import SidecarLimits
-from app.sidecar.receivers import TOO_SLOW
 from app.topics import Topics
 from tests.support.alerts import make_alert, publish, store
 from tests.support.eventually import eventually
 from tests.support.sidecar import prepare, read_alerts, read_close, read_until_id, running_sidecar
+from tests.support.stalled_client import CLOSE_OPCODE, StalledClient
 
 SMALL_MEMORY = SidecarLimits(remembered_alerts=20, repeat_distance=10, catch_up_alerts=7, settle_s=1.0)
 EVERYTHING = -1
-TEXT_OPCODE, CLOSE_OPCODE = 0x1, 0x8
+TEXT_OPCODE = 0x1
 
 
 @pytest.fixture(autouse=True)
@@ -187,57 +186,6 @@ async def test_resuming_waits_for_the_database_and_gives_up_rather_than_leave_a_
             assert ids(await read_until_id(socket, alerts[-1]["id"])) == ids(alerts)
 
 
-class StalledClient:
-    """A client that connects, then reads nothing until told to."""
-
-    def __init__(self, port: int, query: str = "", receive_buffer_bytes: int = 32_768) -> None:
-        self._port = port
-        self._query = query
-        self._socket = sockets.socket()
-        self._socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, receive_buffer_bytes)
-        self._socket.setblocking(False)
-        self._loop = asyncio.get_running_loop()
-
-    async def __aenter__(self) -> StalledClient:
-        await self._loop.sock_connect(self._socket, ("127.0.0.1", self._port))
-        request = (
-            f"GET /ws/alerts{self._query} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        await self._loop.sock_sendall(self._socket, request.encode())
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += await self._loop.sock_recv(self._socket, 1)
-        assert b" 101 " in head
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._socket.close()
-
-    async def frames(self, piece_bytes: int) -> list[tuple[int, bytes]]:
-        """(opcode, payload) of everything sent, read in small pieces, up to the end of the connection."""
-        stream = bytearray()
-        while piece := await self._loop.sock_recv(self._socket, piece_bytes):
-            stream += piece
-            if stream.endswith(TOO_SLOW.encode()):
-                break
-        return _frames(bytes(stream))
-
-
-def _frames(stream: bytes) -> list[tuple[int, bytes]]:
-    """The whole frames of `stream`; what is left over is a frame of its own, with opcode -1."""
-    found, at = [], 0
-    while at < len(stream):
-        length, begin = stream[at + 1], at + 2
-        if length == 126:
-            length, begin = int.from_bytes(stream[at + 2 : at + 4], "big"), at + 4
-        whole = begin + length <= len(stream)
-        found.append((stream[at] & 0x0F if whole else -1, stream[begin : begin + length]))
-        at = begin + length
-    return found
-
-
 @pytest.mark.parametrize(("receive_buffer_bytes", "piece_bytes"), [(32_768, 65_536), (4_096, 500)])
 async def test_a_slow_client_is_told_and_closed_while_the_others_get_everything(
     settings, receive_buffer_bytes, piece_bytes
@@ -284,7 +232,10 @@ async def test_a_slow_client_that_never_reads_is_cut_and_leaves_nothing_behind(s
 async def test_a_resuming_client_that_stalls_is_closed(settings):
     limits = SidecarLimits(client_socket_bytes=16_384, stalled_s=0.2, close_s=0.1, catch_up_alerts=20)
     await publish(settings, [make_alert(n, text="x" * 4_000) for n in range(200)])
-    async with running_sidecar(settings, limits) as client, StalledClient(client.sidecar.port, "?since=-1"):
+    async with (
+        running_sidecar(settings, limits) as client,
+        StalledClient(client.sidecar.port, "/ws/alerts?since=-1"),
+    ):
         clients = client.sidecar.parts.clients
         await eventually(lambda: len(clients) == 1)
         await eventually(lambda: len(clients) == 0)
@@ -373,7 +324,7 @@ async def test_one_client_more_than_the_limit_is_refused(settings):
 
 
 async def test_a_client_that_does_not_answer_pings_is_dropped(settings):
-    limits = SidecarLimits(heartbeat_s=0.2, close_s=0.1)
+    limits = SidecarLimits(heartbeat_s=0.1, pong_s=0.1, close_s=0.1)
     async with running_sidecar(settings, limits) as client, StalledClient(client.sidecar.port):
         await eventually(lambda: len(client.sidecar.parts.clients) == 1)
         await eventually(lambda: len(client.sidecar.parts.clients) == 0)

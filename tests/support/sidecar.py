@@ -68,10 +68,58 @@ class Client:
                 await eventually(lambda: self.receivers > before)
             yield socket
 
+    @asynccontextmanager
+    async def channels(self, **headers: str) -> AsyncIterator[Conversation]:
+        """A WebSocket on /ws."""
+        async with self.session.ws_connect("/ws", headers=headers) as socket:
+            yield Conversation(socket)
+
     @property
     def receivers(self) -> int:
         """How many clients get every new alert."""
         return len(self.sidecar.parts.receivers)
+
+
+class Conversation:
+    """What a client of /ws says and hears."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def say(self, kind: str, **fields: Any) -> None:
+        await self.socket.send_str(orjson.dumps({"type": kind, **fields}).decode())
+
+    async def hear(self, within_s: float = 20.0) -> dict[str, Any]:
+        """The next message; fails if the connection ends before."""
+        message = await self.socket.receive(within_s)
+        assert message.type is aiohttp.WSMsgType.TEXT, message
+        found: dict[str, Any] = orjson.loads(message.data)
+        return found
+
+    async def hear_kind(self, kind: str) -> dict[str, Any]:
+        """The next message, which must be of this type."""
+        found = await self.hear()
+        assert found["type"] == kind, found
+        return found
+
+    async def hear_alerts(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """The data of the alerts up to when there are `enough`; nothing else may be among them."""
+        found: list[dict[str, Any]] = []
+        while not enough(found):
+            message = await self.hear_kind("alert")
+            assert (message["channel"], message["seq"]) == ("alerts", message["data"]["seq"])
+            found.append(message["data"])
+        return found
+
+    async def subscribe(self, channel: str, **fields: Any) -> dict[str, Any]:
+        """Subscribes; the answer."""
+        await self.say("subscribe", channel=channel, **fields)
+        answer = await self.hear_kind("subscribed")
+        assert answer["channel"] == channel
+        return answer
+
+    async def close_of(self) -> tuple[int | None, str]:
+        return await read_close(self.socket)
 
 
 async def read_alerts(
