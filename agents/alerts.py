@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,10 +21,13 @@ from app.frames import decode_metrics
 from app.market.metrics import MetricsBatch
 from app.rules.alert import build_alerts
 from app.rules.cooldown import Fire, decide
+from app.rules.files import fingerprint
 from app.rules.rulebook import Evaluator, RuleBook
 from app.telemetry import alert_metrics
 from tables.shards import ShardTable
 
+RulesInForce = Callable[[], RuleBook]
+"""The book to evaluate a frame with; another one once the rules have changed."""
 Publish = Callable[[list[tuple[str, bytes]]], Awaitable[None]]
 """Sends (key, alert) records, in order, to the only partition of [alerts]; returns when Kafka has them all."""
 
@@ -33,7 +36,7 @@ class Alerts(Stage):
     name = "alerts"
 
     def __init__(
-        self, table: ShardTable, rules: RuleBook, cooldowns: Cooldowns, publish: Publish, **edges: Any
+        self, table: ShardTable, rules: RulesInForce, cooldowns: Cooldowns, publish: Publish, **edges: Any
     ) -> None:
         super().__init__(**edges)
         self._table = table
@@ -44,18 +47,19 @@ class Alerts(Stage):
 
     async def handle(self, partition: int, data: bytes) -> None:
         batch, _info = decode_metrics(data)
+        evaluator = self._evaluator(partition)
         began = time.perf_counter()
-        matches = self._evaluator(partition).evaluate(batch)
+        matches = evaluator.evaluate(batch)
         alert_metrics().evaluation_duration.observe(time.perf_counter() - began)
         alert_metrics().evaluated.inc(len(batch))
         if len(matches):
             known = await self._cooldowns.last_fired(matches.keys(batch))
-            decided = decide(matches, batch, self._rules, known)
+            decided = decide(matches, batch, evaluator.book, known)
             alert_metrics().duplicated.inc(len(matches) - len(decided.fires))
             await self._emit(decided.fires, batch)
             await self._cooldowns.record(decided.last_fired)
         if batch.closed.any():
-            self._table.write(partition, orjson.dumps(self._evaluator(partition).snapshot()))
+            self._table.write(partition, orjson.dumps(evaluator.snapshot()))
         self.count(partition, batch.ingest_ts_ms, len(batch))
 
     async def _emit(self, fires: list[Fire], batch: MetricsBatch) -> None:
@@ -77,10 +81,17 @@ class Alerts(Stage):
             alert_metrics().alert_latency.observe(max(0, latency_ms) / 1000)
 
     def _evaluator(self, partition: int) -> Evaluator:
+        """The partition's evaluator with the rules now in force: they change between frames, never within one."""
+        book = self._rules()
         evaluator = self._evaluators.get(partition)
         if evaluator is None:
-            evaluator = self._evaluators[partition] = Evaluator(self._rules)
+            evaluator = self._evaluators[partition] = Evaluator(book)
+        elif evaluator.book is not book:
+            evaluator.swap(book)
         return evaluator
+
+    def facts(self, partition: int) -> Mapping[str, Any]:
+        return {"rules": fingerprint(self._rules().rules)}
 
     def forget(self, partition: int) -> None:
         self._evaluators.pop(partition, None)
@@ -92,6 +103,6 @@ class Alerts(Stage):
                 self.take_back("rules", shard, partial(self._restore_memory, shard, packed))
 
     def _restore_memory(self, shard: int, packed: bytes) -> None:
-        evaluator = Evaluator(self._rules)
+        evaluator = Evaluator(self._rules())
         evaluator.restore(orjson.loads(packed))
         self._evaluators[shard] = evaluator

@@ -6,6 +6,7 @@
     collector   [ingress] -> [candles]      table minutes             agents/collector.py
     calculator  [candles] -> [metrics]      tables market, indicators agents/calculator.py
     alerts      [metrics] -> [alerts]       table rules, cooldowns    agents/alerts.py
+                alert_rules -> the rules in force, followed by word   app/database/rule_watch.py
     sinks       [candles] [metrics] [alerts] -> PostgreSQL            app/database/sinks.py
     sidecar     [metrics] [alerts] + SQL -> REST, WebSocket           app/sidecar/
 
@@ -28,12 +29,11 @@ from agents.collector import Collector
 from app.clock import Clock
 from app.cooldown import Cooldowns
 from app.database.history import database_history
+from app.database.rule_watch import RuleWatch
 from app.database.sinks import run_sinks
 from app.ingress.bridge import run_bridge
 from app.ingress.simulated_feed import run_simulated_feed
 from app.role_health import dependencies_of
-from app.rules.rulebook import RuleBook
-from app.rules.shipped import shipped_rules
 from app.settings import Settings
 from app.sidecar.server import run_sidecar
 from app.simexchange.server import run_sim_exchange
@@ -82,9 +82,11 @@ def build_worker(role: str, settings: Settings, clock: Clock) -> faust.App:
         app.attach(calculator, reads=edges.frames(topics.candles))
 
     if "alerts" in names:
+        rules = RuleWatch(settings)
+        app.accompany(rules)
         alerts = Alerts(
             ShardTable(app, "rules", settings.partitions),
-            RuleBook.compile(shipped_rules(), default_mode=settings.alert_mode),
+            lambda: rules.book,
             Cooldowns(edges.redis, settings),
             edges.publish_alerts,
             **edges.for_stage("alerts", writes=topics.alerts),

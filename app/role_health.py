@@ -18,8 +18,8 @@ NEEDS: Final[dict[str, dict[str, bool]]] = {
     "collector": {"kafka": True, "redis": False},
     # the database refills what the tables lack after a start
     "calculator": {"kafka": True, "redis": False, "postgres": False},
-    # cooldowns go on from memory
-    "alerts": {"kafka": True, "redis": False},
+    # cooldowns go on from memory, and the last known rules
+    "alerts": {"kafka": True, "redis": False, "postgres": False},
     "sinks": {"kafka": True, "postgres": True, "redis": False},
     "webhooks": {"kafka": True, "postgres": True},
 }

@@ -76,6 +76,16 @@ class Stage(Protocol):
     def reassign(self, partitions: Collection[int]) -> None: ...
 
 
+class Companion(Protocol):
+    """What runs beside the agents of a worker."""
+
+    async def begin(self) -> None:
+        """Done before the first record is read."""
+
+    async def run(self) -> None:
+        """Until it is cancelled with the worker; an exception ends the worker."""
+
+
 class ExitOnSendError(faust.Sensor):
     """A sensor of its own: monitors are replaced, sensors stay."""
 
@@ -101,6 +111,7 @@ class Worker(faust.App):
         self._lag_task: asyncio.Task[None] | None = None
         self._health = AsyncExitStack()
         self._stages: list[tuple[str, Stage]] = []
+        self._companions: list[Companion] = []
         super().__init__(settings.name(name), **_faust_settings(name, settings))
         self.sensors.add(ExitOnSendError())
         self.on_partitions_assigned.connect(self._assigned)
@@ -110,6 +121,17 @@ class Worker(faust.App):
         """Makes `stage` the agent of a topic, and tells it after every rebalance which partitions it has."""
         self.agent(reads, name=stage.name, concurrency=1)(stage.run)
         self._stages.append((reads.get_topic_name(), stage))
+
+    def accompany(self, companion: Companion) -> None:
+        """Has `companion` begin before the agents and run as long as they do."""
+        self._companions.append(companion)
+
+    async def _run_beside(self, companion: Companion) -> None:
+        try:
+            await companion.run()
+        except Exception:
+            log.critical("companion_failed", exc_info=True)
+            os._exit(EXIT_UNEXPECTED)
 
     async def _assigned(self, *_: Any, **__: Any) -> None:
         self._assigned_s = time.monotonic()
@@ -151,6 +173,9 @@ class Worker(faust.App):
         except PortTaken as error:
             log.critical("port_taken", error=str(error))
             os._exit(EXIT_CONFIG)
+        for companion in self._companions:
+            await companion.begin()
+            self.add_future(self._run_beside(companion))
 
     async def _note_lag(self) -> None:
         """Never returns; ends by cancellation."""

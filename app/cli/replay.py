@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from app.cli.rule_sets import rules_of
 from app.clock import SystemClock
 from app.errors import ScreenerError
 from app.observe import configure_logging
@@ -55,6 +56,8 @@ class _Speed(click.ParamType):
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--mode", type=click.Choice(["close", "live"]), default="close", show_default=True,
               help="Evaluate rules on closed candles by open time, or on every update by event time.")  # fmt: skip
+@click.option("--rules", "rules_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Rules as YAML [default: those of the namespace, which are the shipped ones].")  # fmt: skip
 @click.option("--speed", type=_Speed(), default="max", show_default=True, help="Times real time, or max.")
 @click.option(
     "--alerts-out", type=click.Path(dir_okay=False, path_type=Path), help="Write alerts as JSON lines."
@@ -67,6 +70,7 @@ class _Speed(click.ParamType):
 def replay(
     file: Path,
     mode: str,
+    rules_file: Path | None,
     speed: float | None,
     alerts_out: Path | None,
     candles_per_message: int,
@@ -82,6 +86,7 @@ def replay(
     console = Console(stderr=True)
     settings = Settings.load(namespace=namespace, alert_mode=mode, retention_hours=0, **ANY_PORT)
     configure_logging("warning", settings.log_format)
+    rules = None if rules_file is None else rules_of(rules_file)
     candles = read_candles(file)
     with ExitStack() as exits:
         directory = keep or Path(tempfile.mkdtemp(prefix="screener-replay-"))
@@ -96,6 +101,7 @@ def replay(
             log_dir=directory / "logs",
             speed=speed,
             candles_per_message=candles_per_message,
+            rules=rules,
         )
         try:
             outcome = uvloop.run(_with_progress(playing, len(candles), console))

@@ -73,7 +73,7 @@ class RuleStore:
         The stored version is never lower than it was, and one higher if expression, mode or hold change under
         the same one. Raises RuleError if there are too many rules.
         """
-        async with self._counted("write_rules") as connection, connection.transaction():
+        async with self._writing() as connection:
             stored = await _put(connection, rule)
             await _check_count(connection)
         return stored
@@ -85,10 +85,7 @@ class RuleStore:
         there would be too many.
         """
         check_unique(rules)
-        async with (
-            self._counted("write_rules") as connection,
-            connection.transaction(force_rollback=dry_run),
-        ):
+        async with self._writing(dry_run) as connection:
             await connection.execute(QUERIES["lock_rules"])
             before = {row["rule_type"]: row for row in await read_rules(connection)}
             for rule in rules:
@@ -102,13 +99,13 @@ class RuleStore:
 
     async def enable(self, rule_type: str, enabled: bool = True) -> bool:
         """Switches a rule on or off; False if there is none of this name."""
-        async with self._counted("write_rules") as connection:
+        async with self._writing() as connection:
             parameters = {"rule_type": _storable(rule_type), "enabled": enabled}
             return (await connection.execute(QUERIES["enable_rule"], parameters)).rowcount > 0
 
     async def delete(self, rule_type: str) -> bool:
         """False if there is none of this name. A shipped rule does not come back by itself."""
-        async with self._counted("write_rules") as connection:
+        async with self._writing() as connection:
             parameters = {"rule_type": _storable(rule_type)}
             return (await connection.execute(QUERIES["delete_rule"], parameters)).rowcount > 0
 
@@ -121,6 +118,16 @@ class RuleStore:
         except psycopg.Error:
             database_metrics().errors.labels(operation=operation).inc()
             raise
+
+    @asynccontextmanager
+    async def _writing(self, dry_run: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that survives a crash once it is answered, on a server set up to answer earlier too."""
+        async with (
+            self._counted("write_rules") as connection,
+            connection.transaction(force_rollback=dry_run),
+        ):
+            await connection.execute(QUERIES["commit_durably"])
+            yield connection
 
 
 async def read_rules(connection: AsyncConnection) -> list[RuleRow]:

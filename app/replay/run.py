@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,10 @@ from app.barrier import BarrierReports
 from app.candles.batch import CandleBatch
 from app.clock import Clock
 from app.cooldown import connect_redis
+from app.database.connection import open_pool
 from app.database.migrate import migrate
+from app.database.rule_store import RuleStore
+from app.errors import RuleError
 from app.ingress.publish import CandlePublisher, candle_publisher
 from app.ingress.pull import connect
 from app.kafka import ensure_topics, kafka_producer
@@ -26,6 +29,8 @@ from app.replay.alerts_out import collect_alerts
 from app.replay.drain import Reports, barrier_passed, nats_drained, send_barrier
 from app.replay.file import by_minutes
 from app.replay.fresh import require_fresh_namespace
+from app.rules.files import fingerprint
+from app.rules.rule import Rule
 from app.settings import Settings
 from app.supervisor import RoleProcesses
 
@@ -75,13 +80,17 @@ class Replay:
         speed: float | None = None,
         candles_per_message: int = 100,
         roles: tuple[str, ...] = ROLES,
+        rules: Sequence[Rule] | None = None,
     ) -> None:
-        """speed: how many times real time, None as fast as it goes. candles_per_message: on NATS."""
+        """speed: how many times real time, None as fast as it goes. candles_per_message: on NATS.
+        rules: take the place of those in the namespace; None leaves them, which are the shipped ones if it is new.
+        """
         self._candles_per_message = candles_per_message
         self._settings = settings
         self._candles = candles
         self._clock = clock
         self._speed = speed
+        self._rules = rules
         self.roles = RoleProcesses(settings, log_dir, roles)
 
     async def run(self, progress: Progress) -> Outcome:
@@ -91,6 +100,7 @@ class Replay:
             await asyncio.to_thread(migrate, self._settings)
             await ensure_topics(self._settings)
             await require_fresh_namespace(self._settings)
+            rules = await _rules_in_place(self._settings, self._rules)
             producer = await exits.enter_async_context(kafka_producer(self._settings))
             redis = connect_redis(self._settings.server_urls().redis)
             exits.push_async_callback(redis.aclose)
@@ -105,7 +115,9 @@ class Replay:
             await asyncio.wait({watching, playing}, return_when=asyncio.FIRST_COMPLETED)
             if watching.done():
                 watching.result()
-            return playing.result()
+            outcome = playing.result()
+        _check_rules(outcome.reports, rules)
+        return outcome
 
     async def _play(self, producer: AIOKafkaProducer, reports: BarrierReports, progress: Progress) -> Outcome:
         await self._barrier(producer, reports, f"start-{uuid4().hex}")
@@ -145,3 +157,23 @@ class Replay:
             if published - looked >= _CANDLES_AHEAD // 4:
                 looked = published
                 await nats_drained(client, self._settings, _CANDLES_AHEAD // self._candles_per_message)
+
+
+async def _rules_in_place(settings: Settings, rules: Sequence[Rule] | None) -> str:
+    """The fingerprint of the enabled rules, once the namespace has them as given: with their own versions."""
+    async with await open_pool(settings) as pool:
+        store = RuleStore(pool)
+        if rules is not None:
+            await store.apply((), prune=True)
+            await store.apply(rules)
+        return fingerprint(rule for rule in await store.all() if rule.enabled)
+
+
+def _check_rules(reports: Reports, expected: str) -> None:
+    """Raises RuleError if a worker evaluated others, because it could not read them or somebody changed them."""
+    found = {facts.get("rules") for (stage, _), facts in reports.items() if stage == "alerts"}
+    if found != {expected}:
+        raise RuleError(
+            "the worker did not evaluate the rules of this replay, so its alerts are not theirs: see its log for "
+            "rules_unavailable or rules_changed, and play the file again"
+        )

@@ -9,6 +9,7 @@ rules:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -49,6 +50,12 @@ def rule_to_mapping(rule: Rule) -> dict[str, Any]:
     if rule.symbols is not None:
         mapping["symbols"] = list(rule.symbols)
     return mapping
+
+
+def fingerprint(rules: Iterable[Rule]) -> str:
+    """A short text that is the same for the same rules in any order, and differs for others."""
+    mappings = sorted((rule_to_mapping(rule) for rule in rules), key=lambda values: str(values["rule_type"]))
+    return hashlib.sha256(repr([sorted(values.items()) for values in mappings]).encode()).hexdigest()[:16]
 
 
 def load_rules(text: str) -> tuple[Rule, ...]:

@@ -115,6 +115,14 @@ class AlertMetrics:
     """1 while Redis does not answer and cooldowns come from the worker's own memory, else 0."""
     alert_latency: Histogram
     """Each alert: from the time its candle was first seen (ingest_ts_ms) to Kafka having the alert."""
+    rules: Gauge
+    """Enabled rules in force."""
+    rules_refused: Gauge
+    """Rules in the database that do not compile; the last good form of each stays in force."""
+    rules_degraded: Gauge
+    """1 while the database does not answer and the last known rules go on, else 0."""
+    rule_changes: Counter
+    """{operation}: added, changed, removed or refused while running."""
 
 
 @once_per_registry
@@ -144,5 +152,17 @@ def alert_metrics(registry: CollectorRegistry) -> AlertMetrics:
             "From first sight of the candle to Kafka having its alert",
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
+        ),
+        rules=Gauge("alert_engine_rules", "Enabled rules in force", registry=registry),
+        rules_refused=Gauge(
+            "alert_engine_rules_refused", "Stored rules that do not compile", registry=registry
+        ),
+        rules_degraded=Gauge(
+            "alert_engine_rules_degraded",
+            "1 while the last known rules go on without the database",
+            registry=registry,
+        ),
+        rule_changes=Counter(
+            "alert_engine_rule_changes_total", "Rules changed while running", ["operation"], registry=registry
         ),
     )

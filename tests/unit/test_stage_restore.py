@@ -136,7 +136,7 @@ RISING = Rule("rising", "price_change_5m > prev(price_change_5m)", "info")
 
 def alerts(packed: bytes) -> Alerts:
     book = RuleBook.compile([RISING], "live")
-    return Alerts(StoredValues((0, packed)), book, _NoCooldowns(), None, **edges())
+    return Alerts(StoredValues((0, packed)), lambda: book, _NoCooldowns(), None, **edges())
 
 
 class _NoCooldowns:

@@ -60,3 +60,6 @@ SELECT rule_type, rule FROM shipped_rules;
 -- name: note_shipped_rule
 INSERT INTO shipped_rules (rule_type, rule) VALUES (%(rule_type)s, %(rule)s)
 ON CONFLICT (rule_type) DO UPDATE SET rule = excluded.rule;
+
+-- name: commit_durably
+SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
