@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 import time
 from typing import Final
@@ -71,6 +72,10 @@ class Connection:
     @property
     def waiting_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
+
+    def shrink_socket_buffer(self, most_bytes: int) -> None:
+        """So that a client that reads nothing shows before the system has buffered much for it."""
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most_bytes)
 
     def flush(self) -> int:
         """Writes what is pending and returns how many frames that were; a stalled connection loses them."""

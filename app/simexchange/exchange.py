@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 class Exchange:
     """Give it the minutes in order with `turn_to`; ask it for anything in between.
 
-    What takes long is computed on one thread, so that it neither blocks the loop nor runs twice.
+    What takes long is computed on threads, one call at a time, so that it neither blocks the loop nor runs twice.
     """
 
     def __init__(self, market: Market, clock: SimulatedClock, history_days: int) -> None:
@@ -36,7 +36,10 @@ class Exchange:
         self.tick = np.array([10.0**-contract.price_decimals for contract in market.contracts])
         self.per_unit = np.array([10.0**contract.price_decimals for contract in market.contracts])
         self.lot = np.array([10.0**-contract.quantity_decimals for contract in market.contracts])
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="market")
+        self._requests = ThreadPoolExecutor(1, thread_name_prefix="history")
+        self._turning = ThreadPoolExecutor(1, thread_name_prefix="market")
+        self._today = History(market, self.history.first_minute // DAY_MINUTES, kept_bytes=0, kept_days=1)
+        """For the next minute alone, which must not wait for requests."""
         self._path: MinutePath | None = None
         self.minute = now_minute
         """The one that forms."""
@@ -44,7 +47,8 @@ class Exchange:
         self._day_bars: tuple[int, asyncio.Future[Planes]] | None = None
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        for thread in (self._requests, self._turning):
+            thread.shutdown(wait=True, cancel_futures=True)
 
     async def turn_to(self, minute: int) -> None:
         """Makes `minute` the one that forms, and gets the one after it ready."""
@@ -63,8 +67,10 @@ class Exchange:
 
     def forming(self, now_ms: int) -> Planes:
         """The candles of the minute that forms as they stand, shape (contracts,); none where not traded."""
-        fraction = min(max(now_ms - self.minute * MINUTE_MS, 0) / MINUTE_MS, 1.0)
-        planes = self.forming_minute.at(fraction, self.lot, self.tick)
+        elapsed_ms = max(0, now_ms - self.minute * MINUTE_MS)
+        if elapsed_ms >= MINUTE_MS:
+            return self.closed()
+        planes = self.forming_minute.at(elapsed_ms / MINUTE_MS, self.lot, self.tick)
         return planes.without(~self.listings.traded(self.minute))
 
     def closed(self) -> Planes:
@@ -77,18 +83,20 @@ class Exchange:
         if first <= self.minute < end:
             forming = self.forming(self.clock.now_ms())[contract]
         closed = min(self.minute, end)
-        return await self.compute(lambda: self.history.klines(contract, asked, first, closed, forming))
+        for step in self.history.steps(contract, asked, first, closed):
+            await self._compute(step)
+        return await self._compute(lambda: self.history.klines(contract, asked, first, closed, forming))
 
     async def bars_so_far(self, interval: str) -> Planes:
         """The closed minutes of the bars that form, shape (contracts,)."""
         minute = self.minute
-        return await self.compute(lambda: self.history.bars_so_far(interval, minute, self.listings.first))
+        return await self._compute(lambda: self.history.bars_so_far(interval, minute, self.listings.first))
 
     async def day_bars(self) -> Planes:
         """The last 24 hours of each contract as one bar, with the minute that forms; shape (contracts,)."""
         if self._day_bars is None or self._day_bars[0] != self.minute:
             minute = self.minute
-            window = self.compute(
+            window = self._compute(
                 lambda: self.history.window_bars(minute - DAY_MINUTES + 1, minute, self.listings.first)
             )
             self._day_bars = (minute, asyncio.ensure_future(window))
@@ -97,10 +105,10 @@ class Exchange:
             return closed
         return merged(closed, self.forming(self.clock.now_ms()))
 
-    async def compute(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _compute(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._requests, work)
 
     def _prepare(self, minute: int) -> asyncio.Future[MinutePath]:
-        return asyncio.ensure_future(
-            self.compute(lambda: walk(self.history.rows(minute, minute + 1)[0], self.market.seed, minute))
+        return asyncio.get_running_loop().run_in_executor(
+            self._turning, lambda: walk(self._today.rows(minute, minute + 1)[0], self.market.seed, minute)
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.simexchange.connection import Connection, frame
 from app.simexchange.exchange import Exchange
 from app.simexchange.market.planes import Planes
+from app.simexchange.minute_faults import ClosedMinute, Mask
 from app.simexchange.render import kline_rows, kline_template, stream_of
 from app.simexchange.subscriptions import Subscriptions
 
@@ -23,7 +23,7 @@ class Fanout:
         self.events = 0
 
     def send_klines(
-        self, interval: str, bar: int, bars: Planes, which: NDArray[np.bool_], *, event_ms: int, closed: bool
+        self, interval: str, bar: int, bars: Planes, which: Mask, *, event_ms: int, closed: bool
     ) -> None:
         """Events of the contracts in `which`, shape (contracts,), that have a candle and somebody to hear it.
 
@@ -49,6 +49,12 @@ class Fanout:
                 connection.pending.append(framed)
                 dirty[connection] = None
         self._flush(dirty)
+
+    def send_minute(self, minute: ClosedMinute, which: Mask, *, closed: bool = True) -> None:
+        """The candles of a minute, and the bars that it belongs to, as they were at its close."""
+        for interval, (bar, bars, over) in minute.bars.items():
+            ends = over and closed
+            self.send_klines(interval, bar, bars, which, event_ms=minute.event_ms, closed=ends)
 
     def send_array(self, stream: str, event: bytes) -> None:
         receivers = self._subscriptions.arrays[stream]

@@ -6,8 +6,9 @@ Everything here is plain and may take long, so the server runs it on a thread of
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -47,8 +48,13 @@ class Asked:
 class History:
     """What `market` has told, from `first_day` (days since 1970) on."""
 
-    def __init__(self, market: Market, first_day: int) -> None:
+    def __init__(
+        self, market: Market, first_day: int, *, kept_bytes: int = _KEPT_BYTES, kept_days: int = 3
+    ) -> None:
+        """Days in minutes are kept up to `kept_bytes`, but the `kept_days` used last in any case."""
         self.market = market
+        self._kept_most = kept_bytes
+        self._kept_days = kept_days
         begins = market.first_minute()
         self.first_minute = first_day * DAY_MINUTES if begins is None else begins
         self._minutes: OrderedDict[tuple[int, int], Planes] = OrderedDict()
@@ -59,6 +65,24 @@ class History:
     def rows(self, minute: int, end_minute: int) -> Planes:
         """Minutes from `minute` up to before `end_minute`, at least one, of all contracts."""
         return stack([self._block_rows(block, minute, end_minute) for block in range(self.blocks)], axis=1)
+
+    def steps(self, contract: int, asked: Asked, first: int, closed: int) -> list[Callable[[], Planes]]:
+        """Work that `klines` would have to do first, in parts of a day each that others can come between."""
+        first = max(first, self.first_minute)
+        opens = _opens(asked, first, closed - 1)
+        if not len(opens):
+            return []
+        block, of_hours = contract // BLOCK, LENGTHS[asked.interval] % _HOUR == 0
+        until = min(next_open(asked.interval, int(opens[-1])), closed)
+        missing: list[Callable[[], Planes]] = []
+        for low, high in _days(int(opens[0]), until):
+            day = low // DAY_MINUTES
+            if _by_hours(of_hours, low, high, first):
+                if (day, block) not in self._hours:
+                    missing.append(partial(self._day_hours, day, block))
+            elif (day, block) not in self._minutes:
+                missing.append(partial(self._day_minutes, day, block))
+        return missing
 
     def klines(self, contract: int, asked: Asked, first: int, closed: int, forming: Planes | None) -> Klines:
         """Bars of one contract, oldest first, the last one of what there is of it.
@@ -99,14 +123,14 @@ class History:
     def _one_bar(self, start: int, end: int, block: int, first: IntArray) -> Planes:
         """Of minutes of one day, shape (1, contracts of the block)."""
         begin = start // DAY_MINUTES * DAY_MINUTES
-        listed = first <= start
-        if end - start == DAY_MINUTES and listed.all():
+        begins_within = ((start < first) & (first < end)).any()
+        if end - start == DAY_MINUTES and not begins_within:
             rows = self._day_hours(begin // DAY_MINUTES, block)
         else:
             rows = self._day_minutes(begin // DAY_MINUTES, block)[start - begin : end - begin]
-            if not listed.all():
+            if begins_within:
                 rows = rows.without(np.arange(start, end)[:, None] < first)
-        return bars_of(rows, _WHOLE)
+        return bars_of(rows, _WHOLE).without(first >= end)
 
     def _column(
         self, contract: int, start: int, end: int, interval: str, first: int
@@ -117,7 +141,7 @@ class History:
         parts, times = [], [np.zeros(0, dtype=np.int64)]
         for low, high in _days(start, end):
             day, at_minute = divmod(low, DAY_MINUTES)
-            by_hours = of_hours and high - low == DAY_MINUTES and low >= first
+            by_hours = _by_hours(of_hours, low, high, first)
             if by_hours:
                 parts.append(self._day_hours(day, block)[:, at])
             else:
@@ -139,8 +163,7 @@ class History:
             return found
         made = self._minutes[day, block] = self.market.day(day, block)
         self._kept_bytes += made.nbytes
-        # the day that forms and the one before are in use all the time
-        while self._kept_bytes > _KEPT_BYTES and len(self._minutes) > 3 * self.blocks:
+        while self._kept_bytes > self._kept_most and len(self._minutes) > self._kept_days * self.blocks:
             _, oldest = self._minutes.popitem(last=False)
             self._kept_bytes -= oldest.nbytes
         return made
@@ -161,6 +184,11 @@ def _days(start: int, end: int) -> Iterator[tuple[int, int]]:
         until = min(end, (start // DAY_MINUTES + 1) * DAY_MINUTES)
         yield start, until
         start = until
+
+
+def _by_hours(of_hours: bool, start: int, end: int, first: int) -> bool:
+    """Whether the hours of a day will do for its minutes from `start` up to before `end`."""
+    return of_hours and end - start == DAY_MINUTES and start >= first
 
 
 def _opens(asked: Asked, first: int, last: int) -> IntArray:

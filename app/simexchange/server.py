@@ -23,11 +23,12 @@ from app.simexchange.faults import Faults
 from app.simexchange.live import LiveMarket
 from app.simexchange.market.market import Market
 from app.simexchange.market.simulated import SimulatedMarket
-from app.simexchange.minute_faults import ClosedMinute, Mask, MinuteFaults
+from app.simexchange.minute_faults import MinuteFaults
 from app.simexchange.options import ExchangeOptions
 from app.simexchange.rest import Rest
 from app.simexchange.simulated_clock import SimulatedClock
 from app.simexchange.subscriptions import Subscriptions
+from app.simexchange.tickers import run_tickers
 from app.simexchange.websocket import WebSockets
 from app.simexchange.weights import Weights
 
@@ -51,7 +52,7 @@ class SimExchange:
         self.subscriptions = Subscriptions(self.exchange.listings.index)
         self.fanout = Fanout(self.exchange, self.subscriptions)
         self.faults = Faults(self.exchange, market.seed)
-        self.minute_faults = MinuteFaults(len(market.contracts), self._send_minute, self.faults.count)
+        self.minute_faults = MinuteFaults(len(market.contracts), self.fanout.send_minute, self.faults.count)
         self.websockets = WebSockets(self.subscriptions, options, self.faults.refuses_connections)
         self.faults.attach(self.minute_faults, self.websockets)
         self.weights = Weights(clock, options.weight_per_minute)
@@ -109,12 +110,6 @@ class SimExchange:
                     connection.close(1008, "no pong")
             await asyncio.sleep(_HOUSEKEEPING_S)
 
-    def _send_minute(self, minute: ClosedMinute, which: Mask, *, closed: bool = True) -> None:
-        for interval, (bar, bars, over) in minute.bars.items():
-            self.fanout.send_klines(
-                interval, bar, bars, which, event_ms=minute.event_ms, closed=over and closed
-            )
-
 
 @asynccontextmanager
 async def serve_sim_exchange(
@@ -139,6 +134,7 @@ async def serve_sim_exchange(
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("live market", simulated.live.run()),
+                ("tickers", run_tickers(simulated.exchange, simulated.subscriptions, simulated.fanout)),
                 ("housekeeping", simulated.keep_house()),
                 ("fault schedule", run_schedule(simulated.faults, options.schedule)),
             )
