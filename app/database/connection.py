@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -9,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from app.errors import ServerUnreachable, SettingsError
 from app.settings import Settings
+from app.telemetry import DatabaseMetrics
 
 CONNECT_TIMEOUT_S = 5
 # A peer that vanished without closing is noticed after this long, instead of the kernel's quarter of an hour.
@@ -85,6 +88,22 @@ async def open_pool(
         await pool.close()
         raise unreachable(settings, error) from error
     return pool
+
+
+def show_pool(pool: Pool, metrics: DatabaseMetrics) -> None:
+    """Lets the gauges of `metrics` read the pool whenever Prometheus asks."""
+
+    def reads(name: str) -> Callable[[], float]:
+        return lambda: float(pool.get_stats().get(name, 0))
+
+    def in_use() -> float:
+        stats = pool.get_stats()
+        return float(stats.get("pool_size", 0) - stats.get("pool_available", 0))
+
+    metrics.pool_size.labels("max").set(pool.max_size)
+    metrics.pool_size.labels("open").set_function(reads("pool_size"))
+    metrics.pool_size.labels("in_use").set_function(in_use)
+    metrics.pool_size.labels("waiting").set_function(reads("requests_waiting"))
 
 
 async def _make_durable(connection: AsyncConnection) -> None:

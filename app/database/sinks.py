@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from app.barrier import BarrierReports
 from app.clock import Clock
 from app.cooldown import connect_redis
-from app.database.connection import WRITE_TIMEOUT_MS, open_pool
+from app.database.connection import WRITE_TIMEOUT_MS, open_pool, show_pool
 from app.database.migrate import migrate
 from app.database.retention import run_retention
 from app.database.sink_tables import SinkTable, sink_tables
@@ -26,6 +26,7 @@ from app.database.topic_sink import SinkEdges, TopicSink
 from app.errors import ServerUnreachable
 from app.kafka import REQUEST_MAX_BYTES, ensure_topics, kafka_producer
 from app.settings import Settings
+from app.telemetry import database_metrics
 from app.topics import Topics
 
 # The least that brokers allow: so soon after a crash the partitions go to another process.
@@ -55,6 +56,7 @@ async def run_sinks(
             settings, max_size=len(tables) + 1, statement_timeout_ms=WRITE_TIMEOUT_MS, durable=True
         )
         resources.push_async_callback(pool.close)
+        show_pool(pool, database_metrics())
         producer = await resources.enter_async_context(kafka_producer(settings))
         redis: Redis = connect_redis(settings.server_urls().redis)
         resources.push_async_callback(redis.aclose)

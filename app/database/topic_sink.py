@@ -226,9 +226,6 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
             began_s = time.perf_counter()
             await self._table.write(connection, [item.decoded.content for item in items])
             metrics.insert_duration.labels(table=self._table.name).observe(time.perf_counter() - began_s)
-            stats = self._edges.pool.get_stats()
-            metrics.pool_size.labels(state="open").set(stats["pool_size"])
-            metrics.pool_size.labels(state="in_use").set(stats["pool_size"] - stats["pool_available"])
         if not self._database_answers:
             log.info("database_answers_again", table=self._table.name)
             self._database_answers = True

@@ -12,7 +12,7 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 
-from app.database.connection import Pool, open_pool
+from app.database.connection import Pool, open_pool, show_pool
 from app.errors import ServerUnreachable
 from app.settings import Settings
 from app.sidecar.uncancelled import to_its_end
@@ -58,6 +58,7 @@ class Database:
                 log.warning("no_database", fault=str(error), retry_in_s=round(pause_s, 2))
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads reconnections
                 pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+        show_pool(self._pool, self._metrics)
         try:
             await asyncio.Event().wait()
         finally:
@@ -72,7 +73,6 @@ class Database:
         """A connection for `operation`, the label it is counted under. Raises HistoryUnavailable, also for what
         the database does not answer within it."""
         async with self.pool(operation) as pool, pool.connection(timeout=_CONNECTION_WAIT_S) as connection:
-            self._note_pool(pool)
             yield connection
 
     @asynccontextmanager
@@ -87,9 +87,3 @@ class Database:
             self._metrics.errors.labels(operation).inc()
             log.warning("query_failed", operation=operation, fault=repr(error))
             raise HistoryUnavailable(f"{operation} failed: {error}") from error
-
-    def _note_pool(self, pool: Pool) -> None:
-        stats = pool.get_stats()
-        connections = stats.get("pool_size", 0)
-        self._metrics.pool_size.labels("open").set(connections)
-        self._metrics.pool_size.labels("in_use").set(connections - stats.get("pool_available", 0))

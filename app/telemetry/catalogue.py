@@ -35,7 +35,17 @@ ROLE_PORTS: Final = {
     "webhooks": 9097,
 }
 """Role -> default port of its Prometheus page. The sidecar's is on its port 8080 too."""
-STAGES: Final = ("bridge", "collector", "calculator", "alerts", "sinks", "sidecar", "webhooks", "feed")
+STAGE_LABELS: Final = {
+    "bridge": ("bridge",),
+    "collector": ("collector",),
+    "calculator": ("calculator",),
+    "alerts": ("alerts",),
+    "sinks": ("sinks-candles", "sinks-metrics", "sinks-alerts"),
+    "sidecar": ("sidecar",),
+    "webhooks": ("webhooks",),
+    "feed": ("feed",),
+}
+"""Role -> values of the label `stage` that it counts under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class Group:
 
 GROUPS: Final = (
     Group("The process", runtime_metrics, tuple(ROLE_PORTS)),
-    Group("Every stage", pipeline_metrics, STAGES),
+    Group("Every stage", pipeline_metrics, tuple(STAGE_LABELS)),
     Group("Exchange", feed_metrics, ("feed",)),
     Group("NATS", nats_metrics, ("feed", "bridge")),
     Group("Collector", collector_metrics, ("collector",)),
@@ -79,10 +89,18 @@ class RolePage:
     def __init__(self, registry: CollectorRegistry, role: str) -> None:
         self._registry = registry
         self._role = role
+        self._begin_at_zero()
         own = {family._name for group in groups_of(role) for family in group.families(registry).values()}
         scratch = CollectorRegistry()
         ours = {family._name for group in GROUPS for family in group.families(scratch).values()}
         self._others = ours - own
+
+    def _begin_at_zero(self) -> None:
+        """A ratio to the rows of a stage needs them to be there before the first one."""
+        metrics = pipeline_metrics(self._registry)
+        for stage in STAGE_LABELS.get(self._role, ()):
+            metrics.frames.labels(stage)
+            metrics.rows.labels(stage)
 
     def collect(self) -> Iterator[Metric]:
         for family in self._registry.collect():
@@ -98,7 +116,7 @@ class RolePage:
         return mine
 
     def _is_mine(self, stage: str | None) -> bool:
-        return stage is None or stage.partition("-")[0] == self._role or stage.partition("-")[0] not in STAGES
+        return not any(stage in labels for role, labels in STAGE_LABELS.items() if role != self._role)
 
 
 def all_names(groups: Iterable[Group] = GROUPS) -> set[str]:

@@ -18,7 +18,7 @@ class DatabaseMetrics:
     insert_duration: Histogram
     """{table}: one batch."""
     pool_size: Gauge
-    """{state}: `open` connections of the pool, and those `in_use`."""
+    """{state}: connections that are `open`, of them `in_use`, the `max`, and requests `waiting` for one."""
 
 
 @once_per_registry
