@@ -1,0 +1,24 @@
+"""checkov's rules for Kubernetes, over every render at once: none may fail but those excepted with their reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from programs import run
+
+EXCEPTED: dict[str, str] = {}
+"""Rule -> why it does not apply."""
+
+
+def test_no_policy_check_fails_on_any_render(render_folder: Path):
+    command = ["--directory", render_folder, "--framework", "kubernetes", "--output", "json", "--quiet"]
+    said = run("checkov", *command, "--compact", "--soft-fail", "--skip-check", ",".join(EXCEPTED) or "none")
+    report = json.loads(said[said.index("{") :])
+    failed = {
+        f"{check['check_id']} {check['check_name']}: {check['resource']} in {check['file_path']}"
+        for check in report["results"]["failed_checks"]
+    }
+    assert not failed
+    assert report["summary"]["passed"] > 1000
+    assert report["summary"]["parsing_errors"] == 0
