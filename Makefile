@@ -2,6 +2,7 @@
 # make test   lint, types, import rules, then all tests
 # make check  lint, types and import rules only
 # make check-deploy  image, compose, chart, rules and dashboards; needs Node.js
+# make chart-schema  the chart's schema and README, after a setting or a value changed
 # make bench  the benchmarks behind benchmarks/README.md
 # make lock   resolve the dependencies anew
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 DEPLOY_VENV := .venv-deploy
 DEPLOY_BIN := $(DEPLOY_VENV)/bin
 
-.PHONY: up test check check-deploy bench lock clean
+.PHONY: up test check check-deploy chart-schema bench lock clean
 
 up: $(VENV)/.run-installed
 	$(BIN)/screener up
@@ -27,6 +28,9 @@ check: $(VENV)/.test-installed
 
 check-deploy: $(DEPLOY_VENV)/.installed
 	$(DEPLOY_BIN)/python -m pytest -c deploy/checks/pytest.ini deploy/checks
+
+chart-schema: $(VENV)/.run-installed
+	$(BIN)/python deploy/helm/schema.py
 
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m benchmarks.matrix

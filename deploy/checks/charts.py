@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from programs import CHART
 
 Resource = dict[str, Any]

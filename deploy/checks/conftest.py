@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from charts import Resources, load, values_files
 from programs import CHART, run
 

@@ -11,7 +11,6 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-
 from charts import Resource, Resources, name, values_files
 from programs import CHART, run
 
@@ -89,7 +88,12 @@ def test_every_custom_resource_is_valid(renders: dict[str, Resources]):
 
 
 def test_the_validators_refuse_what_is_wrong():
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "imagee": "b"}]}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "a", "imagee": "b"}]},
+    }
     assert "imagee" in str(core_fault(pod, VERSIONS[0]))
     unknown = {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "a"}}
     assert "is unknown" in str(core_fault(unknown, VERSIONS[0]))

@@ -1,0 +1,143 @@
+"""deploy/compose.yaml fits the code, the files that it mounts, and Prometheus' targets; no engine is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+from charts import ROLES
+from programs import ROOT
+
+from app.settings import PREFIX, Settings
+
+DEPLOY = ROOT / "deploy"
+VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:\?[^}]*|:-[^}]*)?\}")
+SERVERS = ("kafka", "nats", "redis", "timescaledb")
+Service = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def compose() -> dict[str, Any]:
+    return dict(yaml.safe_load((DEPLOY / "compose.yaml").read_text()))
+
+
+@pytest.fixture(scope="session")
+def services(compose: dict[str, Any]) -> dict[str, Service]:
+    return dict(compose["services"])
+
+
+def filled_in(text: str, values: Mapping[str, str]) -> str:
+    """`text` with variables as Compose puts them in."""
+
+    def value(match: re.Match[str]) -> str:
+        default = (match[2] or "").removeprefix(":-")
+        return values.get(match[1]) or default
+
+    return VARIABLE.sub(value, text)
+
+
+def env_example() -> dict[str, str]:
+    lines = (DEPLOY / ".env.example").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_every_role_and_server_is_there(services: dict[str, Service]):
+    watching = {"prometheus", "alertmanager", "grafana"}
+    assert {*ROLES, *SERVERS, *watching, "migrate"} <= set(services)
+
+
+def test_every_service_is_restarted_checked_and_bounded(services: dict[str, Service]):
+    for name, service in services.items():
+        assert service["restart"].startswith("on-failure" if name == "migrate" else "unless-stopped"), name
+        assert service["healthcheck"] == {"disable": True} or service["healthcheck"]["test"], name
+        assert service["mem_limit"], name
+        assert service["logging"]["options"]["max-size"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+
+
+def test_images_have_a_version(services: dict[str, Service]):
+    for name, service in services.items():
+        assert re.search(r":(\$\{|v?\d)", service["image"]), name
+
+
+def test_roles_start_when_the_servers_are_well_and_the_schema_is_there(services: dict[str, Service]):
+    for role in ROLES:
+        waits = {name: wait["condition"] for name, wait in services[role]["depends_on"].items()}
+        assert waits == dict.fromkeys(SERVERS, "service_healthy") | {
+            "migrate": "service_completed_successfully"
+        }
+        assert services[role]["command"] == ["run", role]
+
+
+def test_roles_have_no_rights_and_write_nowhere(services: dict[str, Service]):
+    for role in (*ROLES, "migrate"):
+        assert services[role]["read_only"] is True
+        assert services[role]["cap_drop"] == ["ALL"]
+
+
+def test_no_password_has_a_default_and_each_is_explained(compose: dict[str, Any]):
+    text = (DEPLOY / "compose.yaml").read_text()
+    asked = {match[1]: match[2] or "" for match in VARIABLE.finditer(text)}
+    secrets = {name for name in asked if re.search("PASSWORD|SECRET|KEY", name)}
+    assert secrets == {
+        "POSTGRES_PASSWORD",
+        "REDIS_PASSWORD",
+        "NATS_PASSWORD",
+        "GRAFANA_PASSWORD",
+        "JWT_SECRET",
+    }
+    assert all(asked[name].startswith(":?") for name in secrets)
+    from_environment = {secret["environment"] for secret in compose["secrets"].values()}
+    assert set(env_example()) == secrets | from_environment
+    assert not any(env_example().values())
+
+
+def test_the_settings_of_every_role_are_accepted(services: dict[str, Service]):
+    values = dict.fromkeys(env_example(), "a1b2c3d4e5f6a1b2c3d4e5f6a1b2c3d4e5f6")
+    for role in (*ROLES, "migrate"):
+        environ = {key: filled_in(str(value), values) for key, value in services[role]["environment"].items()}
+        settings = Settings.load({key: value for key, value in environ.items() if key.startswith(PREFIX)})
+        hosts = re.findall(
+            r"(?:@|^)([a-z]+):\d+", "\n".join(settings.server_urls().as_environ().values()), re.M
+        )
+        assert set(hosts) == set(SERVERS)
+
+
+def test_health_is_asked_at_the_port_of_the_role(services: dict[str, Service]):
+    for role in ROLES:
+        setting = f"{role}_port"
+        if setting in Settings.model_fields:
+            assert services[role]["environment"]["HEALTH_PORT"] == str(Settings.model_fields[setting].default)
+
+
+def test_ports_are_open_to_this_machine_only(services: dict[str, Service]):
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert all(port.startswith("127.0.0.1:") for port in published)
+    assert "127.0.0.1:3001:3000" in published
+
+
+def test_what_is_mounted_exists(services: dict[str, Service], compose: dict[str, Any]):
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).exists(), source
+            else:
+                assert source in compose["volumes"]
+
+
+def test_prometheus_scrapes_every_role_at_its_port():
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    targets = {
+        name: job["dns_sd_configs"][0]["port"]
+        for job in config["scrape_configs"]
+        for name in job.get("dns_sd_configs", [{"names": []}])[0]["names"]
+    }
+    assert set(targets) == set(ROLES)
+    for role, port in targets.items():
+        setting = "sidecar_metrics_port" if role == "sidecar" else f"{role}_port"
+        if setting in Settings.model_fields:
+            assert port == Settings.model_fields[setting].default
