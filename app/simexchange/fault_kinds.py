@@ -56,6 +56,8 @@ class Garbage(_OfConnections):
 
     kind: Literal["garbage"]
     frames: int = Field(default=1, ge=1, le=100)
+    utf8: bool = True
+    """Without it the texts are not even text, on which a client has to close the connection (RFC 6455, 8.1)."""
 
 
 class RefuseConnections(_Lasting):

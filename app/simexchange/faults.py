@@ -36,13 +36,8 @@ from app.simexchange.fault_kinds import (
 from app.simexchange.minute_faults import MinuteFault, MinuteFaults, Running
 from app.simexchange.websocket import WebSockets
 
-_GARBAGE: Final = (
-    b"{",
-    b"\x00\xff\xfe not a text",
-    b'{"stream":"x@kline_1m","data":{"e":"kline"}}',
-    b"[]",
-    b"null",
-)
+_GARBAGE: Final = (b"{", b"no json", b'{"stream":"x@kline_1m","data":{"e":"kline"}}', b"[]", b"null")
+_NO_TEXT: Final = b"\x00\xff\xfe"
 Chosen = TypeVar("Chosen")
 Lasting = RefuseConnections | TooManyRequests | ServerErrors | SlowRest | Stall
 
@@ -164,7 +159,7 @@ class Faults:
                     connection.close(WSCloseCode.GOING_AWAY, "24 hours are over")
                 case Garbage():
                     for _ in range(fault.frames):
-                        connection.send(self._chance.choice(_GARBAGE))
+                        connection.send(self._chance.choice(_GARBAGE) if fault.utf8 else _NO_TEXT)
                 case Stall():
                     connection.stalled_until_s = time.monotonic() + fault.for_s
         if isinstance(fault, Stall):

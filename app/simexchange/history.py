@@ -193,6 +193,8 @@ def _by_hours(of_hours: bool, start: int, end: int, first: int) -> bool:
 
 def _opens(asked: Asked, first: int, last: int) -> IntArray:
     """The opens of the bars to give, of those with minutes from `first` to `last`."""
+    if last < first:
+        return np.zeros(0, dtype=np.int64)
     if asked.end_ms is not None:
         last = min(last, asked.end_ms // MINUTE_MS)
     begin = bar_open(asked.interval, first)
