@@ -19,7 +19,7 @@ class GatewayMetrics:
     http_duration: Histogram
     """{method, route}"""
     rate_limited: Counter
-    """{by}: requests refused because the `user`, or the `address`, made too many."""
+    """{reason}: requests refused because the `user`, or the `address`, made too many."""
     websocket_connections: Gauge
     websocket_sent: Counter
     websocket_failed: Counter
@@ -43,7 +43,7 @@ def gateway_metrics(registry: CollectorRegistry) -> GatewayMetrics:
             registry=registry,
         ),
         rate_limited=Counter(
-            "api_gateway_rate_limited_total", "Requests refused as too many", ["by"], registry=registry
+            "api_gateway_rate_limited_total", "Requests refused as too many", ["reason"], registry=registry
         ),
         websocket_connections=Gauge(
             "api_gateway_websocket_connections", "Open WebSocket connections", registry=registry
