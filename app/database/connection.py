@@ -64,9 +64,11 @@ async def open_pool(
     statement_timeout_ms: int = QUERY_TIMEOUT_MS,
     durable: bool = False,
     open_timeout_s: float = 10.0,
+    wait_s: float = 30.0,
 ) -> Pool:
     """An open pool of autocommit connections; the caller closes it (it is an async context manager too).
 
+    wait_s: how long a request waits for one of the connections, unless it says otherwise itself.
     durable: a commit returns when it would survive a crash, even on a server set up to answer earlier.
     Statements are not prepared on the server: the filters of our queries need a plan for their values.
     Raises ServerUnreachable if no connection can be made within `open_timeout_s`.
@@ -77,6 +79,7 @@ async def open_pool(
         kwargs={"autocommit": True, "prepare_threshold": None},
         min_size=1,
         max_size=max_size,
+        timeout=wait_s,
         configure=_make_durable if durable else None,
         reconnect_timeout=RECONNECT_TIMEOUT_S,
         name="screener",

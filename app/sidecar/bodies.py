@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import hdrs, web
 
 from app.sidecar.problems import RequestError
+
+_ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 async def json_object(
@@ -17,8 +20,11 @@ async def json_object(
     """The object in the body. Raises RequestError: 415 for another type, 400 for what is no such object."""
     if request.content_type != "application/json" or hdrs.CONTENT_ENCODING in request.headers:
         raise RequestError(415, "unsupported_media_type", "the body must be plain application/json")
+    body = await request.read()
+    if b"\\u0000" in body and _ESCAPED_NUL.search(body):
+        raise RequestError(400, "bad_body", "the body holds the character NUL, which cannot be stored")
     try:
-        found = orjson.loads(await request.read())
+        found = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise RequestError(400, "bad_body", "the body is not JSON") from None
     if not isinstance(found, dict):

@@ -51,6 +51,7 @@ class Database:
                         max_size=_POOL_SIZE,
                         statement_timeout_ms=_QUERY_TIMEOUT_MS,
                         open_timeout_s=_OPEN_TIMEOUT_S,
+                        wait_s=_CONNECTION_WAIT_S,
                     ),
                     undo=lambda pool: pool.close(),
                 )
@@ -72,7 +73,7 @@ class Database:
     async def connection(self, operation: str) -> AsyncIterator[AsyncConnection]:
         """A connection for `operation`, the label it is counted under. Raises HistoryUnavailable, also for what
         the database does not answer within it."""
-        async with self.pool(operation) as pool, pool.connection(timeout=_CONNECTION_WAIT_S) as connection:
+        async with self.pool(operation) as pool, pool.connection() as connection:
             yield connection
 
     @asynccontextmanager

@@ -14,6 +14,15 @@ _FIRST_CAPACITY = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """When a symbol was heard of last."""
+
+    symbol: str
+    exchange: str
+    event_ts_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class LatestRow:
     """`values` in the order of METRIC_COLUMNS, NaN for null."""
 
@@ -81,6 +90,31 @@ class LatestMetrics:
             closed=bool(self._closed[row]),
             values=self._values[row].tolist(),
         )
+
+    def seen(self) -> list[Seen]:
+        """All symbols by name."""
+        times = self._event_ts_ms[: len(self._row_of)].tolist()
+        return [
+            Seen(symbol, self._exchange_of[row], times[row]) for symbol, row in sorted(self._row_of.items())
+        ]
+
+    def market(self, current_ms: int) -> MetricsBatch:
+        """One row for each symbol whose minute is at most `current_ms` older than the newest; for use at once: its
+        arrays change with the next update."""
+        known = len(self._row_of)
+        open_time_ms = self._open_time_ms[:known]
+        batch = MetricsBatch(
+            symbols=tuple(self._row_of),
+            symbol_index=np.arange(known, dtype=np.int32),
+            open_time_ms=open_time_ms,
+            closed=self._closed[:known],
+            event_ts_ms=self._event_ts_ms[:known],
+            ingest_ts_ms=self._event_ts_ms[:known],
+            values=self._values[:known],
+            columns=METRIC_COLUMNS,
+        )
+        current = open_time_ms >= open_time_ms.max(initial=-1) - current_ms
+        return batch if current.all() else batch.take(current)
 
     def version(self, symbol: str) -> int:
         """Grows whenever the symbol's row changes. The symbol must be known."""

@@ -20,6 +20,8 @@ SEVERITIES: Final = ("critical", "high", "medium", "low", "info")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_LATEST_MS: Final = 253_402_214_400_000
+"""9999-12-31 00:00 UTC: what is computed from a time must have a name too."""
 _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 _RFC_3339: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
@@ -51,7 +53,7 @@ class Parameters:
         return int(text)
 
     def time_ms(self, name: str) -> int | None:
-        """An RFC 3339 time as UTC milliseconds since 1970, rounded up."""
+        """An RFC 3339 time as UTC milliseconds since 1970, rounded up; the last day of 9999 is one moment."""
         text = self.text(name)
         if text is None:
             return None
@@ -62,7 +64,7 @@ class Parameters:
             moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
             raise bad_parameter(name, requirement) from None
-        return -((_EPOCH - moment) // _MILLISECOND)
+        return min(_LATEST_MS, -((_EPOCH - moment) // _MILLISECOND))
 
     def choice(self, name: str, allowed: Collection[str]) -> str | None:
         text = self.text(name)
@@ -75,6 +77,12 @@ class Parameters:
         if not set(items) <= set(allowed):
             raise bad_parameter(name, f"each must be one of {', '.join(allowed)}")
         return items
+
+    def word(self, name: str, pattern: re.Pattern[str], what: str) -> str | None:
+        text = self.text(name)
+        if text is not None and not pattern.fullmatch(text):
+            raise bad_parameter(name, f"must be {what}")
+        return text
 
     def words(self, name: str, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
         """The distinct items of a list, each matching `pattern` whole; empty when the parameter is absent."""

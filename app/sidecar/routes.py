@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from app.sidecar.explain_endpoint import ExplainEndpoint
 from app.sidecar.health_pages import HealthPages
+from app.sidecar.klines import KlinesEndpoint
+from app.sidecar.openapi import openapi_response
 from app.sidecar.page import page_response
 from app.sidecar.parts import Parts
 from app.sidecar.rest import AlertsEndpoint, MetricsEndpoint
 from app.sidecar.routing import Access, Route
+from app.sidecar.rules_endpoint import RulesEndpoint
+from app.sidecar.screener import ScreenerEndpoint
+from app.sidecar.settings_endpoint import SettingsEndpoint
+from app.sidecar.universe import SymbolsEndpoint, TickersEndpoint
 from app.telemetry.catalogue import RolePage
+from app.tickers import TickerStore
+from app.webhooks.targets import AllowedHosts
 
 
 def routes_of(parts: Parts) -> tuple[Route, ...]:
-    return (*_pages(parts), *_reads(parts), *_websockets(parts))
+    return (*_pages(parts), *_reads(parts), *_rules(parts), *_users(parts), *_websockets(parts))
 
 
 def _pages(parts: Parts) -> tuple[Route, ...]:
@@ -40,13 +49,40 @@ def _pages(parts: Parts) -> tuple[Route, ...]:
 
 def _reads(parts: Parts) -> tuple[Route, ...]:
     alerts, metrics = AlertsEndpoint(parts.history), MetricsEndpoint(parts.latest)
+    tickers = TickersEndpoint(TickerStore(parts.redis, parts.settings))
     return tuple(
         Route("GET", path, handler, Access.PUBLIC)
         for path, handler in (
             ("/api/alerts", alerts.get),
             ("/api/metrics", metrics.get_all),
             ("/api/metrics/{symbol}", metrics.get_one),
+            ("/api/screener", ScreenerEndpoint(parts.latest).get),
+            ("/api/symbols", SymbolsEndpoint(parts.latest).get),
+            ("/api/klines", KlinesEndpoint(parts.database, parts.latest).get),
+            ("/api/tickers", tickers.get),
+            ("/api/openapi.json", openapi_response),
         )
+    )
+
+
+def _rules(parts: Parts) -> tuple[Route, ...]:
+    rules = RulesEndpoint(parts.database)
+    explanations = ExplainEndpoint(parts.database, parts.latest, rules)
+    return (
+        Route("GET", "/api/rules", rules.get_all, Access.PUBLIC),
+        Route("POST", "/api/rules", rules.create, Access.ADMIN),
+        Route("GET", "/api/rules/{rule_type}", rules.get_one, Access.PUBLIC),
+        Route("PUT", "/api/rules/{rule_type}", rules.replace, Access.ADMIN),
+        Route("DELETE", "/api/rules/{rule_type}", rules.delete, Access.ADMIN),
+        Route("GET", "/api/explain", explanations.get, Access.PUBLIC),
+    )
+
+
+def _users(parts: Parts) -> tuple[Route, ...]:
+    settings = SettingsEndpoint(parts.database, AllowedHosts.of(parts.settings))
+    return (
+        Route("GET", "/api/settings", settings.get, Access.USER),
+        Route("POST", "/api/settings", settings.change, Access.USER),
     )
 
 

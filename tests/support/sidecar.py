@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -57,6 +57,17 @@ class Client:
     async def get(self, path: str, **parameters: str) -> tuple[int, Any]:
         async with self.session.get(path, params=parameters) as response:
             return response.status, await response.json()
+
+    async def send(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Status and JSON of the answer (None for an empty one); `body` is sent as JSON unless it is bytes."""
+        given: dict[str, Any] = (
+            {"data": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
+        )
+        async with self.session.request(method, path, headers=headers, **given) as response:
+            text = await response.read()
+            return response.status, orjson.loads(text) if text else None
 
     @asynccontextmanager
     async def alerts(self, since: int | None = None) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:

@@ -1,0 +1,147 @@
+"""GET and POST /api/settings: each caller's own, and nobody else's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.settings import Settings
+from app.sidecar.settings_endpoint import MOST_SELECTED, MOST_SUBSCRIPTIONS
+from tests.support.sidecar import prepare, running_sidecar
+from tests.support.tokens import SECRET, bearer
+
+ANN, BOB = bearer("ann"), bearer("bob")
+NOTHING = {
+    "user_id": "ann",
+    "selected_alerts": [],
+    "webhook_url": None,
+    "notification_enabled": False,
+    "subscriptions": [],
+    "updated_at": None,
+}
+
+
+@pytest.fixture
+async def ready(settings: Settings) -> Settings:
+    await prepare(settings)
+    return Settings.model_validate({**settings.model_dump(), "jwt_secret": SECRET})
+
+
+async def test_a_user_begins_with_nothing_and_changes_field_by_field(ready):
+    async with running_sidecar(ready) as client:
+        assert await client.send("GET", "/api/settings", headers=ANN) == (200, NOTHING)
+        changes: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            (
+                {"selected_alerts": ["ichimoku_bull", "*", "ichimoku_bull"]},
+                {"selected_alerts": ["ichimoku_bull", "*"]},
+            ),
+            ({"webhook_url": "https://hooks.example/a?b"}, {"webhook_url": "https://hooks.example/a?b"}),
+            ({"notification_enabled": True}, {"notification_enabled": True}),
+            (
+                {"subscriptions": [{"rule_type": "*", "symbol": "ETHUSDT"}, {"rule_type": "bull_whale"}]},
+                {
+                    "subscriptions": [
+                        {"rule_type": "*", "symbol": "ETHUSDT"},
+                        {"rule_type": "bull_whale", "symbol": "*"},
+                    ]
+                },
+            ),
+            (
+                {
+                    "subscriptions": [{"rule_type": "bull_whale", "symbol": "*"}],
+                    "notification_enabled": False,
+                },
+                {
+                    "subscriptions": [{"rule_type": "bull_whale", "symbol": "*"}],
+                    "notification_enabled": False,
+                },
+            ),
+            ({"webhook_url": None}, {"webhook_url": None}),
+            ({"selected_alerts": [], "subscriptions": []}, {"selected_alerts": [], "subscriptions": []}),
+            ({}, {}),
+        ]
+        expected: dict[str, Any] = dict(NOTHING)
+        for change, visible in changes:
+            status, body = await client.send("POST", "/api/settings", change, ANN)
+            assert status == 200, body
+            expected |= visible
+            assert body.pop("updated_at").endswith("Z")
+            assert body == {k: v for k, v in expected.items() if k != "updated_at"}, change
+            _, read = await client.send("GET", "/api/settings", headers=ANN)
+            assert {k: v for k, v in read.items() if k != "updated_at"} == body
+
+
+async def test_nobody_sees_or_changes_the_settings_of_another(ready):
+    async with running_sidecar(ready) as client:
+        await client.send("POST", "/api/settings", {"webhook_url": "https://ann.example/"}, ANN)
+        await client.send("POST", "/api/settings", {"notification_enabled": True}, BOB)
+        for body in ({"user_id": "ann", "webhook_url": None}, {"user_id": "ann"}):
+            status, answer = await client.send("POST", "/api/settings", body, BOB)
+            assert (status, answer["error"]) == (400, "read_only_field")
+        for path in ("/api/settings/ann", "/api/settings?user_id=ann"):
+            assert (await client.send("GET", path, headers=BOB))[0] in (400, 404)
+        _, ann = await client.send("GET", "/api/settings", headers=ANN)
+        _, bob = await client.send("GET", "/api/settings", headers=BOB)
+    assert (ann["user_id"], ann["webhook_url"], ann["notification_enabled"]) == (
+        "ann",
+        "https://ann.example/",
+        False,
+    )
+    assert (bob["user_id"], bob["webhook_url"], bob["notification_enabled"]) == ("bob", None, True)
+
+
+BAD_CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"selected_alerts": None}, "bad_field"),
+    ({"selected_alerts": "ichimoku_bull"}, "bad_field"),
+    ({"selected_alerts": [1]}, "bad_field"),
+    ({"selected_alerts": ["a b"]}, "bad_field"),
+    ({"selected_alerts": ["*"] * (MOST_SELECTED + 1)}, "bad_field"),
+    ({"selected_alerts": ["no_such_rule"]}, "unknown_rule"),
+    ({"notification_enabled": "yes"}, "bad_field"),
+    ({"notification_enabled": None}, "bad_field"),
+    ({"webhook_url": 7}, "bad_field"),
+    ({"webhook_url": "http://hooks.example/"}, "bad_field"),
+    ({"webhook_url": "https://127.0.0.1/"}, "bad_field"),
+    ({"webhook_url": "https://169.254.169.254/latest/meta-data"}, "bad_field"),
+    ({"webhook_url": "https://hooks.example:8080/"}, "bad_field"),
+    ({"webhook_url": "https://user:pass@hooks.example/"}, "bad_field"),
+    ({"subscriptions": None}, "bad_field"),
+    ({"subscriptions": [{}]}, "bad_field"),
+    ({"subscriptions": ["*"]}, "bad_field"),
+    ({"subscriptions": [{"rule_type": "*", "symbol": "btc usdt"}]}, "bad_field"),
+    ({"subscriptions": [{"rule_type": "*", "symbol": None}]}, "bad_field"),
+    ({"subscriptions": [{"rule_type": 1}]}, "bad_field"),
+    ({"subscriptions": [{"rule_type": "*", "owner": "bob"}]}, "bad_field"),
+    ({"subscriptions": [{"rule_type": "no_such_rule"}]}, "unknown_rule"),
+    ({"subscriptions": [{"rule_type": "*"}] * (MOST_SUBSCRIPTIONS + 1)}, "bad_field"),
+    ({"id": 1}, "unknown_field"),
+    ({"owner": "bob"}, "unknown_field"),
+    ({"admin": True}, "unknown_field"),
+    ({"updated_at": None}, "read_only_field"),
+]
+
+
+async def test_bad_changes_are_refused_whole(ready):
+    async with running_sidecar(ready) as client:
+        for change, code in BAD_CHANGES:
+            status, body = await client.send(
+                "POST", "/api/settings", {"notification_enabled": True} | change, ANN
+            )
+            assert (status, body["error"]) == (400, code), change
+            assert "pass@" not in body["message"]
+        assert await client.send("GET", "/api/settings", headers=ANN) == (200, NOTHING)
+        at_most = [{"rule_type": "*", "symbol": f"S{n}"} for n in range(MOST_SUBSCRIPTIONS)]
+        status, body = await client.send("POST", "/api/settings", {"subscriptions": at_most}, ANN)
+        assert (status, len(body["subscriptions"])) == (200, MOST_SUBSCRIPTIONS)
+
+
+async def test_without_tables_settings_are_unavailable_without_internals(settings):
+    settings = Settings.model_validate({**settings.model_dump(), "jwt_secret": SECRET})
+    async with running_sidecar(settings, wait_ready=False) as client:
+        answers = [
+            await client.send("GET", "/api/settings", headers=ANN),
+            await client.send("POST", "/api/settings", {"notification_enabled": True}, ANN),
+        ]
+    problem = {"error": "unavailable", "message": "the settings cannot be reached at the moment; try again"}
+    assert answers == [(503, problem)] * 2
