@@ -8,6 +8,7 @@
     │   ├── ServerUnreachable  it does not answer at its URL
     │   └── ServerDied         it was running and is not any more
     ├── SchemaTooNew           the database was migrated by a newer screener
+    ├── SchemaTooOld           the database lacks tables of this screener
     ├── BadInput               a message that cannot be used; it goes to the dead letters
     │   ├── BadCandle          not a valid candle
     │   └── BadFrame           not a frame we can read
@@ -59,6 +60,10 @@ class ServerDied(ServerError):
 
 class SchemaTooNew(ScreenerError):
     reason = "schema_too_new"
+
+
+class SchemaTooOld(ScreenerError):
+    reason = "schema_too_old"
 
 
 class BadInput(ScreenerError):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from app.backtest.intake import valid_history
 from app.backtest.prices import ClosePrices
 from app.candles.batch import CandleBatch
 from app.candles.known_minutes import KnownMinutes
-from app.candles.validity import check
 from app.market.matrix import MarketMatrix
 from app.market.metrics import MetricsBatch
 from app.rules.alert import METADATA_COLUMNS, alert_id, build_alert
@@ -65,7 +65,9 @@ class Backtest:
     def feed(self, candles: CandleBatch) -> int:
         """Evaluates the candles and returns how many alerts they gave."""
         self.counts.candles += len(candles)
-        accepted = self._known.accept(self._valid(candles))
+        valid, invalid = valid_history(candles)
+        accepted = self._known.accept(valid)
+        self.counts.invalid += invalid
         self.counts.duplicates += accepted.duplicates
         self.counts.corrections += accepted.corrections
         self.prices.record(accepted.batch)
@@ -80,16 +82,6 @@ class Backtest:
             for fire in decided.fires:
                 self._on_alert(build_alert(fire, metrics, int(metrics.event_ts_ms[fire.row])))
         return len(decided.fires)
-
-    def _valid(self, candles: CandleBatch) -> CandleBatch:
-        """History cannot lie in the future, so the newest candle is the clock."""
-        if not len(candles):
-            return candles
-        bad = np.zeros(len(candles), np.bool_)
-        for mask, _ in check(candles, int(candles.open_time_ms.max())):
-            bad |= mask
-        self.counts.invalid += int(np.count_nonzero(bad))
-        return candles.take(~bad) if bad.any() else candles
 
     def _wake(self, metrics: MetricsBatch) -> None:
         position = {name: at for at, name in enumerate(metrics.columns)}

@@ -19,7 +19,7 @@ from app.backtest.page import render
 from app.backtest.report import Report
 from app.backtest.run import Backtest
 from app.cli.history import Chosen, Moment, Steps, from_database, from_file
-from app.cli.rule_sets import rules_of
+from app.cli.rule_sets import rules_for_stored_candles, rules_of
 from app.rules.rule import Mode
 from app.rules.rulebook import RuleBook
 from app.settings import Settings
@@ -34,7 +34,8 @@ _OUT = click.Path(dir_okay=False, path_type=Path)
     "--from", "since_ms", type=Moment(), help="First minute; without FILE, from the stored history."
 )
 @click.option("--to", "until_ms", type=Moment(), help="Up to this minute, exclusive.")
-@click.option("--rules", "rules_file", type=_FILE, help="Rules as YAML [default: the shipped ones].")
+@click.option("--rules", "rules_file", type=_FILE,
+              help="Rules as YAML [default: the shipped ones; without FILE those of the database].")  # fmt: skip
 @click.option("--symbols", help="Only these, separated by commas.")
 @click.option("--mode", type=click.Choice(["close", "live"]), default="close", show_default=True,
               help="Mode of rules that do not set their own.")  # fmt: skip
@@ -60,12 +61,15 @@ def backtest(
     --compare it also tells which alerts the other rules would add, remove and move.
     """
     chosen = Chosen(tuple(symbols.split(",")) if symbols else None, since_ms, until_ms)
+    total, history = _history(file, chosen)
     alerts: list[dict[str, Any]] = []
-    book = RuleBook.compile(rules_of(rules_file), mode)
+    rules = rules_of(rules_file) if file is not None else rules_for_stored_candles(rules_file)
+    book = RuleBook.compile(rules, mode)
     run = Backtest(book, on_alert=alerts.append if alerts_out is not None else None)
     other = Backtest(RuleBook.compile(rules_of(other_file), mode)) if other_file is not None else None
     began = time.perf_counter()
-    _play([run] if other is None else [run, other], file, chosen, Console(stderr=True))
+    unit = "minutes" if file is None else "candles"
+    _play([run] if other is None else [run, other], history, total, unit)
     seconds = time.perf_counter() - began
     report = Report.of(run, mode, None if other is None else compare(run.entries, other.entries))
     if alerts_out is not None:
@@ -78,11 +82,10 @@ def backtest(
         _print(report, seconds, Console())
 
 
-def _play(runs: list[Backtest], file: Path | None, chosen: Chosen, console: Console) -> None:
-    total, steps = _history(file, chosen)
+def _play(runs: list[Backtest], steps: Steps, total: int, unit: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("minutes" if file is None else "candles", total=total)
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(unit, total=total)
         for advance, batch in steps:
             for run in runs:
                 run.feed(batch)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import numpy as np
@@ -14,9 +15,11 @@ import psycopg
 
 from app.candles.batch import MINUTE_MS, CandleBatch
 from app.database.connection import connection_url, unreachable
-from app.database.queries import load_minutes, stored_symbols
+from app.database.queries import load_minutes, newest_minute, stored_symbols
 from app.replay.file import by_minutes, read_candles
 from app.settings import Settings
+
+T = TypeVar("T")
 
 BATCH_ROWS = 20_000
 _QUERY_ROWS = 100_000
@@ -85,21 +88,24 @@ def _stored_steps(settings: Settings, since_ms: int, until_ms: int, symbols: Seq
         yield (end_ms - start_ms) // MINUTE_MS, asyncio.run(_minutes(settings, wanted, start_ms, end_ms))
 
 
+def newest_stored(settings: Settings, symbol: str) -> int | None:
+    """The open time (UTC ms) of the symbol's newest stored minute; None without one. Raises ServerUnreachable."""
+    return asyncio.run(_asked(settings, lambda connection: newest_minute(connection, symbol)))
+
+
 async def _stored(settings: Settings) -> list[str]:
-    try:
-        async with await psycopg.AsyncConnection.connect(
-            connection_url(settings), autocommit=True
-        ) as connection:
-            return await stored_symbols(connection)
-    except psycopg.OperationalError as error:
-        raise unreachable(settings, error) from error
+    return await _asked(settings, stored_symbols)
 
 
 async def _minutes(settings: Settings, symbols: Sequence[str], since_ms: int, until_ms: int) -> CandleBatch:
+    return await _asked(settings, lambda connection: load_minutes(connection, symbols, since_ms, until_ms))
+
+
+async def _asked(settings: Settings, ask: Callable[[psycopg.AsyncConnection], Awaitable[T]]) -> T:
     try:
         async with await psycopg.AsyncConnection.connect(
             connection_url(settings), autocommit=True
         ) as connection:
-            return await load_minutes(connection, symbols, since_ms, until_ms)
+            return await ask(connection)
     except psycopg.OperationalError as error:
         raise unreachable(settings, error) from error

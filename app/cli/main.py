@@ -12,6 +12,8 @@ from app.cli.explain import explain
 from app.cli.replay import replay
 from app.cli.roles import migrate_command, run
 from app.cli.rule_tests import test_rules
+from app.cli.rules import rules_group
+from app.cli.screen import screen_command
 from app.cli.sim_exchange import sim_exchange
 from app.cli.up import up
 from app.errors import ScreenerError
@@ -25,7 +27,8 @@ def screener() -> None:
 
 
 for command in (
-    up, replay, backtest, explain, test_rules, sim_exchange, run, migrate_command, drop_namespace_command
+    up, replay, rules_group, screen_command, backtest, explain, test_rules, sim_exchange, run,
+    migrate_command, drop_namespace_command
 ):  # fmt: skip
     screener.add_command(command)
 

@@ -105,6 +105,12 @@ async def stored_symbols(connection: AsyncConnection) -> list[str]:
     return [row[0] for row in await cursor.fetchall()]
 
 
+async def newest_minute(connection: AsyncConnection, symbol: str) -> int | None:
+    """The open time (UTC ms) of the symbol's newest stored minute; None without one."""
+    row = await (await connection.execute(_QUERIES["newest_minute"], {"symbol": symbol})).fetchone()
+    return None if row is None or row[0] is None else round(row[0].timestamp() * 1000)
+
+
 async def load_minutes(
     connection: AsyncConnection, symbols: Sequence[str], since_ms: int, until_ms: int
 ) -> CandleBatch:

@@ -7,15 +7,14 @@ the good rules, and it never takes those down with it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from app.database.connection import Pool
 from app.database.named_queries import named_queries
 from app.errors import RuleError
 from app.rules.files import MAX_RULES, RULE_FIELDS, check_unique, rule_from_mapping
@@ -46,11 +45,17 @@ class Applied:
     removed: tuple[str, ...]
 
 
-class RuleStore:
-    """Rules behind a pool that the caller keeps. Every method raises psycopg.Error if the database fails."""
+class Connections(Protocol):
+    """A pool, or one connection lent out again and again."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+
+
+class RuleStore:
+    """Rules behind connections that the caller keeps. Every method raises psycopg.Error if the database fails."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     async def all(self) -> list[Rule]:
         """Every rule that compiles, enabled or not, by rule_type."""
@@ -113,7 +118,7 @@ class RuleStore:
     async def _counted(self, operation: str) -> AsyncIterator[AsyncConnection]:
         database_metrics().queries.labels(operation=operation).inc()
         try:
-            async with self._pool.connection() as connection:
+            async with self._connections.connection() as connection:
                 yield connection
         except psycopg.Error:
             database_metrics().errors.labels(operation=operation).inc()

@@ -13,9 +13,12 @@ from click.testing import CliRunner
 from app.candles.batch import concatenate
 from app.cli.backtest import backtest
 from app.cli.explain import explain
+from app.cli.rules import rules_group
+from app.cli.screen import screen_command
 from app.database.connection import connection_url
 from app.database.copy import write_candles
 from app.database.migrate import migrate
+from app.errors import RuleError
 from app.settings import Settings
 from tests.support.candle_history import candles
 
@@ -73,3 +76,33 @@ def test_a_stored_minute_is_explained(history: str) -> None:
     result = CliRunner().invoke(explain, arguments, catch_exceptions=False)
     assert "price_change_1m > 5" in result.stdout
     assert "margin" in result.stdout
+
+
+def test_the_newest_stored_minute_is_explained_by_the_rules_of_the_database(history: str) -> None:
+    told = CliRunner().invoke(explain, ["rising", "BUSDT"])
+    assert isinstance(told.exception, RuleError)
+    applied = CliRunner().invoke(rules_group, ["apply", history], catch_exceptions=False)
+    assert "added: rising" in applied.stdout
+    told = CliRunner().invoke(explain, ["rising", "BUSDT"], catch_exceptions=False)
+    assert "the minute of 2021-04-17T03:59:00.000Z" in told.stdout
+    unknown = CliRunner().invoke(explain, ["rising", "XUSDT"])
+    assert unknown.exit_code == 1
+    assert "no candles of XUSDT" in unknown.stderr
+
+
+def test_a_backtest_of_the_stored_minutes_takes_the_rules_of_the_database(history: str) -> None:
+    CliRunner().invoke(rules_group, ["apply", history, "--prune"], catch_exceptions=False)
+    span = ["--from", "2021-04-17T01:00:00Z", "--to", "2021-04-17T03:00:00Z", "--json"]
+    played = json.loads(CliRunner().invoke(backtest, span, catch_exceptions=False).stdout)
+    assert list(played["rules"]) == ["rising"] or [rule["rule_type"] for rule in played["rules"]] == [
+        "rising"
+    ]
+    assert played["alerts"] > 0
+
+
+def test_a_stored_minute_is_screened(history: str) -> None:
+    asked = ["price_change_1m > 5", "--at", "2021-04-17T03:30:00Z", "--json"]
+    answer = json.loads(CliRunner().invoke(screen_command, asked, catch_exceptions=False).stdout)
+    rises = {"AUSDT": CLOSES[210] / CLOSES[209], "BUSDT": CLOSES[::-1][210] / CLOSES[::-1][209]}
+    assert [found["symbol"] for found in answer["symbols"]] == [s for s, rise in rises.items() if rise > 1.05]
+    assert answer["evaluated"] == 2

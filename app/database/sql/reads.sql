@@ -39,6 +39,9 @@ WITH RECURSIVE found (symbol) AS (
 )
 SELECT symbol FROM found WHERE symbol IS NOT NULL;
 
+-- name: newest_minute
+SELECT max(time) FROM candles_1m WHERE symbol = %(symbol)s;
+
 -- name: minutes
 -- One row per symbol, each column an array in binary form: the client reads it without a step per minute.
 WITH minutes AS (
