@@ -149,6 +149,16 @@ class Settings(BaseModel):
     """WebSocket connections of one user at one sidecar."""
     websocket_token_required: bool = False
     """Whether the WebSocket serves only clients that show a token."""
+    webhook_timeout_s: float = Field(default=15.0, ge=0.1, le=30.0)
+    """How long a webhook receiver may take to answer."""
+    webhook_concurrency: int = Field(default=128, ge=1, le=1_000)
+    """Most webhook requests at a time, in one process."""
+    webhook_target_concurrency: int = Field(default=8, ge=1, le=100)
+    """Most webhook requests at a time to one target, in one process. 1 keeps first attempts in the order of the
+    alerts."""
+    webhook_retention_days: int = Field(default=14, ge=4, le=365)
+    """How long the outbox keeps webhooks that were delivered or given up, for redelivery; longer than the three days
+    of retries."""
 
     simulated_symbols: int = Field(default=120, ge=1, le=5_000)
     """How many symbols the simulated market has."""

@@ -29,3 +29,9 @@ class Message:
     def timestamp(self) -> str:
         """RFC 3339, of the latest alert."""
         return max(str(alert["timestamp"]) for alert in self.alerts)
+
+    @property
+    def published_ms(self) -> tuple[int, ...]:
+        """UTC, of the alerts that say so."""
+        times = (alert["timings"].get("publish_ts_ms") for alert in self.alerts)
+        return tuple(time_ms for time_ms in times if isinstance(time_ms, int))

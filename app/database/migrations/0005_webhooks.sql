@@ -40,8 +40,11 @@ COMMENT ON COLUMN webhook_targets.active_since IS 'alerts published earlier are 
 CREATE TABLE webhook_alerts (
     alert_id uuid PRIMARY KEY,
     seq bigint NOT NULL,
-    alert json NOT NULL
+    alert json NOT NULL,
+    kept_at timestamptz NOT NULL
 );
+
+COMMENT ON COLUMN webhook_alerts.kept_at IS 'when it was last found to have deliveries';
 
 CREATE TABLE webhook_deliveries (
     id uuid PRIMARY KEY,
@@ -74,6 +77,8 @@ WHERE status = 'pending' AND message_id IS NULL;
 CREATE INDEX webhook_deliveries_message ON webhook_deliveries (message_id);
 CREATE INDEX webhook_deliveries_alert ON webhook_deliveries (alert_id);
 CREATE INDEX webhook_deliveries_settled ON webhook_deliveries (settled_at) WHERE status <> 'pending';
+
+CREATE INDEX webhook_deliveries_dead ON webhook_deliveries (target_id) WHERE status = 'dead';
 
 CREATE TABLE webhook_attempts (
     message_id uuid NOT NULL REFERENCES webhook_deliveries ON DELETE CASCADE,

@@ -1,0 +1,223 @@
+"""The outbox: every alert for every target that wants it, in the database until it is delivered or given up.
+
+A delivery is one alert for one target, unique by both. A message is what one request carries: a delivery by itself,
+or those of a digest, led by the first of them. Messages are claimed under a lease; a sender that dies leaves them to
+the others when the lease is over, so nothing is lost, and what had arrived already comes again with the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+
+from app.database.named_queries import named_queries
+from app.database.stored_alert import StoredAlert
+from app.webhooks.formats import Format
+from app.webhooks.message import DIGEST_MAX_ALERTS, Kind, Message
+from app.webhooks.post import Answer
+from app.webhooks.verdicts import Verdict
+
+QUERIES = named_queries("webhooks.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message that is ours to send until its lease is over; `attempts` were made before."""
+
+    message: Message
+    lease_id: UUID | None
+    target_id: UUID
+    url: str
+    format: Format
+    secrets: tuple[str, ...]
+    attempts: int
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many messages may be claimed: in all, and for one target, less those it has in flight."""
+
+    total: int
+    per_target: int
+    in_flight: Mapping[UUID, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An attempt that is over, with its outcome and what follows."""
+
+    claimed: Claimed
+    answer: Answer
+    verdict: Verdict
+    at_ms: int
+
+
+def moment(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
+
+
+async def route(connection: AsyncConnection, alerts: Sequence[StoredAlert], now_ms: int) -> int:
+    """Writes the deliveries of the alerts in one transaction, and returns how many were new.
+
+    Repeating it is harmless. Raises psycopg.Error, and then has written nothing.
+    """
+    published = [alert.alert["timings"].get("publish_ts_ms") for alert in alerts]
+    parameters = {
+        "seqs": [alert.seq for alert in alerts],
+        "alerts": [orjson.dumps(alert.alert).decode() for alert in alerts],
+        "published": [moment(time_ms if isinstance(time_ms, int) else now_ms) for time_ms in published],
+        "now": moment(now_ms),
+    }
+    async with connection.transaction():
+        cursor = await connection.execute(QUERIES["route"], parameters)
+    return cursor.rowcount
+
+
+async def claim(connection: AsyncConnection, now_ms: int, lease_ms: int, room: Room) -> list[Claimed]:
+    """Takes the messages that are due, for as many as there is room; the oldest of each target first."""
+    lease = uuid4()
+    now = moment(now_ms)
+    async with connection.transaction():
+        await connection.execute(QUERIES["close_digests"], {"now": now, "most": DIGEST_MAX_ALERTS})
+        cursor = await connection.execute(
+            QUERIES["claim"],
+            {
+                "now": now,
+                "lease": lease,
+                "leased_until": moment(now_ms + lease_ms),
+                "room": room.total,
+                "target_room": room.per_target,
+                "busy_targets": list(room.in_flight),
+                "busy_messages": list(room.in_flight.values()),
+            },
+        )
+        ids = [row[0] for row in await cursor.fetchall()]
+        return await load_messages(connection, ids, now_ms) if ids else []
+
+
+async def load_messages(connection: AsyncConnection, ids: Sequence[UUID], now_ms: int) -> list[Claimed]:
+    """The messages led by these deliveries, whether leased or not."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(QUERIES["messages"], {"ids": list(ids), "now": moment(now_ms)})
+        return [_claimed(row) for row in await cursor.fetchall()]
+
+
+def _claimed(row: dict[str, Any]) -> Claimed:
+    alerts = tuple(
+        {"id": alert["id"], "seq": seq} | alert for seq, alert in zip(row["seqs"], row["alerts"], strict=True)
+    )
+    kind: Kind = "digest" if row["digest_s"] or len(alerts) > 1 else "alert"
+    return Claimed(
+        message=Message(row["id"], kind, alerts),
+        lease_id=row["lease_id"],
+        target_id=row["target_id"],
+        url=row["url"],
+        format=row["format"],
+        secrets=tuple(filter(None, (row["secret"], row["previous_secret"]))),
+        attempts=row["attempts"],
+        created_ms=round(row["created_at"].timestamp() * 1000),
+    )
+
+
+async def settle(connection: AsyncConnection, settled: Sequence[Settled], now_ms: int) -> list[UUID]:
+    """Records attempts and what follows for their messages and targets, in one transaction.
+
+    What somebody else took over after its lease was over is logged only. Returns the targets that were disabled.
+    """
+    now = moment(now_ms)
+    async with connection.transaction():
+        await _settle_messages(connection, settled, now)
+        disabled = []
+        # in one order everywhere, so that senders cannot wait for each other in a circle
+        for target_id in sorted({one.claimed.target_id for one in settled}):
+            of_target = [one for one in settled if one.claimed.target_id == target_id]
+            await _note_target(connection, of_target, now)
+            disabled += await _disable(connection, of_target)
+    return disabled
+
+
+async def _settle_messages(connection: AsyncConnection, settled: Sequence[Settled], now: datetime) -> None:
+    ids = [one.claimed.message.delivery_id for one in settled]
+    failures = [None if one.answer.delivered else one.answer.outcome for one in settled]
+    attempts = [one.claimed.attempts + 1 for one in settled]
+    statuses = [one.answer.status for one in settled]
+    cursor = await connection.execute(
+        QUERIES["settle"],
+        {
+            "now": now,
+            "ids": ids,
+            "leases": [one.claimed.lease_id for one in settled],
+            "statuses": [one.verdict.status for one in settled],
+            "attempts": attempts,
+            "due": [None if one.verdict.due_ms is None else moment(one.verdict.due_ms) for one in settled],
+            "response_statuses": statuses,
+            "errors": failures,
+        },
+    )
+    ours = [row[0] for row in await cursor.fetchall()]
+    await connection.execute(QUERIES["settle_followers"], {"ids": ours})
+    await connection.execute(
+        QUERIES["log_attempts"],
+        {
+            "ids": ids,
+            "attempts": attempts,
+            "at": [moment(one.at_ms) for one in settled],
+            "durations": [one.answer.duration_ms for one in settled],
+            "response_statuses": statuses,
+            "outcomes": [one.answer.outcome for one in settled],
+        },
+    )
+
+
+async def _note_target(connection: AsyncConnection, settled: Sequence[Settled], now: datetime) -> None:
+    """`settled`: of one target, in the order of their ends."""
+    failures = 0
+    for one in settled:
+        failures = 0 if one.answer.delivered else failures + 1
+    held_ms = max((one.verdict.hold_until_ms or 0 for one in settled), default=0)
+    first = settled[0].claimed
+    await connection.execute(
+        QUERIES["note_target"],
+        {
+            "now": now,
+            "target_id": first.target_id,
+            "url": first.url,
+            "succeeded": any(one.answer.delivered for one in settled),
+            "failures": failures,
+            "held_until": moment(held_ms) if held_ms else None,
+        },
+    )
+
+
+async def _disable(connection: AsyncConnection, settled: Sequence[Settled]) -> list[UUID]:
+    for one in settled:
+        reason = one.verdict.disable
+        if reason is None:
+            continue
+        since = moment(one.claimed.created_ms) if reason == "exhausted" else None
+        cursor = await connection.execute(
+            QUERIES["disable_target"],
+            {"target_id": one.claimed.target_id, "url": one.claimed.url, "reason": reason, "since": since},
+        )
+        if cursor.rowcount:
+            return [one.claimed.target_id]
+    return []
+
+
+async def release(connection: AsyncConnection, claimed: Sequence[Claimed]) -> None:
+    """Gives back what was not sent, for whoever comes next."""
+    await connection.execute(
+        QUERIES["release"],
+        {
+            "ids": [one.message.delivery_id for one in claimed],
+            "leases": [one.lease_id for one in claimed],
+        },
+    )

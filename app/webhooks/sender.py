@@ -1,0 +1,195 @@
+"""Sends what is due in the outbox: many requests at a time, few to one target.
+
+One loop alternates between the database (outcomes in, messages out, each in one transaction for all of them) and
+waiting for requests to end. First attempts go to a target in the order of the alerts, as many at a time as it may have;
+a message that failed is due again by the schedule of `app.webhooks.retries` and holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psycopg
+import structlog
+
+from app.clock import Clock
+from app.database.connection import Pool
+from app.database.outages import OUTAGES, until_done
+from app.telemetry import WebhookMetrics, webhook_metrics
+from app.webhooks.formats import render
+from app.webhooks.outbox import Claimed, Room, Settled, claim, release, settle
+from app.webhooks.post import Answer, WebhookClient
+from app.webhooks.signing import signature_headers
+from app.webhooks.verdicts import verdict
+
+log = structlog.get_logger("webhooks")
+
+_POLL_S = 0.5
+"""How soon messages are found that others wrote, or that became due."""
+_LEASE_MARGIN_MS = 15_000
+_STOP_GRACE_S = 5.0
+_CONNECTION_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SenderLimits:
+    concurrency: int
+    target_concurrency: int
+    timeout_s: float
+
+    @property
+    def lease_ms(self) -> int:
+        """Longer than an attempt can take, so that only who died loses its messages to others."""
+        return round(self.timeout_s * 1000) + _LEASE_MARGIN_MS
+
+
+async def send(client: WebhookClient, claimed: Claimed, now_ms: int) -> Answer:
+    """One attempt; the signature is of its time."""
+    rendered = render(claimed.format, claimed.url, claimed.message)
+    headers: dict[str, str] = {}
+    if rendered.signed:
+        headers = signature_headers(claimed.message.id, now_ms // 1000, rendered.body, claimed.secrets)
+    return await client.post(rendered.url, rendered.body, headers)
+
+
+class Sender:
+    """Any number of them may work on one outbox."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        client: WebhookClient,
+        limits: SenderLimits,
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        """random: in [0, 1), for the jitter of retries."""
+        self._pool = pool
+        self._client = client
+        self._limits = limits
+        self._clock = clock
+        self._random = random
+        self._metrics: WebhookMetrics = webhook_metrics()
+        self._in_flight: dict[asyncio.Task[Answer], Claimed] = {}
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be something new."""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event, on_outage: Callable[[BaseException], None]) -> None:
+        """Until `stop`; requests under way have 5 s to end, the rest is left to others."""
+        waiter = asyncio.create_task(stop.wait(), name="webhooks-stop")
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                await until_done(self.step, stop, on_outage)
+                await self._until_something_happens(waiter)
+            await self._finish()
+        except OUTAGES as error:
+            # only after stop: what is not recorded is sent again when its lease is over
+            log.warning("stopped_in_outage", error=str(error))
+        finally:
+            waiter.cancel()
+            for task in self._in_flight:
+                task.cancel()
+            await asyncio.gather(*self._in_flight, return_exceptions=True)
+
+    async def step(self) -> int:
+        """Records what ended and begins what is due; returns how many messages it began. Raises psycopg.Error."""
+        async with self._pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection:
+            await self._record(connection)
+            room = self._limits.concurrency - len(self._in_flight)
+            if room <= 0:
+                return 0
+            busy = Counter(claimed.target_id for claimed in self._in_flight.values())
+            claimed = await claim(
+                connection,
+                self._clock.now_ms(),
+                self._limits.lease_ms,
+                Room(room, self._limits.target_concurrency, busy),
+            )
+        for message in claimed:
+            self._in_flight[asyncio.create_task(self._attempt(message))] = message
+        return len(claimed)
+
+    async def _attempt(self, claimed: Claimed) -> Answer:
+        try:
+            return await send(self._client, claimed, self._clock.now_ms())
+        except Exception:
+            # a message that cannot even be made must not keep the others from being sent: it is retried, then dead
+            log.exception("webhook_attempt_broke", message=claimed.message.id)
+            return Answer("internal", None, None, 0)
+
+    async def deliver_due(self) -> int:
+        """All that is due now, and what becomes due meanwhile; returns how many attempts it made."""
+        attempts = 0
+        while True:
+            attempts += await self.step()
+            if not self._in_flight:
+                return attempts
+            await asyncio.wait(self._in_flight)
+
+    async def _until_something_happens(self, stopped: asyncio.Task[bool]) -> None:
+        woken = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait(
+                {*self._in_flight, woken, stopped}, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            woken.cancel()
+
+    async def _record(self, connection: psycopg.AsyncConnection) -> None:
+        """An attempt is forgotten only when it is recorded."""
+        ended = [task for task in self._in_flight if task.done()]
+        if not ended:
+            return
+        settled = [self._judged(self._in_flight[task], task.result()) for task in ended]
+        disabled = await settle(connection, settled, self._clock.now_ms())
+        for task in ended:
+            del self._in_flight[task]
+        self._count(settled)
+        for target_id in disabled:
+            self._metrics.disabled.inc()
+            log.error("webhook_target_disabled", target=str(target_id))
+
+    def _judged(self, claimed: Claimed, answer: Answer) -> Settled:
+        now_ms = self._clock.now_ms()
+        return Settled(claimed, answer, verdict(answer, claimed.attempts + 1, now_ms, self._random()), now_ms)
+
+    def _count(self, settled: Sequence[Settled]) -> None:
+        for one in settled:
+            self._metrics.attempt.observe(one.answer.duration_ms / 1000)
+            if one.answer.delivered:
+                self._metrics.sent.inc()
+                for published_ms in one.claimed.message.published_ms:
+                    self._metrics.delivery.observe(max(0, one.at_ms - published_ms) / 1000)
+                continue
+            self._metrics.failed.labels(reason=one.answer.outcome).inc()
+            tell = log.warning
+            if one.verdict.status == "dead":
+                self._metrics.dead.inc()
+                tell = log.error
+            tell(
+                "webhook_dead" if one.verdict.status == "dead" else "webhook_failed",
+                message=one.claimed.message.id,
+                target=str(one.claimed.target_id),
+                attempt=one.claimed.attempts + 1,
+                reason=one.answer.outcome,
+                status=one.answer.status,
+            )
+
+    async def _finish(self) -> None:
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=_STOP_GRACE_S)
+        async with self._pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection:
+            await self._record(connection)
+            left = list(self._in_flight.values())
+            for task in self._in_flight:
+                task.cancel()
+            with suppress(psycopg.OperationalError):
+                await release(connection, left)
