@@ -14,6 +14,7 @@
     │   └── BadFrame           not a frame we can read
     ├── RuleError              a rule or expression that cannot be compiled (with position)
     ├── BadWebhookTarget       a URL, format or filter that cannot be a webhook target
+    └── NoSuchWebhook          no target or delivery of this id, or not the caller's
     └── TokenRefused           a token that identifies nobody
 
 `reason` is a closed set of words: it is the label of the metric that counts the error and the `reason`
@@ -106,3 +107,7 @@ class TokenRefused(ScreenerError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NoSuchWebhook(ScreenerError):
+    reason = "no_such_webhook"

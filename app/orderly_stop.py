@@ -11,9 +11,10 @@ from app.barrier import BarrierReports
 from app.cooldown import connect_redis
 from app.ingress.pull import connect
 from app.kafka import kafka_producer
-from app.replay.drain import barrier_passed, nats_drained, send_barrier
+from app.replay.drain import STAGES, barrier_passed, nats_drained, send_barrier
 from app.settings import Settings
 from app.supervisor import RoleProcesses
+from app.webhooks.service import STAGE as WEBHOOKS
 
 _DRAIN_TIMEOUT_S = 10.0
 log = structlog.get_logger("drain")
@@ -44,6 +45,8 @@ async def _drain(roles: RoleProcesses, settings: Settings) -> None:
         async with kafka_producer(settings) as producer:
             identifier = f"stop-{uuid4().hex}"
             await send_barrier(producer, settings, identifier)
-            await barrier_passed(BarrierReports(redis, settings), settings, identifier)
+            # what alerts a broker of ours still holds must be in the outbox
+            stages = (*STAGES, WEBHOOKS) if "webhooks" in roles.roles else STAGES
+            await barrier_passed(BarrierReports(redis, settings), settings, identifier, stages)
     finally:
         await redis.aclose()

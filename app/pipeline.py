@@ -8,6 +8,7 @@
     alerts      [metrics] -> [alerts]       table rules, cooldowns    agents/alerts.py
                 alert_rules -> the rules in force, followed by word   app/database/rule_watch.py
     sinks       [candles] [metrics] [alerts] -> PostgreSQL            app/database/sinks.py
+    webhooks    [alerts] -> outbox in PostgreSQL -> HTTP targets      app/webhooks/service.py
     sidecar     [metrics] [alerts] + SQL -> REST, WebSocket           app/sidecar/
 
 [x] is a Kafka topic of frames (app/frames.py), partitioned by symbol; [alerts] has one record per alert and one
@@ -38,6 +39,7 @@ from app.settings import Settings
 from app.sidecar.server import run_sidecar
 from app.simexchange.server import run_sim_exchange
 from app.topics import Topics
+from app.webhooks.service import run_webhooks
 from app.worker import Worker
 from app.worker_edges import Edges
 from tables.minutes import MinuteTable
@@ -53,6 +55,7 @@ SERVICE_ROLES: Final[dict[str, Service]] = {
     "feed": run_simulated_feed,
     "bridge": run_bridge,
     "sinks": run_sinks,
+    "webhooks": run_webhooks,
     "sidecar": run_sidecar,
 }
 

@@ -149,6 +149,9 @@ class Settings(BaseModel):
     """WebSocket connections of one user at one sidecar."""
     websocket_token_required: bool = False
     """Whether the WebSocket serves only clients that show a token."""
+    webhook_url: SecretStr | None = None
+    """URL that every alert is posted to, of a program, Discord, Slack or Telegram; more targets are added by
+    `screener webhooks targets add`, and users have one each."""
     webhook_timeout_s: float = Field(default=15.0, ge=0.1, le=30.0)
     """How long a webhook receiver may take to answer."""
     webhook_concurrency: int = Field(default=128, ge=1, le=1_000)
@@ -212,7 +215,7 @@ class Settings(BaseModel):
             ip_network(network)
         return value
 
-    @field_validator("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audience", mode="before")
+    @field_validator("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "webhook_url", mode="before")
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value

@@ -16,6 +16,7 @@ from app.cli.rules import rules_group
 from app.cli.screen import screen_command
 from app.cli.sim_exchange import sim_exchange
 from app.cli.up import up
+from app.cli.webhooks import webhooks
 from app.errors import ScreenerError
 from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
 
@@ -30,6 +31,16 @@ for command in (
     up, replay, rules_group, screen_command, backtest, explain, test_rules, sim_exchange, run,
     migrate_command, drop_namespace_command
 ):  # fmt: skip
+    up,
+    replay,
+    backtest,
+    explain,
+    test_rules,
+    run,
+    migrate_command,
+    drop_namespace_command,
+    webhooks,
+):
     screener.add_command(command)
 
 

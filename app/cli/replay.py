@@ -31,7 +31,16 @@ from app.settings import Settings
 
 ANY_PORT = {
     f"{role}_port": 0
-    for role in ("collector", "calculator", "alerts", "sidecar", "sidecar_metrics", "bridge", "sinks")
+    for role in (
+        "collector",
+        "calculator",
+        "alerts",
+        "sidecar",
+        "sidecar_metrics",
+        "bridge",
+        "sinks",
+        "webhooks",
+    )
 }
 
 

@@ -28,8 +28,8 @@ from app.settings import Settings
 from app.stack.ports import require_free_port
 from app.supervisor import RoleProcesses
 
-ROLES = ("bridge", "all", "sinks", "sidecar")
-PORTS = ("sidecar", "sidecar_metrics", "collector", "calculator", "alerts", "bridge", "sinks")
+ROLES = ("bridge", "all", "sinks", "webhooks", "sidecar")
+PORTS = ("sidecar", "sidecar_metrics", "collector", "calculator", "alerts", "bridge", "sinks", "webhooks")
 _READY_TIMEOUT_S = 60.0
 _TICK_S = 1.0
 

@@ -79,7 +79,7 @@ def sink_tables(topics: Topics) -> tuple[SinkTable, ...]:
             max_rows=2_000,
             linger_ms=5,
             fetch_wait_ms=20,
-            decode=_alert,
+            decode=decoded_alert,
             write=write_alerts,
         ),
     )
@@ -104,7 +104,7 @@ def _decoded(rows: CandleBatch | MetricRows, source: Any) -> Decoded:
     return Decoded(rows, len(rows), int(source.ingest_ts_ms[source.closed].min()))
 
 
-def _alert(data: bytes, offset: int) -> Decoded:
+def decoded_alert(data: bytes, offset: int) -> Decoded:
     stored = parse_alert(data, offset)
     first_seen = stored.alert["timings"].get("ingest_ts_ms")
     return Decoded(stored, 1, first_seen if isinstance(first_seen, int) else None)

@@ -65,10 +65,10 @@ async def run_sinks(
             await producer.send_and_wait(topics.dead_letters, value, key=b"sinks", partition=0)
 
         sinks: list[TopicSink] = []
-        changed = _report_changes(lambda: all(sink.ready for sink in sinks), on_ready)
+        changed = report_changes(lambda: all(sink.ready for sink in sinks), on_ready)
         edges = SinkEdges(pool, send_letter, BarrierReports(redis, settings), clock, stop, changed)
         for table in tables:
-            consumer = await resources.enter_async_context(_consumer(settings, table))
+            consumer = await resources.enter_async_context(sink_consumer(settings, table))
             sinks.append(TopicSink(table, consumer, edges))
         async with asyncio.TaskGroup() as tasks:
             for sink in sinks:
@@ -77,7 +77,7 @@ async def run_sinks(
                 tasks.create_task(run_retention(pool, settings.retention_hours, clock, stop))
 
 
-def _report_changes(
+def report_changes(
     is_ready: Callable[[], bool], on_ready: Callable[[bool], None] | None
 ) -> Callable[[], None]:
     last = False
@@ -93,7 +93,7 @@ def _report_changes(
 
 
 @asynccontextmanager
-async def _consumer(settings: Settings, table: SinkTable) -> AsyncIterator[AIOKafkaConsumer]:
+async def sink_consumer(settings: Settings, table: SinkTable) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.server_urls().kafka,
         group_id=settings.name(table.stage),

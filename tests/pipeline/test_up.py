@@ -19,7 +19,7 @@ from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
 from app.stack.ports import free_port
 from tests.support.eventually import eventually
 
-PORTS = ("sidecar", "sidecar_metrics", "collector", "calculator", "alerts", "bridge", "sinks")
+PORTS = ("sidecar", "sidecar_metrics", "collector", "calculator", "alerts", "bridge", "sinks", "webhooks")
 START_S = 90.0
 
 
@@ -113,7 +113,7 @@ async def test_it_serves_metrics_of_simulated_symbols_and_leaves_no_process_on_c
             async with session.ws_connect(f"{up.url}/ws/alerts") as socket_:
                 assert not socket_.closed
         family = up.descendants()
-        assert len(family) >= 8
+        assert len(family) >= 9
         up.process.send_signal(signal.SIGINT)
         assert await up.ended() == 0
         _gone, alive = psutil.wait_procs(family, timeout=10)

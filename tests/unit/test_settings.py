@@ -171,6 +171,7 @@ def test_a_role_process_gets_exactly_these_settings(monkeypatch: pytest.MonkeyPa
         alert_mode="close",
         jwt_secret="hush-token-key of more than 32 bytes",
         trusted_proxies=("10.0.0.0/8", "fd00::/8"),
+        webhook_url="https://example.com/hush-hook",
     )
     environ = role_environ(given)
     assert Settings.load(environ) == given

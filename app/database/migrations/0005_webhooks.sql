@@ -7,6 +7,7 @@ DROP TABLE webhook_deliveries;
 CREATE TABLE webhook_targets (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     user_id text UNIQUE REFERENCES user_settings ON DELETE CASCADE,
+    from_settings boolean NOT NULL DEFAULT false,
     name text NOT NULL DEFAULT '',
     url text NOT NULL,
     format text NOT NULL CHECK (format IN ('json', 'discord', 'slack', 'telegram')),
@@ -28,6 +29,9 @@ CREATE TABLE webhook_targets (
     CHECK ((previous_secret IS NULL) = (previous_secret_until IS NULL))
 );
 
+CREATE UNIQUE INDEX webhook_targets_from_settings ON webhook_targets (from_settings) WHERE from_settings;
+
+COMMENT ON COLUMN webhook_targets.from_settings IS 'the one that the deployment names in SCREENER_WEBHOOK_URL';
 COMMENT ON COLUMN webhook_targets.user_id IS 'null: a target of the operators; else the webhook_url of these settings';
 COMMENT ON COLUMN webhook_targets.rule_types IS 'rule_types, symbols, severities: empty lets all pass; not used for users';
 COMMENT ON COLUMN webhook_targets.digest_s IS '0: a message for each alert; else one for all alerts of so many seconds';

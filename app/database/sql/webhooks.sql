@@ -232,3 +232,106 @@ WHERE a.kept_at < %(before)s AND a.alert_id = ANY (ARRAY(
     WHERE k.kept_at < %(before)s AND NOT EXISTS (SELECT FROM webhook_deliveries AS d WHERE d.alert_id = k.alert_id)
     LIMIT %(rows)s
 ));
+
+-- name: put_settings_target
+INSERT INTO webhook_targets AS t (from_settings, name, url, format, secret, active_since, created_at)
+VALUES (true, 'SCREENER_WEBHOOK_URL', %(url)s, %(format)s, %(secret)s, %(now)s, %(now)s)
+ON CONFLICT (from_settings) WHERE from_settings DO UPDATE
+SET (url, format, secret, previous_secret, previous_secret_until, enabled, disabled_reason, failures, held_until,
+     last_success_at, active_since)
+  = (excluded.url, excluded.format, excluded.secret, NULL, NULL, true, NULL, 0, NULL, NULL, excluded.active_since)
+WHERE t.url <> excluded.url OR t.disabled_reason = 'off';
+
+-- name: drop_settings_target
+-- It stays with its deliveries, and comes back with the setting.
+UPDATE webhook_targets SET enabled = false, disabled_reason = 'off' WHERE from_settings AND enabled;
+
+-- Below, user_id is the caller: it sees and changes what is its own. Null stands for operators, who see all.
+
+-- name: targets
+SELECT t.id, t.user_id, t.from_settings, t.name, t.url, t.format, t.rule_types, t.symbols, t.severities, t.digest_s,
+       t.enabled, t.disabled_reason, t.failures, t.held_until, t.last_success_at, t.previous_secret_until, t.created_at,
+       (SELECT count(*) FROM webhook_deliveries AS d
+        WHERE d.target_id = t.id AND d.status = 'pending' AND d.due_at IS NOT NULL) AS pending,
+       (SELECT count(*) FROM webhook_deliveries AS d WHERE d.target_id = t.id AND d.status = 'dead') AS dead
+FROM webhook_targets AS t
+WHERE (%(user_id)s::text IS NULL OR t.user_id = %(user_id)s) AND (%(id)s::uuid IS NULL OR t.id = %(id)s)
+ORDER BY t.created_at, t.id;
+
+-- name: add_target
+INSERT INTO webhook_targets (
+    name, url, format, secret, rule_types, symbols, severities, digest_s, active_since, created_at
+)
+VALUES (
+    %(name)s, %(url)s, %(format)s, %(secret)s, %(rule_types)s, %(symbols)s, %(severities)s, %(digest_s)s, %(now)s, %(now)s
+)
+RETURNING id;
+
+-- name: remove_target
+DELETE FROM webhook_targets
+WHERE id = %(id)s AND user_id IS NULL AND NOT from_settings AND %(user_id)s::text IS NULL;
+
+-- name: enable_target
+-- What waits for it is sent; alerts published while it was off are not.
+UPDATE webhook_targets
+SET enabled = true, disabled_reason = NULL, failures = 0, held_until = NULL,
+    active_since = CASE WHEN enabled THEN active_since ELSE %(now)s END
+WHERE id = %(id)s AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s);
+
+-- name: switch_off
+UPDATE webhook_targets SET enabled = false, disabled_reason = 'off'
+WHERE id = %(id)s AND user_id IS NULL AND %(user_id)s::text IS NULL;
+
+-- name: set_digest
+UPDATE webhook_targets SET digest_s = %(digest_s)s
+WHERE id = %(id)s AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s);
+
+-- name: rotate_secret
+UPDATE webhook_targets
+SET previous_secret = secret, previous_secret_until = %(until)s, secret = %(secret)s
+WHERE id = %(id)s AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s);
+
+-- name: secret
+SELECT secret FROM webhook_targets
+WHERE id = %(id)s AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s);
+
+-- name: test_target
+SELECT id, url, format, secret, CASE WHEN previous_secret_until > %(now)s THEN previous_secret END AS previous_secret
+FROM webhook_targets
+WHERE id = %(id)s AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s);
+
+-- name: deliveries
+SELECT d.id, d.target_id, d.message_id, d.alert_id, d.seq, a.alert ->> 'symbol' AS symbol,
+       a.alert ->> 'rule_type' AS rule_type, d.status, d.attempts, l.due_at, d.response_status, d.error, d.created_at,
+       d.settled_at
+FROM webhook_deliveries AS d
+JOIN webhook_targets AS t ON t.id = d.target_id
+JOIN webhook_alerts AS a ON a.alert_id = d.alert_id
+LEFT JOIN webhook_deliveries AS l ON l.id = coalesce(d.message_id, d.id)
+WHERE (%(user_id)s::text IS NULL OR t.user_id = %(user_id)s)
+  AND (%(target_id)s::uuid IS NULL OR d.target_id = %(target_id)s)
+  AND (%(status)s::text IS NULL OR d.status = %(status)s)
+  AND (%(id)s::uuid IS NULL OR d.id = %(id)s)
+ORDER BY d.seq DESC, d.id
+LIMIT %(rows)s;
+
+-- name: attempts
+SELECT attempt, at, duration_ms, response_status, outcome
+FROM webhook_attempts
+WHERE message_id = %(message_id)s
+ORDER BY at, attempt;
+
+-- name: redeliver
+-- Whole messages: a digest goes again as it was. The schedule of retries begins anew.
+UPDATE webhook_deliveries AS d
+SET status = 'pending', attempts = 0, settled_at = NULL, lease_id = NULL, leased_until = NULL,
+    due_at = CASE WHEN d.id = d.message_id THEN %(now)s::timestamptz END
+WHERE d.message_id IN (
+    SELECT w.message_id
+    FROM webhook_deliveries AS w JOIN webhook_targets AS t ON t.id = w.target_id
+    WHERE (%(user_id)s::text IS NULL OR t.user_id = %(user_id)s)
+      AND (%(ids)s::uuid[] IS NULL OR w.id = ANY (%(ids)s))
+      AND (%(target_id)s::uuid IS NULL OR w.target_id = %(target_id)s)
+      AND (%(ids)s::uuid[] IS NOT NULL OR w.status = 'dead')
+)
+RETURNING d.id, d.message_id;

@@ -1,0 +1,171 @@
+"""A receiver of webhooks on loopback, and an outbox with a sender whose clock a test moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+from psycopg import AsyncConnection
+
+from app.clock import ManualClock
+from app.database.connection import Pool, open_pool
+from app.database.migrate import migrate
+from app.database.stored_alert import StoredAlert
+from app.settings import Settings
+from app.webhooks.delivery_log import Delivery, DeliveryLog
+from app.webhooks.outbox import route
+from app.webhooks.post import WebhookClient, webhook_client
+from app.webhooks.sender import Sender, SenderLimits
+from app.webhooks.target_store import NewTarget, Target, TargetStore
+from app.webhooks.targets import AllowedHosts
+from app.webhooks.user_targets import follow_settings
+from tests.support.alerts import make_alert
+
+START_MS = 1_709_100_000_000
+LOOPBACK: dict[str, Any] = {"webhook_allowed_hosts": ("127.0.0.0/8",), "webhook_timeout_s": 5.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+
+Answer = Callable[[Received], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class Receiver:
+    """`answer` decides what each request gets; by default 200."""
+
+    url: str = ""
+    received: list[Received] = field(default_factory=list)
+    statuses: dict[str, Iterable[int]] = field(default_factory=dict)
+    answer: Answer | None = None
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def says(self, status: int, headers: dict[str, str] | None = None) -> None:
+        """From now on every request gets this."""
+
+        async def answer(_: Received) -> web.StreamResponse:
+            return web.Response(status=status, headers=headers)
+
+        self.answer = answer
+
+    @property
+    def ids(self) -> list[str]:
+        return [one.id for one in self.received]
+
+    @property
+    def seqs(self) -> list[int]:
+        return [one.json["data"]["seq"] for one in self.received]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        received = Received(request.path_qs, headers, await request.read())
+        self.received.append(received)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return await self.answer(received) if self.answer else web.Response()
+        finally:
+            self.at_once -= 1
+
+
+@asynccontextmanager
+async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", receiver.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port)
+    await site.start()
+    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    try:
+        yield receiver
+    finally:
+        await runner.cleanup()
+
+
+def alert(number: int, **fields: Any) -> StoredAlert:
+    """Published at START_MS."""
+    made = make_alert(number) | fields
+    return StoredAlert(number, made | {"timings": {"publish_ts_ms": START_MS, **fields.get("timings", {})}})
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """The database's side of webhooks and a sender without jitter, in a schema of its own."""
+
+    settings: Settings
+    clock: ManualClock
+    connection: AsyncConnection
+    pool: Pool
+    client: WebhookClient
+
+    def sender(self, target_concurrency: int = 8, concurrency: int = 64) -> Sender:
+        limits = SenderLimits(concurrency, target_concurrency, self.settings.webhook_timeout_s)
+        return Sender(self.pool, self.client, limits, self.clock, lambda: 0.0)
+
+    def targets(self, user_id: str | None = None) -> TargetStore:
+        return TargetStore(self.connection, self.settings, self.clock, user_id)
+
+    def log(self, user_id: str | None = None) -> DeliveryLog:
+        return DeliveryLog(self.connection, self.clock, user_id)
+
+    async def add(self, url: str, **fields: Any) -> Target:
+        return await self.targets().add(NewTarget(url, **fields))
+
+    async def put(self, *alerts: StoredAlert) -> int:
+        await self.follow()
+        return await route(self.connection, alerts, self.clock.now_ms())
+
+    async def follow(self) -> None:
+        allowed = AllowedHosts.of(self.settings)
+        await follow_settings(self.connection, allowed, self.clock.now_ms())
+
+    async def deliveries(self) -> list[Delivery]:
+        """In order of seq."""
+        return (await self.log().newest(10_000))[::-1]
+
+    async def user(self, user_id: str, url: str | None, *selected: str, on: bool = True) -> UUID | None:
+        """Stores settings as the API does; the id of the user's target."""
+        await self.connection.execute(
+            "INSERT INTO user_settings (user_id, webhook_url, notification_enabled, selected_alerts) "
+            "VALUES (%s, %s, %s, %s) ON CONFLICT (user_id) DO UPDATE SET (webhook_url, notification_enabled, "
+            "selected_alerts) = (excluded.webhook_url, excluded.notification_enabled, excluded.selected_alerts)",
+            (user_id, url, on, list(selected)),
+        )
+        await self.follow()
+        found = await self.targets(user_id).all()
+        return found[0].id if found else None
+
+
+@asynccontextmanager
+async def outbox(settings: Settings) -> AsyncIterator[Outbox]:
+    settings = settings.model_copy(update=LOOPBACK)
+    migrate(settings)
+    clock = ManualClock(START_MS)
+    allowed = AllowedHosts.of(settings)
+    async with (
+        await open_pool(settings, max_size=3) as pool,
+        pool.connection() as connection,
+        webhook_client(allowed, settings.webhook_timeout_s, clock, 100) as client,
+    ):
+        yield Outbox(settings, clock, connection, pool, client)
