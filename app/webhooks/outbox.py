@@ -69,16 +69,21 @@ async def route(connection: AsyncConnection, alerts: Sequence[StoredAlert], now_
 
     Repeating it is harmless. Raises psycopg.Error, and then has written nothing.
     """
-    published = [alert.alert["timings"].get("publish_ts_ms") for alert in alerts]
     parameters = {
         "seqs": [alert.seq for alert in alerts],
         "alerts": [orjson.dumps(alert.alert).decode() for alert in alerts],
-        "published": [moment(time_ms if isinstance(time_ms, int) else now_ms) for time_ms in published],
+        "published": [_published(alert, now_ms) for alert in alerts],
         "now": moment(now_ms),
     }
     async with connection.transaction():
         cursor = await connection.execute(QUERIES["route"], parameters)
     return cursor.rowcount
+
+
+def _published(alert: StoredAlert, now_ms: int) -> datetime:
+    """Now, for an alert that does not say it in a way to be believed."""
+    time_ms = alert.alert["timings"].get("publish_ts_ms")
+    return moment(time_ms if type(time_ms) is int and 0 <= time_ms <= now_ms else now_ms)
 
 
 async def claim(connection: AsyncConnection, now_ms: int, lease_ms: int, room: Room) -> list[Claimed]:

@@ -30,8 +30,7 @@ log = structlog.get_logger("webhooks")
 
 _POLL_S = 0.5
 """How soon messages are found that others wrote, or that became due."""
-_LEASE_MARGIN_MS = 15_000
-_STOP_GRACE_S = 5.0
+_LEASE_MARGIN_MS = 1_000
 _CONNECTION_TIMEOUT_S = 5.0
 
 
@@ -40,11 +39,13 @@ class SenderLimits:
     concurrency: int
     target_concurrency: int
     timeout_s: float
+    stop_grace_s: float = 5.0
+    """How long requests under way may go on after stop."""
 
     @property
     def lease_ms(self) -> int:
-        """Longer than an attempt can take, so that only who died loses its messages to others."""
-        return round(self.timeout_s * 1000) + _LEASE_MARGIN_MS
+        """Twice what an attempt can take, so that only who died or cannot record loses its messages to others."""
+        return round(2 * self.timeout_s * 1000) + _LEASE_MARGIN_MS
 
 
 async def send(client: WebhookClient, claimed: Claimed, now_ms: int) -> Answer:
@@ -82,7 +83,7 @@ class Sender:
         self._wake.set()
 
     async def run(self, stop: asyncio.Event, on_outage: Callable[[BaseException], None]) -> None:
-        """Until `stop`; requests under way have 5 s to end, the rest is left to others."""
+        """Until `stop`; requests under way have a while to end, the rest is left to others at once."""
         waiter = asyncio.create_task(stop.wait(), name="webhooks-stop")
         try:
             while not stop.is_set():
@@ -185,7 +186,7 @@ class Sender:
 
     async def _finish(self) -> None:
         if self._in_flight:
-            await asyncio.wait(self._in_flight, timeout=_STOP_GRACE_S)
+            await asyncio.wait(self._in_flight, timeout=self._limits.stop_grace_s)
         async with self._pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection:
             await self._record(connection)
             left = list(self._in_flight.values())
