@@ -28,19 +28,9 @@ def screener() -> None:
 
 
 for command in (
-    up, replay, rules_group, screen_command, backtest, explain, test_rules, sim_exchange, run,
+    up, replay, rules_group, screen_command, backtest, explain, test_rules, sim_exchange, webhooks, run,
     migrate_command, drop_namespace_command
 ):  # fmt: skip
-    up,
-    replay,
-    backtest,
-    explain,
-    test_rules,
-    run,
-    migrate_command,
-    drop_namespace_command,
-    webhooks,
-):
     screener.add_command(command)
 
 

@@ -39,9 +39,16 @@ COLUMNS = {
     "shipped_rules": names("rule_type rule"),
     "user_settings": names("user_id selected_alerts webhook_url notification_enabled updated_at"),
     "user_alert_subscriptions": names("user_id rule_type symbol created_at"),
-    "webhook_deliveries": names(
-        "alert_id user_id url status attempts next_attempt_at response_status error created_at delivered_at"
+    "webhook_targets": names(
+        "id user_id from_settings name url format secret previous_secret previous_secret_until rule_types symbols "
+        "severities digest_s enabled disabled_reason failures held_until last_success_at active_since created_at"
     ),
+    "webhook_alerts": names("alert_id seq alert kept_at"),
+    "webhook_deliveries": names(
+        "id target_id alert_id seq message_id status attempts due_at lease_id leased_until response_status error "
+        "created_at settled_at"
+    ),
+    "webhook_attempts": names("message_id attempt at duration_ms response_status outcome"),
 }
 KEYS = {
     "candles_1m": ["symbol", "time"],

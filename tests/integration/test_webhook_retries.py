@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 
 from app.settings import Settings
 from app.stack.ports import free_port
+from app.webhooks.sender import Sender, SenderLimits
 from tests.support.eventually import eventually
 from tests.support.webhooks import Outbox, Received, alert, outbox, receiving
 
@@ -270,3 +271,26 @@ async def test_redelivery_sends_the_same_message_under_the_same_id(box: Outbox) 
     assert len(receiver.received) == 2
     assert len(set(receiver.ids)) == 1
     assert receiver.received[0].body == receiver.received[1].body
+
+
+async def test_what_is_under_way_at_a_stop_is_left_to_others_at_once(box: Outbox) -> None:
+    stop, release = asyncio.Event(), asyncio.Event()
+    async with receiving() as receiver:
+
+        async def answer(_: Received) -> web.StreamResponse:
+            await release.wait()
+            return web.Response()
+
+        receiver.answer = answer
+        await box.add(receiver.url)
+        await box.put(alert(1), alert(2))
+        limits = SenderLimits(10, 10, 5.0, stop_grace_s=0.05)
+        running = asyncio.create_task(
+            Sender(box.pool, box.client, limits, box.clock, lambda: 0.0).run(stop, lambda _: None)
+        )
+        await eventually(lambda: receiver.at_once == 2)
+        stop.set()
+        await running
+        release.set()
+        assert await box.sender().deliver_due() == 2
+    assert len(set(receiver.ids)) == 2
