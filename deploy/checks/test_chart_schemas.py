@@ -60,13 +60,11 @@ def test_helm_lints_the_chart_with(values: Path):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_resource_of_kubernetes_itself_is_valid(renders: dict[str, Resources], version: str):
-    faults = [
-        f"{values}: {fault}"
-        for values, resources in renders.items()
-        for resource in resources
-        if not resource["apiVersion"].startswith(CUSTOM) and (fault := core_fault(resource, version))
-    ]
-    assert not faults
+    # most resources are the same in many renders, and looking at one takes 20 ms
+    different = {json.dumps(resource): resource for resources in renders.values() for resource in resources}
+    core = [one for one in different.values() if not one["apiVersion"].startswith(CUSTOM)]
+    assert len(core) > 100
+    assert not [fault for resource in core if (fault := core_fault(resource, version))]
 
 
 def test_every_custom_resource_is_valid(renders: dict[str, Resources]):
