@@ -15,12 +15,10 @@ from psycopg import AsyncConnection
 from app.database.connection import Pool, open_pool, show_pool
 from app.errors import ServerUnreachable
 from app.settings import Settings
+from app.sidecar.limits import SidecarLimits
 from app.sidecar.uncancelled import to_its_end
 from app.telemetry import DatabaseMetrics
 
-_POOL_SIZE: Final = 8
-_QUERY_TIMEOUT_MS: Final = 5_000
-_CONNECTION_WAIT_S: Final = 2.0
 _OPEN_TIMEOUT_S: Final = 3.0
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
@@ -35,8 +33,9 @@ class HistoryUnavailable(ServerUnreachable):
 class Database:
     """One pool for everything the sidecar asks the database: bounded in connections, waiting and query time."""
 
-    def __init__(self, settings: Settings, metrics: DatabaseMetrics) -> None:
+    def __init__(self, settings: Settings, limits: SidecarLimits, metrics: DatabaseMetrics) -> None:
         self._settings = settings
+        self._limits = limits
         self._metrics = metrics
         self._pool: Pool | None = None
 
@@ -48,10 +47,10 @@ class Database:
                 self._pool = await to_its_end(
                     open_pool(
                         self._settings,
-                        max_size=_POOL_SIZE,
-                        statement_timeout_ms=_QUERY_TIMEOUT_MS,
+                        max_size=self._limits.database_connections,
+                        statement_timeout_ms=round(self._limits.query_timeout_s * 1000),
                         open_timeout_s=_OPEN_TIMEOUT_S,
-                        wait_s=_CONNECTION_WAIT_S,
+                        wait_s=self._limits.connection_wait_s,
                     ),
                     undo=lambda pool: pool.close(),
                 )

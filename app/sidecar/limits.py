@@ -61,6 +61,12 @@ class SidecarLimits:
     settle_s: float = 5.0
     """How long a resuming client waits for this sidecar, or the database, to reach the alert it names."""
 
+    database_connections: int = 8
+    query_timeout_s: float = 5.0
+    """The database gives up a query that takes longer."""
+    connection_wait_s: float = 2.0
+    """How long a request waits for one of the connections."""
+
     dependency_check_s: float = 2.0
     dependency_timeout_s: float = 2.0
     stale_after_s: float = 150.0

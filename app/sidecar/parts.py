@@ -91,7 +91,7 @@ def build_parts(
         metrics_feed.begin,
         pipeline,
     )
-    database = Database(settings, database_metrics(registry))
+    database = Database(settings, limits, database_metrics(registry))
     history = AlertHistory(database)
     limiter = RateLimiter(settings.rate_limit_per_minute, clock)
     verifier = verifier_of(settings, clock)
