@@ -1,12 +1,14 @@
 """How fast an alert reaches all WebSocket clients: the sidecar against a plain `send_str` loop, in one run.
 
-    python -m benchmarks.fanout --clients 200 --rate 20 --seconds 10
+    python -m benchmarks.fanout --clients 2000 --rate 20 --seconds 20
 
 The path is hot because a market closes all its minutes in the same second: its alerts come together, and
-every client wants each of them. Each server runs in its own process (uvloop for both), clients in another,
-and this one produces to the embedded broker. Latency is from the broker's acknowledgement to the last byte at
-a client, over all clients and alerts; the clocks are CLOCK_MONOTONIC of one machine. CPU is the server's own,
-per alert delivered, and is the figure to compare: latency on few cores also holds what the clients cost.
+every client wants each of them. Each server runs in its own process (uvloop for both), kept to one core;
+the clients, bare sockets in a process of their own, the embedded broker, and this process, which produces,
+share the others. Latency is from the broker's acknowledgement to the last byte at a client, over all clients
+and alerts, and beside it from the moment the alert was given to the producer, which is an upper bound; the
+clocks are CLOCK_MONOTONIC of one machine. CPU is the server's own, per alert delivered; memory is what the
+server's grew by when the clients had connected.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from app.settings import Settings
 from app.stack.embedded import EmbeddedStack
 from app.stack.ports import free_port
 from app.topics import Topics
+from benchmarks.fanout_cpu import CORE_VARIABLE
 from benchmarks.measure import Processes, processes
 
 _PADDING = "x" * 600
@@ -58,13 +61,20 @@ class Figures:
     delivered: int
     missing: int
     latency_ms: np.ndarray
+    """From the acknowledgement."""
+    whole_latency_ms: np.ndarray
+    """From the moment the alert was given to the producer."""
     cpu_us_per_delivery: float
+    cpu_share: float
+    """Of the server's core, while alerts were produced."""
+    memory_kb_per_client: float
 
     def row(self) -> str:
         p50, p99, worst = np.percentile(self.latency_ms, [50, 99, 100])
         return (
             f"| {self.name} | {self.delivered:,} | {self.missing} | {p50:.1f} | {p99:.1f} | {worst:.1f} "
-            f"| {self.cpu_us_per_delivery:.1f} |"
+            f"| {np.percentile(self.whole_latency_ms, 99):.1f} | {self.cpu_us_per_delivery:.1f} "
+            f"| {self.cpu_share:.0%} | {self.memory_kb_per_client:.1f} |"
         )
 
 
@@ -85,13 +95,15 @@ def _alert(number: int) -> bytes:
     )
 
 
-async def _produce(producer: AIOKafkaProducer, topic: str, load: Load) -> dict[int, int]:
-    """Offset -> CLOCK_MONOTONIC ns of the acknowledgement, of every alert sent at the load's pace."""
-    acknowledged: dict[int, int] = {}
+async def _produce(producer: AIOKafkaProducer, topic: str, load: Load) -> dict[int, tuple[int, int]]:
+    """Offset -> CLOCK_MONOTONIC ns of the acknowledgement, and of the sending, of every alert, at the load's
+    pace."""
+    acknowledged: dict[int, tuple[int, int]] = {}
 
     async def send(number: int) -> None:
+        given_ns = time.monotonic_ns()
         sent = await (await producer.send(topic, _alert(number), partition=0))
-        acknowledged[sent.offset] = time.monotonic_ns()
+        acknowledged[sent.offset] = time.monotonic_ns(), given_ns
 
     begun_s = time.monotonic()
     for number in range(0, load.alerts, load.burst):
@@ -126,32 +138,39 @@ async def _measure(
     with tempfile.TemporaryDirectory() as scratch, processes({}, Path(scratch)) as running:
         running.start(name, arguments, environ)
         await _ready(f"{url}/health/ready", running)
+        alone_bytes = running.memory_bytes(name)
         counts = (str(load.clients), str(load.alerts))
         ready, result = Path(scratch, "ready"), Path(scratch, "received.npy")
         running.start(
             "clients",
             ["-m", "benchmarks.fanout_clients", f"{url}/ws/alerts", *counts, str(ready), str(result)],
-            environ,
+            os.environ,
         )
         await _until(ready, running)
+        grown_bytes = running.memory_bytes(name) - alone_bytes
         async with kafka_producer(settings) as producer:
             running.start_clock()
+            begun_s = time.monotonic()
             acknowledged = await _produce(producer, Topics.of(settings).alerts, load)
+            seconds = time.monotonic() - begun_s
+            cpu_s = running.cpu_s()[name]
         await _until(result, running)
-        cpu_s = running.cpu_s()[name]
         received = np.load(result)
     # shape (2, deliveries): seq, CLOCK_MONOTONIC ns
-    acked_ns = np.array([acknowledged[seq] for seq in received[0].tolist()])
+    acked_ns, given_ns = np.array([acknowledged[seq] for seq in received[0].tolist()]).T
     return Figures(
         name=name,
         delivered=received.shape[1],
         missing=load.alerts * load.clients - received.shape[1],
         latency_ms=np.maximum(0, received[1] - acked_ns) / 1e6,
+        whole_latency_ms=(received[1] - given_ns) / 1e6,
         cpu_us_per_delivery=1e6 * cpu_s / max(1, received.shape[1]),
+        cpu_share=cpu_s / seconds,
+        memory_kb_per_client=grown_bytes / 1024 / load.clients,
     )
 
 
-async def _compare(settings: Settings, load: Load) -> list[Figures]:
+async def _compare(settings: Settings, load: Load, core: str) -> list[Figures]:
     await ensure_topics(settings)
     await asyncio.to_thread(migrate, settings)
     environ = {
@@ -159,6 +178,9 @@ async def _compare(settings: Settings, load: Load) -> list[Figures]:
         **settings.server_urls().as_environ(),
         "SCREENER_NAMESPACE": settings.namespace,
         "SCREENER_LOG_LEVEL": "warning",
+        "SCREENER_WEBSOCKET_CLIENTS": str(load.clients),
+        "SCREENER_WEBSOCKET_CLIENTS_PER_ADDRESS": str(load.clients),
+        CORE_VARIABLE: core,
     }
     topic = Topics.of(settings).alerts
     async with kafka_producer(settings) as producer:
@@ -186,6 +208,15 @@ async def _compare(settings: Settings, load: Load) -> list[Figures]:
     return figures
 
 
+def _share_out_cores() -> str:
+    """The server's core, which this process and all its other children leave to it; "" if there is only one."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return ""
+    os.sched_setaffinity(0, cores[1:])
+    return str(cores[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--clients", type=int, default=200)
@@ -193,14 +224,19 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=1, help="alerts produced together")
     parser.add_argument("--seconds", type=float, default=10.0)
     given = parser.parse_args()
+    core = _share_out_cores()
     load = Load(given.clients, given.rate, given.burst, given.seconds)
     with tempfile.TemporaryDirectory() as directory, EmbeddedStack.start(Path(directory)) as stack:
         urls = {f"{server}_url": url for server, url in stack.urls.items()}
         settings = Settings.load({}, **urls, namespace="fanout")
-        figures = asyncio.run(_compare(settings, load))
+        figures = asyncio.run(_compare(settings, load, core))
+    print(f"server on core {core or 'any'}; load average before: {os.getloadavg()[0]:.1f}")
     print(f"{load.clients} clients, {load.alerts} alerts, {load.rate:g}/s in bursts of {load.burst}\n")
-    print("| server | deliveries | missing | p50 ms | p99 ms | worst ms | server CPU us/delivery |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| server | deliveries | missing | p50 ms | p99 ms | worst ms | p99 ms from sending "
+        "| server CPU us/delivery | of its core | server kB/client |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     print("\n".join(one.row() for one in figures))
 
 

@@ -1,93 +1,134 @@
-"""Many WebSocket clients in one process, as cheap as Python makes them: they note when each alert arrived."""
+"""Many WebSocket clients in one process, as cheap as Python makes them, which note when each alert arrived.
+
+All clients are sent the same bytes. So the stream is taken apart for one of them only; of each other it is
+noted when how many bytes had come, and a checksum shows in the end that they were the same ones.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import re
+import select
+import socket
 import sys
 import time
+import zlib
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 import numpy as np
-import uvloop
+
+from benchmarks.fanout_cpu import allow_many_files
 
 _SEQ = re.compile(rb'"seq":(\d+)')
 _GIVE_UP_AFTER_S = 10.0
+_READ_BYTES = 1 << 20
 
 
-class Client(asyncio.Protocol):
-    """Reads unmasked server frames; takes no notice of anything but texts."""
+class Client:
+    """received: (CLOCK_MONOTONIC ns, bytes of frames so far) after each read."""
 
-    def __init__(self, host: str, path: str, received: list[tuple[int, int]]) -> None:
-        self._request = (
-            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    __slots__ = ("bytes", "checksum", "received", "socket", "whole")
+
+    def __init__(self, address: tuple[str, int], path: str, keep: bool) -> None:
+        self.socket = socket.create_connection(address)
+        self.bytes = 0
+        self.checksum = 0
+        self.received: list[tuple[int, int]] = []
+        self.whole = bytearray() if keep else None
+        request = (
+            f"GET {path} HTTP/1.1\r\nHost: {address[0]}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        ).encode()
-        self._received = received
-        self._buffer = bytearray()
-        self._upgraded = False
-        self.upgraded = asyncio.get_running_loop().create_future()
+        )
+        self.socket.sendall(request.encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.socket.recv(1)
+        if b" 101 " not in head:
+            raise ConnectionError(head.decode())
+        self.socket.setblocking(False)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write(self._request)
-
-    def data_received(self, data: bytes) -> None:
+    def read(self, buffer: bytearray, view: memoryview) -> None:
+        count = self.socket.recv_into(buffer)
         now_ns = time.monotonic_ns()
-        buffer = self._buffer
-        buffer += data
-        if not self._upgraded:
-            end = buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            del buffer[: end + 4]
-            self._upgraded = True
-            self.upgraded.set_result(None)
-        while (end := self._frame_end()) is not None:
-            if buffer[0] == 0x81:
-                found = _SEQ.search(buffer, 0, end)
-                assert found is not None
-                self._received.append((int(found[1]), now_ns))
-            del buffer[:end]
-
-    def _frame_end(self) -> int | None:
-        """Where the first frame ends; None while it is not whole."""
-        buffer = self._buffer
-        if len(buffer) < 4:
-            return None
-        length = buffer[1]
-        end = 2 + length
-        if length == 126:
-            end = 4 + int.from_bytes(buffer[2:4], "big")
-        return end if len(buffer) >= end else None
+        if not count:
+            raise ConnectionError("the server closed a client")
+        self.bytes += count
+        self.checksum = zlib.crc32(view[:count], self.checksum)
+        self.received.append((now_ns, self.bytes))
+        if self.whole is not None:
+            self.whole += view[:count]
 
 
-async def receive(url: str, clients: int, alerts: int, ready: Path) -> np.ndarray:
+def receive(url: str, clients: int, alerts: int, ready: Path) -> np.ndarray:
     """(seq, CLOCK_MONOTONIC ns) of every delivery, shape (2, deliveries); touches `ready` when all listen."""
     address = urlsplit(url)
     assert address.hostname is not None
-    received: list[tuple[int, int]] = []
-    loop = asyncio.get_running_loop()
-    for _ in range(clients):
-        _, client = await loop.create_connection(
-            lambda: Client(address.netloc, address.path, received), address.hostname, address.port
-        )
-        await client.upgraded
-    # The server makes a client a receiver right after the upgrade.
-    await asyncio.sleep(1.0)
-    await asyncio.to_thread(ready.touch)
-    seen, quiet_since_s = 0, time.monotonic()
-    while len(received) < clients * alerts and time.monotonic() - quiet_since_s < _GIVE_UP_AFTER_S:
-        await asyncio.sleep(0.1)
-        if len(received) != seen:
-            seen, quiet_since_s = len(received), time.monotonic()
-    return np.array(received, dtype=np.int64).reshape(-1, 2).T
+    assert address.port is not None
+    poller = select.epoll()
+    by_file: dict[int, Client] = {}
+    for n in range(clients):
+        client = Client((address.hostname, address.port), address.path, keep=n == 0)
+        by_file[client.socket.fileno()] = client
+        poller.register(client.socket, select.EPOLLIN)
+    first = next(iter(by_file.values()))
+    # the server makes a client a receiver right after the upgrade
+    time.sleep(1.0)
+    ready.touch()
+    buffer = bytearray(_READ_BYTES)
+    view = memoryview(buffer)
+    quiet_since_s = time.monotonic()
+    while time.monotonic() - quiet_since_s < _GIVE_UP_AFTER_S:
+        events = poller.poll(0.5)
+        for file, _ in events:
+            by_file[file].read(buffer, view)
+        if events:
+            quiet_since_s = time.monotonic()
+        elif _is_over(by_file.values(), first, alerts):
+            break
+    return _deliveries(list(by_file.values()), *_alert_ends(bytes(first.whole or b"")))
+
+
+def _is_over(clients: object, first: Client, alerts: int) -> bool:
+    seqs, _ = _alert_ends(bytes(first.whole or b""))
+    return len(seqs) >= alerts and len({client.bytes for client in clients}) == 1  # type: ignore[attr-defined]
+
+
+def _alert_ends(stream: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Of each text frame of the stream: the alert's seq, and where it ends."""
+    seqs, ends, at = [], [], 0
+    while at + 4 <= len(stream):
+        length, begin = stream[at + 1], at + 2
+        if length == 126:
+            length, begin = int.from_bytes(stream[at + 2 : at + 4], "big"), at + 4
+        end = begin + length
+        if end > len(stream):
+            break
+        if stream[at] == 0x81:
+            found = _SEQ.search(stream, at, end)
+            assert found is not None
+            seqs.append(int(found[1]))
+            ends.append(end)
+        at = end
+    return np.array(seqs, dtype=np.int64), np.array(ends, dtype=np.int64)
+
+
+def _deliveries(clients: list[Client], seqs: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    whole = clients[0].bytes, clients[0].checksum
+    found = []
+    for client in clients:
+        if client.bytes == whole[0] and client.checksum != whole[1]:
+            raise AssertionError("two clients received different bytes")
+        times_ns, upto = np.array(client.received, dtype=np.int64).reshape(-1, 2).T
+        position = np.searchsorted(upto, ends)
+        arrived = position < len(upto)
+        found.append(np.stack([seqs[arrived], times_ns[position[arrived]]]))
+    return np.concatenate(found, axis=1)
 
 
 def main() -> None:
     where, clients, alerts, ready, result = sys.argv[1:]
-    found = uvloop.run(receive(where, int(clients), int(alerts), Path(ready)))
+    allow_many_files()
+    found = receive(where, int(clients), int(alerts), Path(ready))
     unfinished = Path(f"{result}.part")
     with unfinished.open("wb") as file:
         np.save(file, found)

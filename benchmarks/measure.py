@@ -124,6 +124,11 @@ class Processes:
         """CPU seconds of each process since `start_clock`."""
         return self._cpu.seconds()
 
+    def memory_bytes(self, name: str) -> int:
+        """Memory of a process that is nobody else's (USS)."""
+        found: int = self._watched[name].memory_full_info().uss
+        return found
+
     def require_alive(self) -> None:
         for name, child in self._children.items():
             if child.poll() is not None:

@@ -9,6 +9,8 @@ import uvloop
 from aiohttp import WSMsgType, web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from benchmarks.fanout_cpu import allow_many_files, keep_to_core
+
 clients: set[web.WebSocketResponse] = set()
 
 
@@ -30,6 +32,8 @@ async def ready(_: web.Request) -> web.Response:
 
 
 async def main() -> None:
+    keep_to_core()
+    allow_many_files()
     app = web.Application()
     app.router.add_get("/ws/alerts", alerts)
     app.router.add_get("/health/ready", ready)
