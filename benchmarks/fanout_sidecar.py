@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import uvloop
 
 from app.clock import SystemClock
 from app.observe import configure_logging
 from app.settings import Settings
-from app.sidecar.server import run_sidecar
+from app.sidecar.limits import SidecarLimits
+from app.sidecar.server import serve_sidecar
 from benchmarks.fanout_cpu import allow_many_files, keep_to_core
 
 
@@ -18,7 +20,10 @@ async def main() -> None:
     allow_many_files()
     settings = Settings.load()
     configure_logging(settings.log_level, settings.log_format)
-    await run_sidecar(settings, SystemClock(), asyncio.Event())
+    # the benchmark's clients answer no pings, and the server that is compared sends none
+    limits = replace(SidecarLimits.of(settings), heartbeat_s=3600.0)
+    async with serve_sidecar(settings, SystemClock(), limits) as sidecar:
+        await sidecar.run_until(asyncio.Event())
 
 
 if __name__ == "__main__":

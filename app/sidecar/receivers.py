@@ -41,6 +41,28 @@ class Receiver:
     one more closes the client as too slow. Nobody else waits for it.
     """
 
+    __slots__ = (
+        "_answered",
+        "_closing",
+        "_connection",
+        "_draining",
+        "_ended",
+        "_flushing",
+        "_heard_at_s",
+        "_limits",
+        "_metrics",
+        "_moved_at_s",
+        "_pinged_at_s",
+        "_queue",
+        "_queued_bytes",
+        "_queued_messages",
+        "_reading",
+        "_stuck_bytes",
+        "_transport",
+        "_writer",
+    )
+    # There are thousands of them, most never behind: what only few need is made when they do.
+
     def __init__(
         self,
         writer: AbstractStreamWriter,
@@ -54,13 +76,14 @@ class Receiver:
         self._transport = transport
         self._limits = limits
         self._metrics = metrics
-        self._queue: deque[Block] = deque()
+        self._queue: deque[Block] | None = None
         self._queued_messages = 0
         self._queued_bytes = 0
         self._flushing: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._ended = asyncio.Event()
+        self._ended: asyncio.Event | None = None
+        self._reading = True
         self._answered = False
         self._heard_at_s = self._moved_at_s = asyncio.get_running_loop().time()
         self._pinged_at_s: float | None = None
@@ -152,7 +175,9 @@ class Receiver:
     def stopped_reading(self, answered: bool) -> None:
         """Nothing more is read of this client. `answered`: it closed from its side, or is gone."""
         self._answered = answered
-        self._ended.set()
+        self._reading = False
+        if self._ended is not None:
+            self._ended.set()
 
     async def finish(self) -> None:
         """Leaves nothing of this client behind, once its connection is over."""
@@ -170,6 +195,8 @@ class Receiver:
             self.close(WSCloseCode.TRY_AGAIN_LATER, TOO_SLOW, "slow")
 
     def _enqueue(self, block: Block) -> None:
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(block)
         self._queued_messages += block.messages
         self._queued_bytes += len(block.data)
@@ -210,7 +237,7 @@ class Receiver:
             self._flushing.cancel()
         if self._queued_messages:
             self._metrics.websocket_failed.labels(failure).inc(self._queued_messages)
-        self._queue.clear()
+        self._queue = None
         self._queued_messages = self._queued_bytes = 0
 
     async def _close(self, code: int, reason: str) -> None:
@@ -219,7 +246,9 @@ class Receiver:
                 if not self._transport.is_closing():
                     self._transport.write(close_frame(code, reason))
                 await self._sent_all()
-                await self._ended.wait()
+                if self._reading:
+                    self._ended = asyncio.Event()
+                    await self._ended.wait()
                 while not self._answered and self._connection.connected:
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
