@@ -9,6 +9,7 @@ import click
 from app.cli.backtest import backtest
 from app.cli.drop_namespace import drop_namespace_command
 from app.cli.explain import explain
+from app.cli.record import record
 from app.cli.replay import replay
 from app.cli.roles import migrate_command, run
 from app.cli.rule_tests import test_rules
@@ -28,8 +29,8 @@ def screener() -> None:
 
 
 for command in (
-    up, replay, rules_group, screen_command, backtest, explain, test_rules, sim_exchange, webhooks, run,
-    migrate_command, drop_namespace_command
+    up, replay, rules_group, screen_command, backtest, explain, test_rules, sim_exchange, record, webhooks,
+    run, migrate_command, drop_namespace_command
 ):  # fmt: skip
     screener.add_command(command)
 

@@ -48,12 +48,17 @@ def stream_name(settings: Settings) -> str:
 
 async def connect(settings: Settings, name: str) -> Client:
     """A connection that reconnects for ever. Raises ServerUnreachable if the first attempt fails."""
+    return await connect_to(settings.server_urls().nats, name)
+
+
+async def connect_to(url: str, name: str) -> Client:
+    """The same, to the server at `url`, for those who need no other."""
     client = Client()
     try:
         # with reconnects without end the first connection would be tried without end too
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             await client.connect(
-                settings.server_urls().nats,
+                url,
                 name=name,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=1,

@@ -1,0 +1,121 @@
+"""A parquet file of candles that is whole at any moment: each flush writes it anew beside, then replaces it.
+
+A parquet file is readable only with the index at its end, so one that grows in place is lost with its writer. A
+file has at most `rows_per_file` rows, which bounds what a flush costs; after that the next one begins.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from app.candles.batch import CandleBatch, concatenate
+
+ROWS_PER_FILE: Final = 2_000_000
+
+
+class CandleFile:
+    """The last candle of each symbol and minute counts; rows are in order of time, then symbol.
+
+    Rows stay in memory until their file is full. `path`: the file written now; the first is the one given,
+    those that follow have a number before the suffix.
+    """
+
+    def __init__(
+        self, path: Path, *, rows_per_file: int = ROWS_PER_FILE, known: CandleBatch | None = None
+    ) -> None:
+        """known: candles that the file has already and keeps; without them, what is at `path` is replaced."""
+        self._first = path
+        self._rows_per_file = rows_per_file
+        self._number = 1
+        self._batches = [] if known is None or not len(known) else [known]
+        self._kept = 0 if known is None else len(known)
+        self._changed = False
+
+    @property
+    def path(self) -> Path:
+        if self._number == 1:
+            return self._first
+        return self._first.with_stem(f"{self._first.stem}-{self._number}")
+
+    @property
+    def rows(self) -> int:
+        """Candles in the file written now, as of the last flush."""
+        return self._kept
+
+    def add(self, batch: CandleBatch) -> None:
+        """Closed candles; nothing reaches the disk before `flush`."""
+        if len(batch):
+            self._batches.append(batch)
+            self._changed = True
+
+    def flush(self) -> bool:
+        """Replaces the file by one with all candles so far; False if there is nothing new.
+
+        May take a second: another thread may `add` meanwhile.
+        """
+        if not self._changed:
+            return False
+        batches = len(self._batches)
+        whole = _last_of_each(concatenate(self._batches[:batches]))
+        self._write(whole)
+        self._changed = len(self._batches) > batches
+        full = len(whole) >= self._rows_per_file
+        self._batches[:batches] = [] if full else [whole]
+        self._kept = 0 if full else len(whole)
+        if full:
+            self._next_file()
+        return True
+
+    def _next_file(self) -> None:
+        self._number += 1
+        while self.path.exists():
+            self._number += 1
+
+    def _write(self, candles: CandleBatch) -> None:
+        beside = self.path.with_name(f".{self.path.name}.part")
+        with beside.open("wb") as file:
+            pyarrow.parquet.write_table(table_of(candles), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.path)
+
+
+def table_of(candles: CandleBatch) -> pa.Table:
+    """The columns that `app.replay.file` reads; null where the source told nothing."""
+    floats = {
+        name: pa.array(getattr(candles, name), from_pandas=True)
+        for name in ("open", "high", "low", "close", "volume")
+    }
+    quote_volume = pa.array(candles.quote_volume, mask=candles.quote_estimated)
+    taker = {
+        name: pa.array(getattr(candles, name), from_pandas=True)
+        for name in ("taker_buy_volume", "taker_buy_quote_volume")
+    }
+    symbol = pa.DictionaryArray.from_arrays(candles.symbol_index, list(candles.symbols))
+    return pa.table(
+        {
+            "symbol": symbol,
+            "open_time_ms": candles.open_time_ms,
+            **floats,
+            "quote_volume": quote_volume,
+            "trades": candles.trades,
+            **taker,
+            "exchange": pa.DictionaryArray.from_arrays(np.zeros(len(candles), np.int32), [candles.exchange]),
+        }
+    )
+
+
+def _last_of_each(candles: CandleBatch) -> CandleBatch:
+    """The last row of each symbol and minute, in order of time, then of the symbol's name."""
+    rank = np.argsort(np.argsort(np.array(candles.symbols)))[candles.symbol_index]
+    # lexsort is stable: of rows with one symbol and minute, the last to arrive stands last
+    order = np.lexsort((rank, candles.open_time_ms))
+    time_ms, rank = candles.open_time_ms[order], rank[order]
+    last = np.append((time_ms[1:] != time_ms[:-1]) | (rank[1:] != rank[:-1]), True)
+    return candles.take(order[last])
