@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -88,6 +89,33 @@ async def test_nothing_asked_is_nothing_known(settings: Settings, redis: Redis):
 def own_redis(tmp_path: Path) -> Iterator[EmbeddedStack]:
     with EmbeddedStack.start(tmp_path, ["redis"]) as running:
         yield running
+
+
+async def test_a_frame_of_hundreds_of_alerts_costs_one_look_up_and_one_record(own_redis: EmbeddedStack):
+    redis = connect_redis(own_redis.urls["redis"])
+    cooldowns = Cooldowns(redis, settings_for(own_redis.urls))
+    fired = {("futures_pioneer_bull", f"S{number}USDT"): T + number for number in range(500)}
+    await cooldowns.record({BTC: T})
+    before = await commands(redis)
+    assert await cooldowns.last_fired(fired) == {}
+    assert await commands(redis) - before == Counter({"mget": 1})
+    before = await commands(redis)
+    await cooldowns.record(fired)
+    # SET runs inside the one script
+    assert await commands(redis) - before == Counter({"eval": 1, "set": 500})
+    before = await commands(redis)
+    assert await cooldowns.last_fired([]) == {}
+    await cooldowns.record({})
+    assert await commands(redis) == before
+    await redis.aclose()
+
+
+async def commands(redis: Redis) -> Counter[str]:
+    """How often the server ran each command, this question apart."""
+    stats = await redis.info("commandstats")
+    found = Counter({name.removeprefix("cmdstat_"): figures["calls"] for name, figures in stats.items()})
+    del found["info"]
+    return found
 
 
 async def test_without_redis_the_worker_goes_on_from_memory_and_takes_it_up_again(
