@@ -7,10 +7,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sidecar.alert_log import AlertLog, blocks, text_frame
+from app.sidecar.alert_log import AlertLog, LoggedAlert
+from app.sidecar.blocks import blocks
 from app.sidecar.limits import SidecarLimits
+from app.sidecar.wire import close_frame, text_frame
 
 LIMITS = SidecarLimits(remembered_alerts=10, remembered_bytes=10_000, remembered_ids=15)
+
+
+def logged(identifier: str, seq: int, payload: bytes) -> LoggedAlert:
+    return LoggedAlert(seq, identifier, "BTCUSDT", "rule", "high", payload)
 
 
 def parsed(data: bytes) -> list[str]:
@@ -38,14 +44,25 @@ def test_a_frame_is_read_as_the_text_it_was_made_of(length, extra):
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=30), st.integers(1, 100))
 def test_blocks_hold_all_frames_in_order_within_their_size(frames, most_bytes):
-    numbered = list(enumerate(frames))
-    found = list(blocks(numbered, most_bytes))
+    found = list(blocks(iter(frames), most_bytes))
     assert b"".join(block.data for block in found) == b"".join(frames)
     assert sum(block.messages for block in found) == len(frames)
     assert all(len(block.data) <= most_bytes or block.messages == 1 for block in found)
-    ends = [block.last_seq for block in found]
-    assert ends == sorted(set(ends))
-    assert ends[-1:] == [len(frames) - 1][: len(frames)]
+    at = 0
+    for block in found[:-1]:
+        at += block.messages
+        assert len(block.data) + len(frames[at]) > most_bytes, "the next one would have fitted"
+
+
+@given(st.integers(1000, 4999), st.text(max_size=200))
+def test_a_close_frame_holds_the_code_and_as_much_of_the_reason_as_fits(code, reason):
+    frame = close_frame(code, reason)
+    assert (frame[0], frame[1], len(frame)) == (0x88, len(frame) - 2, frame[1] + 2)
+    assert frame[1] <= 125
+    assert int.from_bytes(frame[2:4], "big") == code
+    said = frame[4:].decode()
+    assert reason.startswith(said)
+    assert said == reason or len(reason[: len(said) + 1].encode()) > 123
 
 
 @given(
@@ -65,7 +82,7 @@ def test_resuming_from_memory_gives_exactly_what_came_after(records, since, most
             continue
         ids.append(identifier)
         everything.append((seq, f"{seq}"))
-        log.append(identifier, seq, f"{seq}".encode())
+        log.append(logged(identifier, seq, f"{seq}".encode()))
     assert len(log) <= LIMITS.remembered_alerts
     assert log.newest_seq == seq
     kept = [one for one in everything if one[0] > log.floor_seq]
@@ -75,24 +92,24 @@ def test_resuming_from_memory_gives_exactly_what_came_after(records, since, most
         assert since < log.floor_seq
         return
     found, cursor = [], since
-    while (block := log.after(cursor, most)) is not None:
-        assert block.messages <= most
-        found += parsed(block.data)
-        cursor = block.last_seq
+    while alerts := log.after(cursor, most):
+        assert len(alerts) <= most
+        found += [alert.payload.decode() for alert in alerts]
+        cursor = alerts[-1].seq
     assert found == [text for seq, text in everything if seq > since]
 
 
 def test_memory_is_bounded_by_bytes_too():
     log = AlertLog(replace(LIMITS, remembered_bytes=1_000, remembered_alerts=1_000_000))
     for seq in range(100):
-        log.append(f"id{seq}", seq, b"x" * 90)
-        assert sum(len(text) + 2 for text in parsed(log.after(log.floor_seq, 1_000).data)) <= 1_000
+        log.append(logged(f"id{seq}", seq, b"x" * 90))
+        assert sum(len(alert.payload) for alert in log.after(log.floor_seq, 1_000)) <= 1_000
     assert log.floor_seq > 80
 
 
-def test_an_alert_larger_than_the_memory_is_given_out_but_not_kept():
+def test_an_alert_larger_than_the_memory_is_not_kept():
     log = AlertLog(replace(LIMITS, remembered_bytes=100))
-    assert parsed(log.append("one", 5, b"x" * 500)) == ["x" * 500]
+    log.append(logged("one", 5, b"x" * 500))
     assert (len(log), log.floor_seq, log.settled_seq) == (0, 5, 5)
 
 
@@ -109,6 +126,14 @@ def test_alerts_learnt_by_id_are_left_to_the_database():
 
 def test_a_restart_forgets_everything():
     log = AlertLog(LIMITS)
-    log.append("a", 7, b"x")
+    log.append(logged("a", 7, b"x"))
     log.restart(-1)
     assert (len(log), log.floor_seq, log.newest_seq, log.is_repeat("a")) == (0, -1, -1, False)
+
+
+def test_an_alert_is_found_by_its_seq_and_only_by_that():
+    log = AlertLog(LIMITS)
+    for seq in (3, 5, 9):
+        log.append(logged(f"id{seq}", seq, b"x"))
+    found = {seq: alert.id for seq in range(-1, 12) if (alert := log.at(seq)) is not None}
+    assert found == {3: "id3", 5: "id5", 9: "id9"}

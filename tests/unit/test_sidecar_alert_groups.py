@@ -1,0 +1,84 @@
+"""Which clients are given which alerts, against a look at every client and every alert."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from app.sidecar.alert_groups import AlertGroups, Wanted
+from app.sidecar.alert_log import LoggedAlert
+from app.sidecar.blocks import Block
+from app.sidecar.server_messages import alert_frame, plain_alert_frame
+from app.telemetry import gateway_metrics
+
+SYMBOLS, RULES, SEVERITIES = ("A", "B", "C"), ("r", "s"), ("high", "low")
+METRICS = gateway_metrics(CollectorRegistry())
+
+
+class Taker:
+    """Stands for a client that takes everything."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def offer(self, block: Block) -> bool:
+        self.data += block.data
+        return True
+
+
+def some(items: tuple[str, ...]) -> st.SearchStrategy[frozenset[str] | None]:
+    return st.none() | st.frozensets(st.sampled_from(items), min_size=1)
+
+
+WANTED = st.builds(Wanted, some(SYMBOLS), some(RULES), some(SEVERITIES))
+ALERTS = st.lists(
+    st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(RULES), st.sampled_from(SEVERITIES)), max_size=20
+)
+FORMS = st.sampled_from([plain_alert_frame, alert_frame])
+
+
+@given(st.lists(st.tuples(WANTED, FORMS), max_size=8), st.lists(st.tuples(st.integers(0, 7), WANTED)), ALERTS)
+def test_each_client_gets_the_alerts_it_wants_in_order_whatever_it_wanted_before(clients, changes, fields):
+    groups = AlertGroups(METRICS, block_bytes=200)
+    wanted = {}
+    for want, form in clients:
+        taker = Taker()
+        groups.add(taker, form, want)
+        wanted[taker] = (want, form)
+    for position, want in changes:
+        if position >= len(clients):
+            continue
+        taker = list(wanted)[position]
+        if position % 3 == 2:
+            groups.discard(taker)
+            wanted[taker] = (None, None)
+        else:
+            groups.add(taker, alert_frame, want)
+            wanted[taker] = (want, alert_frame)
+    alerts = [LoggedAlert(seq, f"id{seq}", *field, b'{"n":%d}' % seq) for seq, field in enumerate(fields)]
+    groups.broadcast(alerts)
+    for taker, (want, form) in wanted.items():
+        expected = [form(alert) for alert in alerts if want.includes(alert)] if want is not None else []
+        assert taker.data == b"".join(expected)
+    for taker in wanted:
+        groups.discard(taker)
+    assert (len(groups), groups._groups, dict(groups._by_symbol), groups._every_symbol) == (0, {}, {}, set())
+
+
+def test_an_alert_is_framed_once_for_all_who_get_it_in_one_form():
+    framed = []
+
+    def frame(alert: LoggedAlert) -> bytes:
+        framed.append(alert.seq)
+        return b"frame"
+
+    groups = AlertGroups(METRICS, block_bytes=1_000)
+    takers = [Taker() for _ in range(50)]
+    for n, taker in enumerate(takers):
+        groups.add(taker, frame, Wanted(symbols=frozenset(SYMBOLS[: n % 3 + 1])))
+    groups.broadcast(
+        [LoggedAlert(7, "id", "A", "r", "high", b"{}"), LoggedAlert(8, "id2", "A", "r", "low", b"{}")]
+    )
+    assert framed == [7, 8]
+    assert all(taker.data == b"frameframe" for taker in takers)
