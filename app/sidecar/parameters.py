@@ -94,12 +94,12 @@ class Parameters:
     def _items(self, name: str) -> tuple[str, ...]:
         """Comma separated, or the parameter repeated, or both."""
         values = self._query.getall(name, [])
-        items = tuple(dict.fromkeys(item for value in values for item in value.split(",")))
+        items = [item for value in values for item in value.split(",")]
         if "" in items:
             raise bad_parameter(name, "holds an empty item")
         if len(items) > MAX_LIST_ITEMS:
             raise bad_parameter(name, f"holds more than {MAX_LIST_ITEMS} items")
-        return items
+        return tuple(dict.fromkeys(items))
 
 
 def alert_id(parameters: Parameters) -> str | None:

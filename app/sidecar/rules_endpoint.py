@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
@@ -48,13 +47,13 @@ class RulesEndpoint:
         Parameters(request.query, ())
         async with _answering(), self._database.pool("read_rules") as pool:
             stored = await RuleStore(pool).load()
-        rules = [asdict(rule) for rule in stored.rules]
-        return conditional_json(request, orjson.dumps({"rules": rules, "refused": dict(stored.refused)}))
+        body = {"rules": stored.rules, "refused": dict(stored.refused)}
+        return conditional_json(request, orjson.dumps(body))
 
     async def get_one(self, request: web.Request) -> web.Response:
         Parameters(request.query, ())
         rule = await self.find(request.match_info["rule_type"])
-        return conditional_json(request, orjson.dumps(asdict(rule)))
+        return conditional_json(request, orjson.dumps(rule))
 
     async def find(self, rule_type: str) -> Rule:
         """Raises RequestError 404, and 409 for what is stored under this name and is no rule."""
@@ -70,7 +69,7 @@ class RulesEndpoint:
     async def create(self, request: web.Request) -> web.Response:
         Parameters(request.query, ())
         rule = rule_of(await json_object(request, FIELDS, READ_ONLY))
-        return private_json(orjson.dumps(asdict(await self._put(request, rule, new=True))), status=201)
+        return private_json(orjson.dumps(await self._put(request, rule, new=True)), status=201)
 
     async def replace(self, request: web.Request) -> web.Response:
         """The whole rule: what the body leaves out takes its default."""
@@ -79,7 +78,7 @@ class RulesEndpoint:
         values = await json_object(request, FIELDS, READ_ONLY)
         if values.setdefault("rule_type", name) != name:
             raise RequestError(400, "bad_rule", "rule_type: must be that of the address")
-        return private_json(orjson.dumps(asdict(await self._put(request, rule_of(values), new=False))))
+        return private_json(orjson.dumps(await self._put(request, rule_of(values), new=False)))
 
     async def delete(self, request: web.Request) -> web.Response:
         Parameters(request.query, ())

@@ -80,6 +80,12 @@ def test_lists_join_commas_and_repetition_without_doubles():
     assert found.words("p", SYMBOL, "a symbol") == ("BTCUSDT", "ETHUSDT", "1000PEPEUSDT")
 
 
+def test_a_list_has_its_bound_before_doubles_are_left_out():
+    assert parameters(("p", ",".join(["A"] * 200))).words("p", SYMBOL, "a symbol") == ("A",)
+    crowded = parameters(("p", ",".join(["A"] * 200)), ("p", "A"))
+    assert refusal(lambda: crowded.words("p", SYMBOL, "a symbol")) == (400, "bad_parameter")
+
+
 def test_an_unknown_name_is_refused_without_being_repeated():
     with pytest.raises(RequestError) as refused:
         parameters(("<script>", "1"))
