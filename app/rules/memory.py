@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,21 @@ class SymbolRegister:
             self._positions = np.array([known.setdefault(s, len(known)) for s in batch.symbols], np.intp)
             self._seen = batch.symbols
         return self._positions[batch.symbol_index]
+
+
+class SymbolFilter:
+    """Which rows are of some symbols, known by the symbols' positions in a register that only grows."""
+
+    def __init__(self, symbols: frozenset[str]) -> None:
+        self._symbols = symbols
+        self._chosen: BoolArray = np.zeros(0, np.bool_)
+
+    def rows(self, register: SymbolRegister, positions: Positions) -> BoolArray:
+        """Shape (rows,); `positions` are those that the register gives for the rows."""
+        if len(self._chosen) < len(register):
+            new = [symbol in self._symbols for symbol in islice(register.position, len(self._chosen), None)]
+            self._chosen = np.append(self._chosen, np.array(new, np.bool_))
+        return self._chosen[positions]
 
 
 def rounds(positions: Positions) -> list[Positions]:

@@ -14,7 +14,7 @@ from app.errors import RuleError
 from app.market.metrics import MetricsBatch
 from app.rules.bounds import Bounds
 from app.rules.files import check_unique
-from app.rules.memory import HeldSince, Positions, PreviousValues, SymbolRegister, rounds
+from app.rules.memory import HeldSince, Positions, PreviousValues, SymbolFilter, SymbolRegister, rounds
 from app.rules.program import Builder, Cells, Clause, Gather, Slot, run, where_all
 from app.rules.rule import Mode, Rule
 from app.rules.tree import to_text
@@ -129,6 +129,8 @@ class Evaluator:
         keys = {found.hold_key: found.rule.hold_s * 1000 for found in book.compiled if found.hold_key}
         self._holds = {key: self._holds.get(key) or HeldSince(hold_ms) for key, hold_ms in keys.items()}
         self._remembers = bool(book.slots or self._holds)
+        chosen = {found.symbols for found in book.compiled if found.symbols is not None}
+        self._filters = {symbols: SymbolFilter(symbols) for symbols in chosen}
 
     def evaluate(self, batch: MetricsBatch) -> Matches:
         """Every (row, rule) whose condition is true: live rules at every row, close rules at closed rows."""
@@ -137,13 +139,14 @@ class Evaluator:
         with np.errstate(all="ignore"):
             cells: Cells = list(self._book.template)
             block = self._gather.into(cells, batch.values, batch.columns)
-            memory = self._remember(batch, cells) if self._remembers else None
+            needs_symbols = self._remembers or self._filters
+            symbols = self._symbols.positions(batch) if needs_symbols else NO_MATCHES.row
+            turns = self._remember(batch, cells, symbols) if self._remembers else []
             possible = self._book.bounds.possible(block)
             possible[self._book.always] = True
-            return self._matches(batch, cells, memory, np.flatnonzero(possible).tolist())
+            return self._matches(batch, cells, symbols, turns, np.flatnonzero(possible).tolist())
 
-    def _remember(self, batch: MetricsBatch, cells: Cells) -> tuple[Positions, list[Positions]]:
-        symbols = self._symbols.positions(batch)
+    def _remember(self, batch: MetricsBatch, cells: Cells, symbols: Positions) -> list[Positions]:
         turns = rounds(symbols)
         known = len(self._symbols)
         for hold in self._holds.values():
@@ -154,13 +157,14 @@ class Evaluator:
             for slot in self._book.slots:
                 run(cells, slot.steps)
                 cells[slot.out] = self._previous.exchange(slot.text, links, cells[slot.operand])
-        return symbols, turns
+        return turns
 
     def _matches(
         self,
         batch: MetricsBatch,
         cells: Cells,
-        memory: tuple[Positions, list[Positions]] | None,
+        symbols: Positions,
+        turns: list[Positions],
         candidates: list[int],
     ) -> Matches:
         closed = None if batch.closed.all() else batch.closed
@@ -170,11 +174,13 @@ class Evaluator:
             compiled = self._book.compiled[position]
             eligible = closed if compiled.mode == "close" else None
             if compiled.symbols is not None:
-                chosen = _rows_of(compiled.symbols, batch)
+                chosen = self._filters[compiled.symbols].rows(self._symbols, symbols)
+                if not chosen.any():
+                    continue
                 eligible = chosen if eligible is None else eligible & chosen
             truth = where_all(cells, compiled.clauses, eligible)
-            if compiled.hold_key and memory is not None:
-                truth = self._held(position, compiled, batch, truth, eligible, memory)
+            if compiled.hold_key:
+                truth = self._held(position, compiled, batch, truth, eligible, symbols, turns)
             if truth is not None:
                 found_rows.append(np.flatnonzero(truth))
                 found_rules.append(position)
@@ -187,12 +193,13 @@ class Evaluator:
         batch: MetricsBatch,
         truth: BoolArray | None,
         eligible: BoolArray | None,
-        memory: tuple[Positions, list[Positions]],
+        symbols: Positions,
+        turns: list[Positions],
     ) -> BoolArray:
         if truth is None:
             truth = np.zeros(len(batch), np.bool_)
         time = self._book.event_time_ms(position, batch)
-        return self._holds[compiled.hold_key].apply(truth, eligible, time, batch.open_time_ms, *memory)
+        return self._holds[compiled.hold_key].apply(truth, eligible, time, batch.open_time_ms, symbols, turns)
 
     def snapshot(self) -> dict[str, Any]:
         """The memory as plain JSON values."""
@@ -218,16 +225,12 @@ class Evaluator:
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         self._symbols = SymbolRegister()
+        self._filters = {symbols: SymbolFilter(symbols) for symbols in self._filters}
         self._symbols.position.update({symbol: at for at, symbol in enumerate(saved["symbols"])})
         self._previous.restore(saved["previous"])
         for key, hold in self._holds.items():
             if key in saved["holds"]:
                 hold.restore(saved["holds"][key])
-
-
-def _rows_of(symbols: frozenset[str], batch: MetricsBatch) -> BoolArray:
-    chosen = np.fromiter((symbol in symbols for symbol in batch.symbols), np.bool_, len(batch.symbols))
-    return chosen[batch.symbol_index]
 
 
 def _in_row_order(rows: list[NDArray[np.intp]], positions: list[int], rules: tuple[Rule, ...]) -> Matches:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.market.metrics import MetricsBatch
 from app.rules.explain import explain, values_of
 from app.rules.rule import Rule
 from app.rules.rulebook import Evaluator, RuleBook
@@ -204,12 +205,25 @@ def market(draw) -> list[list[Row]]:
     return batches
 
 
+FILTERS = st.none() | st.lists(st.sampled_from(["AUSDT", "BUSDT", "XUSDT"]), min_size=1).map(tuple)
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.lists(conditions(), min_size=1, max_size=5), market(), st.lists(st.sampled_from(["live", "close"])))
-def test_compiled_rules_find_what_a_plain_interpreter_finds(rules, batches, modes):
+@given(
+    st.lists(conditions(), min_size=1, max_size=5),
+    market(),
+    st.lists(st.sampled_from(["live", "close"])),
+    st.lists(FILTERS),
+)
+def test_compiled_rules_find_what_a_plain_interpreter_finds(rules, batches, modes, filters):
     chosen = [modes[at] if at < len(modes) else "close" for at in range(len(rules))]
+    symbols = [filters[at] if at < len(filters) else None for at in range(len(rules))]
     book = RuleBook.compile(
-        [Rule(f"r{at}", text, "high", mode=chosen[at]) for at, (text, _) in enumerate(rules)], "live"
+        [
+            Rule(f"r{at}", text, "high", mode=chosen[at], symbols=symbols[at])
+            for at, (text, _) in enumerate(rules)
+        ],
+        "live",
     )
     evaluator = Evaluator(book)
     closed: dict[str, dict[int, dict[str, float]]] = {}
@@ -219,7 +233,8 @@ def test_compiled_rules_find_what_a_plain_interpreter_finds(rules, batches, mode
             history = closed.setdefault(row.symbol, {})
             look = Look(dict(row.values), row.minute, dict(history))
             for position, (_, truth) in enumerate(rules):
-                if truth(look) and (row.closed or chosen[position] == "live"):
+                meant = symbols[position] is None or row.symbol in symbols[position]
+                if meant and truth(look) and (row.closed or chosen[position] == "live"):
                     expected.append((at, position))
             if row.closed:
                 history[row.minute] = dict(row.values)
@@ -241,9 +256,10 @@ def test_an_explanation_has_the_truth_of_a_plain_interpreter(rule, minutes):
 
 
 @settings(max_examples=100, deadline=None)
-@given(conditions(), market(), st.integers(0, 3))
-def test_a_restored_evaluator_goes_on_as_if_never_stopped(rule, batches, cut):
-    book = RuleBook.compile([Rule("r", rule[0], "high", hold_s=60), Rule("s", rule[0], "high")], "live")
+@given(conditions(), market(), st.integers(0, 3), FILTERS)
+def test_a_restored_evaluator_goes_on_as_if_never_stopped(rule, batches, cut, symbols):
+    rules = [Rule("r", rule[0], "high", hold_s=60, symbols=symbols), Rule("s", rule[0], "high")]
+    book = RuleBook.compile(rules, "live")
     steady, stopped = Evaluator(book), Evaluator(book)
     for at, rows in enumerate(batches):
         if at == cut:
@@ -254,3 +270,25 @@ def test_a_restored_evaluator_goes_on_as_if_never_stopped(rule, batches, cut):
         first, second = steady.evaluate(batch), stopped.evaluate(batch)
         assert first.row.tolist() == second.row.tolist()
         assert first.rule.tolist() == second.rule.tolist()
+
+
+@settings(max_examples=150, deadline=None)
+@given(conditions(), st.lists(conditions(), min_size=4, max_size=4), market(), FILTERS)
+def test_a_rule_that_stays_is_not_disturbed_by_others_that_come_and_go(rule, others, batches, symbols):
+    staying = [Rule("held", rule[0], "high", hold_s=60), Rule("plain", rule[0], "high", symbols=symbols)]
+    steady = Evaluator(RuleBook.compile(staying, "live"))
+    changing = Evaluator(RuleBook.compile(staying, "live"))
+    for at, (rows, (text, _)) in enumerate(zip(batches, others, strict=False)):
+        passing = [
+            Rule(f"passing_{at}", text, "low", hold_s=60 * (at % 2), symbols=("BUSDT",) if at else None)
+        ]
+        changing.swap(RuleBook.compile([*passing, *reversed(staying)], "live"))
+        batch = metrics_batch(rows)
+        assert found_by(steady, batch, staying) == found_by(changing, batch, staying)
+
+
+def found_by(evaluator: Evaluator, batch: MetricsBatch, rules: list[Rule]) -> set[tuple[int, str]]:
+    names = {rule.rule_type for rule in rules}
+    found = evaluator.evaluate(batch)
+    pairs = zip(found.row.tolist(), found.rule.tolist(), strict=True)
+    return {(row, found.rules[at].rule_type) for row, at in pairs if found.rules[at].rule_type in names}
