@@ -26,7 +26,7 @@ check: $(VENV)/.test-installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check-deploy: $(DEPLOY_VENV)/.installed
+check-deploy: $(DEPLOY_VENV)/.installed $(VENV)/.run-installed
 	$(DEPLOY_BIN)/python -m pytest -c deploy/checks/pytest.ini deploy/checks
 
 chart-schema: $(VENV)/.run-installed
