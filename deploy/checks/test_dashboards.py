@@ -98,7 +98,7 @@ def test_there_is_an_overview_and_one_for_each_role():
 
 
 def test_the_files_are_what_the_script_writes(tmp_path: Path):
-    script = ROOT / "deploy" / "build" / "dashboards.py"
+    script = ROOT / "deploy" / "generators" / "dashboards.py"
     subprocess.run([sys.executable, script, tmp_path], check=True)
     written = {path.name: path.read_text() for path in tmp_path.glob("*.json")}
     assert {path.name: path.read_text() for path in FILES} == written, (

@@ -52,7 +52,7 @@ def test_prometheus_takes_its_configuration():
 
 
 def test_the_rules_of_the_objectives_are_what_their_script_writes():
-    script = ROOT / "deploy" / "build" / "slo_rules.py"
+    script = ROOT / "deploy" / "generators" / "slo_rules.py"
     written = subprocess.run(
         [sys.executable, script, "--print"], check=True, capture_output=True, text=True
     ).stdout
