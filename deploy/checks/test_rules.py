@@ -116,10 +116,24 @@ def test_rules_match_only_labels_that_the_metrics_have(rule: dict):
             ] | given
 
 
-def test_every_histogram_that_counts_in_seconds_has_its_mean_recorded():
-    histograms = {name.removesuffix("_bucket") for name in exported() if name.endswith("_seconds_bucket")}
-    means = {name.removesuffix("_avg") for name in recorded() if name.endswith("_avg")}
-    assert histograms - means <= {"screener_event_loop_lag_seconds"}
+@pytest.mark.parametrize(
+    "duration",
+    [
+        "metrics_calculator_db_insert_duration_seconds",
+        "metrics_calculator_calculation_duration_seconds",
+        "alert_engine_evaluation_duration_seconds",
+        "alert_engine_alert_latency_seconds",
+        "api_gateway_http_duration_seconds",
+        "screener_stage_latency_seconds",
+    ],
+)
+def test_the_mean_and_three_quantiles_of_every_promised_duration_are_recorded(duration: str):
+    assert f"{duration}_avg" in recorded()
+    assert {name.rpartition(":")[2] for name in recorded() if f":{duration}:" in name} == {
+        "p50",
+        "p95",
+        "p99",
+    }
 
 
 def test_alertmanager_takes_its_configuration_and_templates():

@@ -1,7 +1,7 @@
 """`deploy/grafana/dashboards/*.json`: one overview and one dashboard a role.
 
-`python deploy/generators/dashboards.py` writes them; `make check-deploy` says when they are not what this would write, and
-holds them to the rules of dashboard-linter. In an expression HERE is the matchers of job and instance.
+`python deploy/generators/dashboards.py` writes them; `make check-deploy` says when they are not what this would write,
+and holds them to the rules of dashboard-linter. In an expression HERE is the matchers of job and instance.
 """
 
 from __future__ import annotations

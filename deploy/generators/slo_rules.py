@@ -52,8 +52,15 @@ class Objective:
 
 
 _LATENCY: Final = "alert_engine_alert_latency_seconds"
-_GAPS: Final = "clamp_min(sum(rate(screener_gaps_total[WINDOW])) - sum(rate(data_collector_late_minutes_total[WINDOW])), 0)"
-_ATTEMPTS: Final = "sum(rate(alert_engine_webhooks_sent_total[WINDOW])) + sum(rate(alert_engine_webhooks_failed_total[WINDOW]))"
+_GAPS: Final = (
+    "clamp_min("
+    "sum(rate(screener_gaps_total[WINDOW])) - sum(rate(data_collector_late_minutes_total[WINDOW]))"
+    ", 0)"
+)
+_ATTEMPTS: Final = (
+    "sum(rate(alert_engine_webhooks_sent_total[WINDOW]))"
+    " + sum(rate(alert_engine_webhooks_failed_total[WINDOW]))"
+)
 OBJECTIVES: Final = (
     Objective(
         "alert-latency",
