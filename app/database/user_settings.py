@@ -23,14 +23,27 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
+class UserWebhook:
+    """How a user's webhook fares. secret: what its messages are signed with. disabled_reason: None while enabled."""
+
+    format: str
+    secret: str
+    enabled: bool
+    disabled_reason: str | None
+    failures: int
+    last_success_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class UserSettings:
-    """updated_at: None for a user who has set nothing yet."""
+    """updated_at: None for a user who has set nothing yet. webhook: None until one was set and notification enabled."""
 
     selected_alerts: tuple[str, ...] = ()
     webhook_url: str | None = None
     notification_enabled: bool = False
     subscriptions: tuple[Subscription, ...] = ()
     updated_at: datetime | None = None
+    webhook: UserWebhook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +63,20 @@ async def read_user_settings(connection: AsyncConnection, user_id: str) -> UserS
     if row is None:
         return UserSettings()
     subscriptions = await (await connection.execute(_QUERIES["user_subscriptions"], wanted)).fetchall()
+    target = wanted | {"webhook_url": row[1]}
+    webhook = await (await connection.execute(_QUERIES["user_webhook"], target)).fetchone()
     return UserSettings(
         selected_alerts=tuple(row[0]),
         webhook_url=row[1],
         notification_enabled=row[2],
         subscriptions=tuple(Subscription(*found) for found in subscriptions),
         updated_at=row[3],
+        webhook=UserWebhook(*webhook) if webhook else None,
     )
 
 
-async def change_user_settings(
-    connection: AsyncConnection, user_id: str, change: SettingsChange
-) -> UserSettings:
-    """Applies all of the change or nothing, and gives what then holds."""
+async def change_user_settings(connection: AsyncConnection, user_id: str, change: SettingsChange) -> None:
+    """Applies all of the change or nothing."""
     async with connection.transaction():
         values = {
             "user_id": user_id,
@@ -79,4 +93,3 @@ async def change_user_settings(
                 "symbols": [one.symbol for one in change.subscriptions],
             }
             await connection.execute(_QUERIES["replace_user_subscriptions"], wanted)
-        return await read_user_settings(connection, user_id)

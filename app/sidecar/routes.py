@@ -79,7 +79,7 @@ def _rules(parts: Parts) -> tuple[Route, ...]:
 
 
 def _users(parts: Parts) -> tuple[Route, ...]:
-    settings = SettingsEndpoint(parts.database, AllowedHosts.of(parts.settings))
+    settings = SettingsEndpoint(parts.database, AllowedHosts.of(parts.settings), parts.clock)
     return (
         Route("GET", "/api/settings", settings.get, Access.USER),
         Route("POST", "/api/settings", settings.change, Access.USER),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
 import structlog
 from aiohttp import web
 
+from app.clock import Clock
 from app.database.rule_store import RuleStore
 from app.database.user_settings import (
     ANY,
     SettingsChange,
     Subscription,
     UserSettings,
+    UserWebhook,
     change_user_settings,
     read_user_settings,
 )
@@ -24,10 +27,12 @@ from app.sidecar.bodies import json_object
 from app.sidecar.database import Database, HistoryUnavailable
 from app.sidecar.parameters import RULE_TYPE, SYMBOL, Parameters
 from app.sidecar.problems import RequestError, unavailable
+from app.sidecar.times import rfc3339
 from app.webhooks.targets import AllowedHosts, check_webhook_url
+from app.webhooks.user_targets import follow_settings
 
 FIELDS: Final = ("selected_alerts", "webhook_url", "notification_enabled", "subscriptions")
-READ_ONLY: Final = ("user_id", "updated_at")
+READ_ONLY: Final = ("user_id", "updated_at", "webhook")
 MOST_SELECTED: Final = 200
 MOST_SUBSCRIPTIONS: Final = 500
 
@@ -37,8 +42,9 @@ log = structlog.get_logger("sidecar.settings")
 class SettingsEndpoint:
     """Nobody's settings but the caller's can be named: there is no user in the address or the body."""
 
-    def __init__(self, database: Database, allowed: AllowedHosts) -> None:
+    def __init__(self, database: Database, allowed: AllowedHosts, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
         self._allowed = allowed
 
     async def get(self, request: web.Request) -> web.Response:
@@ -59,7 +65,11 @@ class SettingsEndpoint:
         try:
             await self._check_rules(change)
             async with self._database.connection("change_user_settings") as connection:
-                found = await change_user_settings(connection, user_id, change)
+                async with connection.transaction():
+                    await change_user_settings(connection, user_id, change)
+                    # the webhooks role follows the settings too; here the caller learns the secret at once
+                    await follow_settings(connection, self._allowed, self._clock.now_ms(), user_id)
+                found = await read_user_settings(connection, user_id)
         except HistoryUnavailable:
             raise unavailable("the settings") from None
         log.info("settings_changed", user=user_id)
@@ -136,12 +146,27 @@ def _bad(name: str, requirement: str) -> RequestError:
 
 
 def _answer(user_id: str, found: UserSettings) -> dict[str, Any]:
-    updated_at = found.updated_at
     return {
         "user_id": user_id,
         "selected_alerts": found.selected_alerts,
         "webhook_url": found.webhook_url,
         "notification_enabled": found.notification_enabled,
         "subscriptions": [{"rule_type": one.rule_type, "symbol": one.symbol} for one in found.subscriptions],
-        "updated_at": updated_at and updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "updated_at": _time(found.updated_at),
+        "webhook": found.webhook and _webhook(found.webhook),
     }
+
+
+def _webhook(webhook: UserWebhook) -> dict[str, Any]:
+    return {
+        "format": webhook.format,
+        "secret": webhook.secret,
+        "enabled": webhook.enabled,
+        "disabled_reason": webhook.disabled_reason,
+        "failures": webhook.failures,
+        "last_success": _time(webhook.last_success_at),
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(round(moment.timestamp() * 1000))

@@ -19,6 +19,7 @@ NOTHING = {
     "notification_enabled": False,
     "subscriptions": [],
     "updated_at": None,
+    "webhook": None,
 }
 
 
@@ -67,9 +68,37 @@ async def test_a_user_begins_with_nothing_and_changes_field_by_field(ready):
             assert status == 200, body
             expected |= visible
             assert body.pop("updated_at").endswith("Z")
+            body["webhook"] = None
             assert body == {k: v for k, v in expected.items() if k != "updated_at"}, change
             _, read = await client.send("GET", "/api/settings", headers=ANN)
+            read["webhook"] = None
             assert {k: v for k, v in read.items() if k != "updated_at"} == body
+
+
+async def test_whoever_sets_a_webhook_is_told_its_secret_and_its_state(ready):
+    async with running_sidecar(ready) as client:
+        url = {"webhook_url": "https://hooks.example/a", "notification_enabled": True}
+        _, body = await client.send("POST", "/api/settings", url, ANN)
+        webhook = body["webhook"]
+        assert webhook.pop("secret").startswith("whsec_")
+        assert webhook == {
+            "format": "json",
+            "enabled": True,
+            "disabled_reason": None,
+            "failures": 0,
+            "last_success": None,
+        }
+        _, again = await client.send("GET", "/api/settings", headers=ANN)
+        _, off = await client.send("POST", "/api/settings", {"notification_enabled": False}, ANN)
+        assert off["webhook"] == {**again["webhook"], "enabled": False, "disabled_reason": "off"}
+        _, other = await client.send(
+            "POST", "/api/settings", {**url, "webhook_url": "https://other.example"}, ANN
+        )
+        assert other["webhook"]["enabled"]
+        assert other["webhook"]["secret"] != again["webhook"]["secret"]
+        _, gone = await client.send("POST", "/api/settings", {"webhook_url": None}, ANN)
+        assert gone["webhook"] is None
+        assert (await client.send("GET", "/api/settings", headers=BOB))[1]["webhook"] is None
 
 
 async def test_nobody_sees_or_changes_the_settings_of_another(ready):
@@ -119,6 +148,7 @@ BAD_CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"owner": "bob"}, "unknown_field"),
     ({"admin": True}, "unknown_field"),
     ({"updated_at": None}, "read_only_field"),
+    ({"webhook": {"secret": "mine"}}, "read_only_field"),
 ]
 
 

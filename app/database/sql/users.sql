@@ -11,6 +11,11 @@ FROM user_alert_subscriptions
 WHERE user_id = %(user_id)s
 ORDER BY rule_type, symbol;
 
+-- name: user_webhook
+SELECT format, secret, enabled, disabled_reason, failures, last_success_at
+FROM webhook_targets
+WHERE user_id = %(user_id)s AND url = %(webhook_url)s;
+
 -- name: change_user_settings
 -- A null changes nothing, except that `forget_webhook` takes the address away.
 INSERT INTO user_settings AS s (user_id, selected_alerts, webhook_url, notification_enabled)
