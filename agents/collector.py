@@ -1,6 +1,7 @@
 """The collector: valid, deduplicated minutes in order of time, and a word about every gap.
 
-[ingress] frames of candles -> [candles] frames of candles. Table `minutes`: what is known, by minute.
+[ingress] frames of candles -> [candles] frames of candles, and reports of gaps -> [gaps].
+Table `minutes`: what is known, by minute.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from app.candles.known_minutes import Accepted, KnownMinutes
 from app.candles.validity import EXPLANATIONS, check
 from app.dead_letters import DeadLetter
 from app.frames import decode_candles, encode_candles
+from app.gap_reports import ReportGaps
 from app.telemetry import collector_metrics
 from tables.minutes import MinuteTable
 
@@ -25,9 +27,10 @@ from tables.minutes import MinuteTable
 class Collector(Stage):
     name = "collector"
 
-    def __init__(self, table: MinuteTable, **edges: Any) -> None:
+    def __init__(self, table: MinuteTable, report_gaps: ReportGaps, **edges: Any) -> None:
         super().__init__(**edges)
         self._table = table
+        self._report_gaps = report_gaps
         self._known: dict[int, KnownMinutes] = {}
 
     async def handle(self, partition: int, data: bytes) -> None:
@@ -39,6 +42,8 @@ class Collector(Stage):
         if len(accepted.batch):
             await self._deliver(partition, encode_candles(accepted.batch, self.stamped(info)))
             collector_metrics().candles_published.inc(len(accepted.batch))
+        if accepted.gaps:
+            await self._report_gaps(accepted.gaps)
         for open_time_ms in accepted.closed_minutes_ms.tolist():
             self._table.write(partition, open_time_ms, self._minutes_of(partition).pack_minute(open_time_ms))
         self.count(partition, arrived.ingest_ts_ms, len(arrived))

@@ -7,6 +7,10 @@
     │   ├── PortTaken          something else listens on its port
     │   ├── ServerUnreachable  it does not answer at its URL
     │   └── ServerDied         it was running and is not any more
+    ├── ExchangeError          the exchange does not do what we ask
+    │   ├── ExchangeUnreachable  it does not answer, or not with what its protocol says
+    │   ├── ExchangeLimited    we asked too much of it; asked again when it allows
+    │   └── ExchangeRefused    it answers that it will not
     ├── SchemaTooNew           the database was migrated by a newer screener
     ├── SchemaTooOld           the database lacks tables of this screener
     ├── BadInput               a message that cannot be used; it goes to the dead letters
@@ -57,6 +61,24 @@ class ServerUnreachable(ServerError):
 class ServerDied(ServerError):
     reason = "server_died"
     retryable = True
+
+
+class ExchangeError(ScreenerError):
+    reason = "exchange"
+
+
+class ExchangeUnreachable(ExchangeError):
+    reason = "exchange_unreachable"
+    retryable = True
+
+
+class ExchangeLimited(ExchangeError):
+    reason = "exchange_limited"
+    retryable = True
+
+
+class ExchangeRefused(ExchangeError):
+    reason = "exchange_refused"
 
 
 class SchemaTooNew(ScreenerError):

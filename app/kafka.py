@@ -30,9 +30,11 @@ def _new_topics(settings: Settings, first_seq: int) -> list[NewTopic]:
         # the widest frames, and nobody reads old ones: every value is in the database or can be recomputed
         topics.metrics: 2 * _HOUR_MS,
         topics.alerts: 14 * 24 * _HOUR_MS,
+        # a feed that was away for longer asks the database what is missing
+        topics.gaps: 48 * _HOUR_MS,
         topics.dead_letters: 14 * 24 * _HOUR_MS,
     }
-    single = (topics.alerts, topics.dead_letters)
+    single = (topics.alerts, topics.gaps, topics.dead_letters)
     first = {FIRST_OFFSET_CONFIG: str(first_seq)} if first_seq else {}
     return [
         NewTopic(

@@ -1,9 +1,10 @@
 """The whole flow, in order.
 
     exchange    a simulated one, for when there is no other            app/simexchange/
-    feed        simulated market -> NATS candles.1m.SYM (closed), candles.live.1m.SYM (forming)
+    feed        exchange -> NATS candles.1m.SYM (closed), candles.live.1m.SYM (forming)   app/exchange/
     bridge      NATS -> [ingress]                                     app/ingress/bridge.py
     collector   [ingress] -> [candles]      table minutes             agents/collector.py
+                [gaps]: what it misses, back to the feed, which fetches it from the exchange
     calculator  [candles] -> [metrics]      tables market, indicators agents/calculator.py
     alerts      [metrics] -> [alerts]       table rules, cooldowns    agents/alerts.py
                 alert_rules -> the rules in force, followed by word   app/database/rule_watch.py
@@ -32,8 +33,8 @@ from app.cooldown import Cooldowns
 from app.database.history import database_history
 from app.database.rule_watch import RuleWatch
 from app.database.sinks import run_sinks
+from app.exchange.feed import run_feed
 from app.ingress.bridge import run_bridge
-from app.ingress.simulated_feed import run_simulated_feed
 from app.role_health import dependencies_of
 from app.settings import Settings
 from app.sidecar.server import run_sidecar
@@ -52,7 +53,7 @@ Service = Callable[[Settings, Clock, asyncio.Event, Callable[[bool], None] | Non
 
 SERVICE_ROLES: Final[dict[str, Service]] = {
     "exchange": run_sim_exchange,
-    "feed": run_simulated_feed,
+    "feed": run_feed,
     "bridge": run_bridge,
     "sinks": run_sinks,
     "webhooks": run_webhooks,
@@ -71,6 +72,7 @@ def build_worker(role: str, settings: Settings, clock: Clock) -> faust.App:
     if "collector" in names:
         collector = Collector(
             MinuteTable(app, "minutes", settings.partitions),
+            edges.report_gaps,
             **edges.for_stage("collector", writes=topics.candles),
         )
         app.attach(collector, reads=edges.frames(topics.ingress))

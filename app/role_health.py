@@ -12,7 +12,8 @@ from app.settings import Settings
 from app.stack.probe import PROBES
 
 NEEDS: Final[dict[str, dict[str, bool]]] = {
-    "feed": {"nats": True},
+    # tickers wait for Redis, reports of gaps for Kafka; a start without the database fetches more than it must
+    "feed": {"nats": True, "kafka": False, "redis": False, "postgres": False},
     "bridge": {"nats": True, "kafka": True},
     # Redis takes only reports of barriers
     "collector": {"kafka": True, "redis": False},

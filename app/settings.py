@@ -69,7 +69,20 @@ class Settings(BaseModel):
     """Prefix of topics, consumer groups, the NATS stream and subjects, Redis keys, and the database schema,
     so that several screeners (or a replay) share servers. Empty: the plain names."""
     exchange: str = "binance"
-    """Name of the exchange the candles come from."""
+    """Name of the exchange the candles come from; the role `feed` knows binance and bybit."""
+    exchange_rest_url: str | None = None
+    """http(s) URL before the paths of its REST requests; by default that of the exchange itself."""
+    exchange_ws_url: str | None = None
+    """ws(s) URL of its public streams; by default that of the exchange itself."""
+    exchange_symbols: int = Field(default=500, ge=1, le=5_000)
+    """How many symbols are followed at most: the perpetuals in USDT with the largest volume of 24 h."""
+    exchange_refresh_s: float = Field(default=300.0, ge=1, le=86_400)
+    """How often the list of symbols is looked at again."""
+    exchange_stale_s: float = Field(default=30.0, ge=1, le=600)
+    """A connection to the exchange that is silent for so long is opened again."""
+    forming_per_message: int = Field(default=100, ge=1, le=1_000)
+    """Forming candles that the feed puts into one message on NATS, when so many are there at once; 1 gives each
+    a message on its symbol's subject."""
     partitions: int = Field(default=2, ge=1, le=256)
     """Shards: partitions of every topic of frames and of every table. Fixed once topics exist."""
     replication_factor: int = Field(default=1, ge=1, le=5)
@@ -104,6 +117,8 @@ class Settings(BaseModel):
     """Health and Prometheus pages of the bridge."""
     sinks_port: int = Field(default=9095, ge=0, le=65_535)
     """Health and Prometheus pages of the database sinks."""
+    feed_port: int = Field(default=9096, ge=0, le=65_535)
+    """Health and Prometheus pages of the feed."""
     webhooks_port: int = Field(default=9097, ge=0, le=65_535)
     """Health and Prometheus pages of the webhook sender."""
 
@@ -215,7 +230,16 @@ class Settings(BaseModel):
             ip_network(network)
         return value
 
-    @field_validator("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "webhook_url", mode="before")
+    @field_validator(
+        "jwt_secret",
+        "jwt_jwks_url",
+        "jwt_issuer",
+        "jwt_audience",
+        "webhook_url",
+        "exchange_rest_url",
+        "exchange_ws_url",
+        mode="before",
+    )
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
@@ -244,6 +268,14 @@ class Settings(BaseModel):
             raise ValueError(
                 "set SCREENER_JWT_SECRET or SCREENER_JWT_JWKS_URL too: no token could be accepted"
             )
+        return value
+
+    @field_validator("exchange_rest_url", "exchange_ws_url")
+    @classmethod
+    def _url_of_its_kind(cls, value: str | None, info: ValidationInfo) -> str | None:
+        schemes = ("ws", "wss") if info.field_name == "exchange_ws_url" else ("http", "https")
+        if value is not None and (urlsplit(value).scheme not in schemes or not urlsplit(value).hostname):
+            raise ValueError(f"must be a URL that begins with {schemes[0]}:// or {schemes[1]}://")
         return value
 
     @field_validator("jwt_algorithm")

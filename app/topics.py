@@ -10,13 +10,15 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Names in the settings' namespace. Frames travel on all but `alerts` (one JSON record per alert) and
-    `dead_letters` (one JSON record per unusable message); those two have one partition."""
+    """Names in the settings' namespace. Frames travel on all but `alerts` (one JSON record per alert), `gaps` (one
+    JSON record per frame in which the collector found some) and `dead_letters` (one JSON record per unusable
+    message); those three have one partition."""
 
     ingress: str
     candles: str
     metrics: str
     alerts: str
+    gaps: str
     dead_letters: str
 
     @classmethod
@@ -26,6 +28,7 @@ class Topics:
             candles=settings.name("candles"),
             metrics=settings.name("metrics"),
             alerts=settings.name("alerts"),
+            gaps=settings.name("gaps"),
             dead_letters=settings.name("dead-letters"),
         )
 

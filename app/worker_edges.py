@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, cast
 
 import faust
 from faust.types import TopicT
 
 from app.barrier import BarrierReports, connect_barriers
+from app.candles.known_minutes import Gap
 from app.clock import Clock
 from app.cooldown import connect_redis
 from app.dead_letters import DeadLetters
+from app.gap_reports import encode_gaps
 from app.settings import Settings
 from app.topics import Topics
 
@@ -63,6 +66,11 @@ class Edges:
             "barriers": self._barriers,
             "clock": self._clock,
         }
+
+    async def report_gaps(self, gaps: Sequence[Gap]) -> None:
+        """To [gaps], for the feed; returns when Kafka has it."""
+        topic = self.topic(self._topics.gaps, 1)
+        await (await topic.send(key=b"collector", value=encode_gaps(gaps), partition=0))
 
     async def publish_alerts(self, records: list[tuple[str, bytes]]) -> None:
         """All records, in order, to the only partition of [alerts]; returns when Kafka has them."""

@@ -22,7 +22,12 @@ from app.role_health import dependencies_of
 from app.settings import Settings
 from app.supervisor import WORKER_ROLES, role_argv
 
-HEALTH_PORTS = {"bridge": "bridge_port", "sinks": "sinks_port", "webhooks": "webhooks_port"}
+HEALTH_PORTS = {
+    "feed": "feed_port",
+    "bridge": "bridge_port",
+    "sinks": "sinks_port",
+    "webhooks": "webhooks_port",
+}
 """Service roles without an HTTP server of their own -> the setting of their health port."""
 _NICENESS = {"sinks": 10}
 """The database may wait where alerts must not."""

@@ -19,17 +19,19 @@ from rich.status import Status
 from app.database.connection import connection_url
 from app.database.migrate import migrate
 from app.database.queries import latest_seq
-from app.errors import ServerDied
+from app.errors import ExchangeError, ServerDied
+from app.exchange.reach import check_exchange
 from app.kafka import ensure_topics
 from app.observe import configure_logging
 from app.orderly_stop import stop_in_order
 from app.servers import Faults, started_servers
 from app.settings import Settings
-from app.stack.ports import require_free_port
+from app.stack.ports import free_port, require_free_port
 from app.supervisor import RoleProcesses
 
 ROLES = ("bridge", "all", "sinks", "webhooks", "sidecar")
 PORTS = ("sidecar", "sidecar_metrics", "collector", "calculator", "alerts", "bridge", "sinks", "webhooks")
+FEED_PORTS = ("feed", "sim_exchange")
 _READY_TIMEOUT_S = 60.0
 _TICK_S = 1.0
 
@@ -38,28 +40,68 @@ Figures = defaultdict[str, float]
 
 
 @click.command()
-@click.option("--symbols", type=click.IntRange(1, 5_000), help="Symbols of the simulated market.")
-@click.option("--no-feed", is_flag=True, help="No simulated market: candles come from elsewhere over NATS.")
-def up(symbols: int | None, no_feed: bool) -> None:
-    """Start everything: servers (those without a URL), workers, database writer, API, a simulated market.
+@click.option(
+    "--symbols", type=click.IntRange(1, 5_000), help="How many symbols there are, or are followed live."
+)
+@click.option(
+    "--live", is_flag=True, help="Candles of the real exchange (SCREENER_EXCHANGE), not simulated ones."
+)
+@click.option("--no-feed", is_flag=True, help="No exchange: candles come from elsewhere over NATS.")
+def up(symbols: int | None, live: bool, no_feed: bool) -> None:
+    """Start everything: servers (those without a URL), a simulated exchange, feed, workers, database writer, API.
 
     Prints where to look, then a line of figures; Ctrl-C stops all of it and leaves no process.
     """
-    overrides = {} if symbols is None else {"simulated_symbols": symbols}
-    settings = Settings.load(**overrides)
+    settings = Settings.load()
+    live = live or settings.exchange_rest_url is not None or settings.exchange_ws_url is not None
     configure_logging("warning", settings.log_format)
-    for name in PORTS:
+    console = Console()
+    roles: tuple[str, ...] = ROLES
+    if live and not no_feed:
+        settings = settings.model_copy(update={"exchange_symbols": symbols or settings.exchange_symbols})
+        with console.status(f"looking for the exchange {settings.exchange}"):
+            _require_exchange(settings)
+        roles = ("feed", *ROLES)
+    elif not no_feed:
+        settings = _simulated(settings, symbols)
+        roles = ("exchange", "feed", *ROLES)
+    for name in PORTS if no_feed else (*PORTS, *FEED_PORTS[: 1 if live else 2]):
         port = getattr(settings, f"{name}_port")
         advice = f"stop that program, or set SCREENER_{name.upper()}_PORT to a free port"
         require_free_port(port, f"the {name.replace('_', ' ')}", advice, settings.bind_host)
-    console = Console()
-    roles = ROLES if no_feed else ("feed", *ROLES)
     with (
         console.status("starting servers") as status,
         started_servers(settings, settings.data_dir) as servers,
     ):
         asyncio.run(_Up(servers.settings, servers.faults, servers.started, roles, console, status).run())
     console.print("stopped")
+
+
+def _simulated(settings: Settings, symbols: int | None) -> Settings:
+    """The same, with the feed on the simulated exchange that runs beside it."""
+    count = symbols or settings.simulated_symbols
+    port = settings.sim_exchange_port or free_port()
+    return settings.model_copy(
+        update={
+            "exchange": "binance",
+            "exchange_rest_url": f"http://{settings.bind_host}:{port}",
+            "exchange_ws_url": f"ws://{settings.bind_host}:{port}/market/stream",
+            "sim_exchange_port": port,
+            "simulated_symbols": count,
+            # those listed while it runs, too
+            "exchange_symbols": min(5_000, count + 100),
+        }
+    )
+
+
+def _require_exchange(settings: Settings) -> None:
+    try:
+        asyncio.run(check_exchange(settings))
+    except ExchangeError as error:
+        raise type(error)(
+            f"{error}\ncheck the network and SCREENER_EXCHANGE_REST_URL / _WS_URL; "
+            "`screener up` without --live runs on a simulated exchange"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +164,7 @@ class _Up:
             while True:
                 await asyncio.sleep(_TICK_S)
                 now = await self._figures(session)
-                self.status.update(_line(before, now, running.restarts))
+                self.status.update(_line(before, now, running.restarts, with_feed="feed" in self.roles))
                 before = now
 
     async def _until_ready(self, session: aiohttp.ClientSession) -> None:
@@ -145,9 +187,9 @@ class _Up:
             return False
 
     async def _figures(self, session: aiohttp.ClientSession) -> Figures:
-        """Of the worker and the sidecar; a role that is away gives none."""
+        """Of the worker, the sidecar and the feed; a role that is away gives none."""
         totals: Figures = defaultdict(float)
-        for name in ("collector", "sidecar"):
+        for name in ("collector", "sidecar", *({"feed"} & {*self.roles})):
             try:
                 async with session.get(f"{self._url(name)}/metrics") as answer:
                     text = await answer.text()
@@ -169,10 +211,16 @@ class _Up:
         )
         self.console.print(f"  metrics    {page}/api/metrics/BTCUSDT")
         self.console.print(f"  health     {page}/api/health   Prometheus: {page}/metrics")
+        if "exchange" in self.roles:
+            self.console.print(
+                f"  exchange   simulated, {self.settings.exchange_rest_url}   with the real one: screener up --live"
+            )
+        elif "feed" in self.roles:
+            self.console.print(f"  exchange   {self.settings.exchange}, live")
         self.console.print(f"  logs       {self.settings.data_dir / 'logs'}   Ctrl-C stops everything")
 
 
-def _line(before: Figures, now: Figures, restarts: int) -> str:
+def _line(before: Figures, now: Figures, restarts: int, *, with_feed: bool) -> str:
     def rate(name: str) -> str:
         return f"{max(0.0, now[name] - before[name]) / _TICK_S:,.0f}"
 
@@ -183,6 +231,10 @@ def _line(before: Figures, now: Figures, restarts: int) -> str:
         f"{now['api_gateway_websocket_connections']:,.0f} WebSocket clients",
         f"{now['screener_dead_letters_total']:,.0f} dead letters",
     ]
+    if with_feed and not now["data_collector_websocket_connections"]:
+        parts.append("[red]no connection to the exchange, see feed.log[/red]")
+    if now["screener_feed_owed_minutes"]:
+        parts.append(f"{now['screener_feed_owed_minutes']:,.0f} minutes to fetch")
     if restarts:
         parts.append(f"[red]{restarts} restarts[/red]")
     return " | ".join(parts)

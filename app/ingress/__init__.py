@@ -1,1 +1,1 @@
-"""From NATS into Kafka: the wire format, the bridge, and the simulated market."""
+"""Through NATS into Kafka: the wire format, publishing, and the bridge."""

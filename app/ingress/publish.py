@@ -63,14 +63,22 @@ class CandlePublisher:
     """Publishes batches from one task; use `candle_publisher` to get a connected one."""
 
     def __init__(
-        self, client: Client, settings: Settings, *, window: int = WINDOW, candles_per_message: int = 1
+        self,
+        client: Client,
+        settings: Settings,
+        *,
+        window: int = WINDOW,
+        candles_per_message: int = 1,
+        forming_per_message: int | None = None,
     ) -> None:
         """window: how many messages may be unacknowledged, at least one.
 
         candles_per_message: 1 gives each candle a message on its symbol's subject; more puts so many into one
         message (a JSON array on `candles.batch.1m`, of forming candles on `candles.live.batch.1m`).
+        forming_per_message: the same for forming candles, if it is to be another number.
         """
         self._candles_per_message = candles_per_message
+        self._forming_per_message = forming_per_message or candles_per_message
         self._client = client
         self._settings = settings
         self._window = window
@@ -108,13 +116,27 @@ class CandlePublisher:
             self._tending.cancel()
             await asyncio.gather(self._tending, return_exceptions=True)
 
-    async def publish(self, batch: CandleBatch) -> None:
+    async def publish(self, batch: CandleBatch, candles_per_message: int | None = None) -> None:
         """Returns when every candle of a batch is sent or has a place in the window.
 
-        Raises ServerError if a message, of this batch or an earlier one, cannot be delivered.
+        candles_per_message: for this batch, if it is to be another number. Raises ServerError if a message, of this
+        batch or an earlier one, cannot be delivered.
         """
+        per_message = candles_per_message or self._candles_per_message
+        await self._publish(
+            self._commands(batch, per_message, candles_per_message or self._forming_per_message)
+        )
+
+    async def publish_unreadable(self, payload: bytes) -> None:
+        """Hands on what a source sent in place of a candle: the bridge takes it to the dead letters."""
+        name = f"invalid-{crc32(payload):08x}"
+        reply = f"{self._inbox}.{self._next_number}"
+        subject = self._settings.name("candles.live.1m.") + name
+        await self._publish([_hpub(subject, reply, f"{name}-{len(payload)}", payload, _FORMING_HEADER)])
+
+    async def _publish(self, commands: list[bytes]) -> None:
+        """The commands must be numbered from the next number on."""
         first = self._next_number
-        commands = self._commands(batch)
         self._next_number += len(commands)
         for start in range(0, len(commands), self._chunk):
             await self._wait_for_room()
@@ -129,30 +151,35 @@ class CandlePublisher:
             await self._idle.wait()
         self._raise_failure()
 
-    def _commands(self, batch: CandleBatch) -> list[bytes]:
-        if self._candles_per_message > 1:
-            return self._array_commands(batch)
-        return self._single_commands(batch)
+    def _commands(self, batch: CandleBatch, closed_per: int, forming_per: int) -> list[bytes]:
+        if closed_per == forming_per == 1:
+            return self._single_commands(batch, self._next_number)
+        closed, forming = batch.take(batch.closed), batch.take(~batch.closed)
+        commands = self._part_commands(closed, closed_per, "candles.batch.1m", "", self._next_number)
+        number = self._next_number + len(commands)
+        return commands + self._part_commands(
+            forming, forming_per, "candles.live.batch.1m", _FORMING_HEADER, number
+        )
 
-    def _array_commands(self, batch: CandleBatch) -> list[bytes]:
-        """One message per so many rows of the closed ones, then of the forming ones, a JSON array each."""
-        size = self._candles_per_message
+    def _part_commands(
+        self, part: CandleBatch, size: int, plain_subject: str, headers: str, number: int
+    ) -> list[bytes]:
+        """One message per `size` rows, which are all closed or all forming; numbered from `number` on."""
+        if size == 1:
+            return self._single_commands(part, number)
+        subject = self._settings.name(plain_subject)
+        payloads = render(part)
         commands: list[bytes] = []
-        for part, subject, headers in (
-            (batch.take(batch.closed), self._settings.name("candles.batch.1m"), ""),
-            (batch.take(~batch.closed), self._settings.name("candles.live.batch.1m"), _FORMING_HEADER),
-        ):
-            payloads = render(part)
-            for start in range(0, len(payloads), size):
-                payload = b"[%b]" % b",".join(payloads[start : start + size])
-                symbol = _in_protocol(part.symbol_of(start))
-                first = f"{symbol}-{part.open_time_ms[start]}-{part.event_ts_ms[start]}"
-                message_id = f"{first}-{len(payload)}-{crc32(payload):08x}"
-                reply = f"{self._inbox}.{self._next_number + len(commands)}"
-                commands.append(_hpub(subject, reply, message_id, payload, headers))
+        for start in range(0, len(payloads), size):
+            payload = b"[%b]" % b",".join(payloads[start : start + size])
+            symbol = _in_protocol(part.symbol_of(start))
+            first = f"{symbol}-{part.open_time_ms[start]}-{part.event_ts_ms[start]}"
+            message_id = f"{first}-{len(payload)}-{crc32(payload):08x}"
+            reply = f"{self._inbox}.{number + len(commands)}"
+            commands.append(_hpub(subject, reply, message_id, payload, headers))
         return commands
 
-    def _single_commands(self, batch: CandleBatch) -> list[bytes]:
+    def _single_commands(self, batch: CandleBatch, first_number: int) -> list[bytes]:
         """One message per row: the protocol text `Client.publish` would write, at a third of its cost."""
         names = [_in_protocol(symbol) for symbol in batch.symbols]
         prefix = self._settings.name("candles.live.1m."), self._settings.name("candles.1m.")
@@ -161,9 +188,7 @@ class CandlePublisher:
         columns = (batch.symbol_index, batch.closed, batch.open_time_ms, batch.event_ts_ms)
         rows = zip(*(column.tolist() for column in columns), render(batch), strict=True)
         commands = []
-        for number, (symbol, closed, open_time_ms, event_ts_ms, payload) in enumerate(
-            rows, self._next_number
-        ):
+        for number, (symbol, closed, open_time_ms, event_ts_ms, payload) in enumerate(rows, first_number):
             name = names[symbol]
             # the checksum tells a correction from the candle that it corrects
             message_id = f"{name}-{open_time_ms}-{event_ts_ms}-{crc32(payload):08x}"
@@ -299,7 +324,7 @@ def _hpub(subject: str, reply: str, message_id: str, payload: bytes, headers: st
 
 @asynccontextmanager
 async def candle_publisher(
-    settings: Settings, name: str, candles_per_message: int = 1
+    settings: Settings, name: str, candles_per_message: int = 1, forming_per_message: int | None = None
 ) -> AsyncIterator[CandlePublisher]:
     """A connected publisher with its stream; `name` is how the server lists the connection.
 
@@ -307,7 +332,12 @@ async def candle_publisher(
     """
     client = await connect(settings, name)
     try:
-        publisher = CandlePublisher(client, settings, candles_per_message=candles_per_message)
+        publisher = CandlePublisher(
+            client,
+            settings,
+            candles_per_message=candles_per_message,
+            forming_per_message=forming_per_message,
+        )
         await publisher.open()
         try:
             yield publisher

@@ -71,7 +71,7 @@ GROUPS: Final = (
     Group("Calculator", calculator_metrics, ("calculator",)),
     Group("Alerts", alert_metrics, ("alerts",)),
     Group("Webhooks", webhook_metrics, ("webhooks",)),
-    Group("Database", database_metrics, ("calculator", "alerts", "sinks", "sidecar", "webhooks")),
+    Group("Database", database_metrics, ("calculator", "alerts", "sinks", "sidecar", "webhooks", "feed")),
     Group("Sidecar", gateway_metrics, ("sidecar",)),
 )
 

@@ -1,4 +1,4 @@
-"""The candle publisher and the simulated feed against a real NATS server."""
+"""The candle publisher against a real NATS server."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from nats.js import JetStreamContext
 
 import app.ingress.publish
 from app.candles.batch import COLUMNS, MINUTE_MS, CandleBatch
-from app.clock import ManualClock
 from app.errors import ServerError, ServerUnreachable
 from app.ingress.publish import CandlePublisher, candle_publisher
 from app.ingress.pull import stream_name
-from app.ingress.simulated import SimulatedMarket
-from app.ingress.simulated_feed import HISTORY_MINUTES, run_simulated_feed
 from app.ingress.wire import parse
 from app.settings import Settings
 from app.stack.embedded import EmbeddedStack
 from app.stack.ports import free_port
+from tests.support.candle_batches import Candle, batch_of
 from tests.support.eventually import eventually
 from tests.support.servers import settings_for
 
@@ -41,7 +39,22 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
 
 
 def candles(minutes: int, symbols: int = 10) -> CandleBatch:
-    return SimulatedMarket(symbols, 1, START_MS).history(minutes)
+    """Minute by minute, all symbols in each."""
+    first = START_MS // MINUTE_MS
+    names = [f"S{number}USDT" for number in range(symbols)]
+    return batch_of(
+        [
+            Candle(symbol, first + minute, 10.0 + minute / 100 + number)
+            for minute in range(minutes)
+            for number, symbol in enumerate(names)
+        ]
+    )
+
+
+def closing_and_forming(symbols: int) -> CandleBatch:
+    """A closed minute of every symbol, then what forms after it."""
+    batch = candles(2, symbols)
+    return replace(batch, closed=batch.open_time_ms == START_MS)
 
 
 async def stored(jetstream: JetStreamContext, settings: Settings) -> int:
@@ -83,10 +96,10 @@ async def test_every_candle_is_stored_once_in_order_on_the_subject_of_its_symbol
 
 async def test_forming_candles_go_to_the_live_subject(settings: Settings, client: Client):
     async with candle_publisher(settings, "test") as publisher:
-        await publisher.publish(SimulatedMarket(2, 1, START_MS).step(START_MS + 61_000))
+        await publisher.publish(closing_and_forming(2))
         await publisher.flush()
     subjects = [subject for subject, _ in await all_messages(client, settings)]
-    symbols = ("BTCUSDT", "ETHUSDT")
+    symbols = ("S0USDT", "S1USDT")
     assert subjects == [
         *(settings.name(f"candles.1m.{symbol}") for symbol in symbols),
         *(settings.name(f"candles.live.1m.{symbol}") for symbol in symbols),
@@ -104,7 +117,7 @@ async def test_forming_candles_are_kept_for_15_minutes_and_closed_ones_as_long_a
 ):
     monkeypatch.setattr(app.ingress.publish, "_WHOLE_WRITES", whole_writes)
     async with candle_publisher(settings, "test", candles_per_message) as publisher:
-        await publisher.publish(SimulatedMarket(2, 1, START_MS).step(START_MS + 61_000))
+        await publisher.publish(closing_and_forming(2))
         await publisher.flush()
     jetstream = client.jetstream()
     for sequence in range(1, await stored(jetstream, settings) + 1):
@@ -119,7 +132,7 @@ async def test_forming_candles_are_gone_when_their_time_is_over_and_closed_ones_
     monkeypatch.setattr(app.ingress.publish, "_FORMING_HEADER", "Nats-TTL: 1s\r\n")
     jetstream = client.jetstream()
     async with candle_publisher(settings, "test") as publisher:
-        await publisher.publish(SimulatedMarket(5, 1, START_MS).step(START_MS + 61_000))
+        await publisher.publish(closing_and_forming(5))
         await publisher.flush()
         assert publisher.counts.acknowledged == 10
 
@@ -134,7 +147,7 @@ async def test_forming_candles_are_gone_when_their_time_is_over_and_closed_ones_
 async def test_arrays_of_closed_and_of_forming_candles_go_to_subjects_of_their_own(
     settings: Settings, client: Client
 ):
-    batch = SimulatedMarket(250, 1, START_MS).step(START_MS + 61_000)
+    batch = closing_and_forming(250)
     async with candle_publisher(settings, "test", candles_per_message=100) as publisher:
         await publisher.publish(batch)
         await publisher.flush()
@@ -145,6 +158,33 @@ async def test_arrays_of_closed_and_of_forming_candles_go_to_subjects_of_their_o
         rows = [row for _, data in part for row in orjson.loads(data)]
         assert [row["symbol"] for row in rows] == [wanted.symbol_of(row) for row in range(len(wanted))]
         assert [row["close"] for row in rows] == wanted.close.tolist()
+
+
+async def test_forming_candles_may_travel_in_arrays_while_closed_ones_have_messages_of_their_own(
+    settings: Settings, client: Client
+):
+    async with candle_publisher(settings, "test", forming_per_message=4) as publisher:
+        await publisher.publish(closing_and_forming(10))
+        await publisher.publish(candles(30), candles_per_message=200)
+        await publisher.flush()
+        assert publisher.unacknowledged == 0
+    messages = await all_messages(client, settings)
+    subjects = [subject.removeprefix(settings.name("")) for subject, _ in messages]
+    assert subjects == [
+        *(f"candles.1m.S{number}USDT" for number in range(10)),
+        *["candles.live.batch.1m"] * 3,
+        *["candles.batch.1m"] * 2,
+    ]
+    assert [len(orjson.loads(data)) for _, data in messages[10:]] == [4, 4, 2, 200, 100]
+
+
+async def test_what_is_no_candle_is_handed_on_as_it_is(settings: Settings, client: Client):
+    async with candle_publisher(settings, "test") as publisher:
+        await publisher.publish_unreadable(b"\xff no candle")
+        await publisher.flush()
+    [(subject, data)] = await all_messages(client, settings)
+    assert subject.startswith(settings.name("candles.live.1m.invalid-"))
+    assert data == b"\xff no candle"
 
 
 async def test_no_number_of_closed_candles_pushes_out_older_ones(settings: Settings, client: Client):
@@ -163,7 +203,7 @@ async def test_a_stream_made_without_times_to_live_learns_them_and_keeps_its_lim
     subjects = [settings.name("candles.>")]
     await jetstream.add_stream(name=stream_name(settings), subjects=subjects, max_msgs=777, max_age=3600)
     async with candle_publisher(settings, "test") as publisher:
-        await publisher.publish(SimulatedMarket(2, 1, START_MS).step(START_MS + 61_000))
+        await publisher.publish(closing_and_forming(2))
         await publisher.flush()
     found = (await jetstream.stream_info(stream_name(settings))).config
     assert (found.subjects, found.max_msgs, found.max_age) == (subjects, 777, 3600)
@@ -256,32 +296,3 @@ async def test_a_server_that_goes_away_and_comes_back_loses_nothing(tmp_path: Pa
         assert await stored(client.jetstream(), settings) == len(batch) == 12_000
         await client.close()
         await connection.__aexit__(None, None, None)
-
-
-async def test_the_simulated_feed_tells_a_day_and_then_lives_by_the_clock(settings: Settings, client: Client):
-    symbols = 3
-    live = settings.model_copy(update={"simulated_symbols": symbols, "simulated_updates_per_s": 20.0})
-    clock = ManualClock(START_MS + 30_000)
-    stop = asyncio.Event()
-    jetstream = client.jetstream()
-    feed = asyncio.create_task(run_simulated_feed(live, clock, stop))
-
-    async def messages_on(subjects: str) -> int:
-        info = await jetstream.stream_info(stream_name(settings), subjects_filter=settings.name(subjects))
-        return sum((info.state.subjects or {}).values())
-
-    async def stream_exists() -> bool:
-        return any(info.config.name == stream_name(settings) for info in await jetstream.streams_info())
-
-    async def published(closed: int, forming: int) -> bool:
-        counts = await messages_on("candles.1m.*"), await messages_on("candles.live.1m.*")
-        return counts == (closed, forming)
-
-    await eventually(lambda: feed.done() or stream_exists())
-    await eventually(lambda: published(symbols * HISTORY_MINUTES, symbols))
-    clock.advance_ms(1_000)
-    await eventually(lambda: published(symbols * HISTORY_MINUTES, 2 * symbols))
-    clock.advance_ms(MINUTE_MS)
-    await eventually(lambda: published(symbols * (HISTORY_MINUTES + 1), 3 * symbols))
-    stop.set()
-    await feed

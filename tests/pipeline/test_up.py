@@ -19,7 +19,18 @@ from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
 from app.stack.ports import free_port
 from tests.support.eventually import eventually
 
-PORTS = ("sidecar", "sidecar_metrics", "collector", "calculator", "alerts", "bridge", "sinks", "webhooks")
+PORTS = (
+    "sidecar",
+    "sidecar_metrics",
+    "collector",
+    "calculator",
+    "alerts",
+    "bridge",
+    "sinks",
+    "feed",
+    "sim_exchange",
+    "webhooks",
+)
 START_S = 90.0
 
 

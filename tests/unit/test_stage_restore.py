@@ -124,7 +124,7 @@ def test_the_collector_does_without_an_unreadable_minute():
     )
     packed = [known.pack_minute((START + n) * MINUTE_MS) for n in (0, 1)]
     table = StoredValues((0, START * MINUTE_MS, packed[0]), (0, (START + 1) * MINUTE_MS, packed[1][:-1]))
-    stage = Collector(table, **edges())
+    stage = Collector(table, None, **edges())
     before = unusable("collector")
     stage.reassign({0})
     assert unusable("collector") == before + 1

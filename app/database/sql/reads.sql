@@ -57,3 +57,15 @@ SELECT position - 1, array_send(array_agg(time)),
        array_send(array_agg(trades))
 FROM minutes
 GROUP BY position;
+
+-- name: minute_runs
+-- Runs of consecutive minutes of each symbol: minutes of one run have the same distance from their number.
+SELECT symbol, min(time), max(time)
+FROM (
+    SELECT symbol, time,
+           time - row_number() OVER (PARTITION BY symbol ORDER BY time) * interval '1 minute' AS run
+    FROM candles_1m
+    WHERE symbol = ANY (%(symbols)s::text[]) AND time >= %(since)s
+) AS numbered
+GROUP BY symbol, run
+ORDER BY symbol, run;

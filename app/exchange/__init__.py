@@ -1,0 +1,16 @@
+"""From the exchange's sockets into NATS, without losing a minute unnoticed: the role `feed`.
+
+    venue.py       what differs between exchanges: requests, stream names, messages. binance.py, bybit.py
+    rest.py        requests within the exchange's rate limits (rate_limit.py), repeated where that can help
+    connection.py  one shard of the streams: watched, reopened for ever, replaced with overlap
+    connections.py all shards of a universe of symbols
+    inbox.py       frames that wait for the pump, bounded
+    pump.py        frames -> candles -> NATS, tickers -> Redis
+    universe.py    which symbols are followed, with hysteresis
+    coverage.py    which closed minutes are owed, by symbol; pure
+    backfill.py    pays what is owed, from the exchange's REST klines
+    feed.py        all of it put together
+
+Time here is the exchange's (`exchange_clock.py`): a minute is over when the exchange says so, whatever the clock
+of this machine and however fast a simulated exchange runs.
+"""

@@ -1,0 +1,254 @@
+"""Pays what is owed: closed minutes that are not there, from the exchange's REST klines.
+
+A symbol begins with its history: its candles from sockets go on only when the minutes before them are out, so that
+everything downstream meets them in order. After that, whatever minute does not come by itself, or is reported
+missing by the collector, is asked for until it is there or the exchange has not had it for a long time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+import structlog
+
+from app.candles.batch import MINUTE_MS, CandleBatch
+from app.candles.known_minutes import Gap
+from app.errors import ExchangeError, ExchangeRefused
+from app.exchange.coverage import Coverage, runs
+from app.exchange.debts import Debts
+from app.exchange.exchange_clock import ExchangeClock
+from app.exchange.klines_page import klines_page
+from app.exchange.progress import MinutesProgress
+from app.exchange.pump import SharedPublisher
+from app.exchange.venue import Get, Listing, Venue
+from app.telemetry import feed_metrics
+
+HISTORY_MINUTES: Final = 1_441
+"""A day, and the minute that its price change starts from."""
+_AT_ONCE: Final = 8
+"""Requests on their way at the same time."""
+_TICK_S: Final = 0.5
+_GRACE_MS: Final = 5_000
+"""How long after its end, by the exchange's time, a minute may still come by itself."""
+_SILENT_S: Final = 20.0
+"""After so long without any word from a socket the exchange is asked for its time."""
+_CANDLES_PER_MESSAGE: Final = 500
+log = structlog.get_logger("feed")
+
+
+class _Kind(IntEnum):
+    """In order of urgency."""
+
+    FILL = 0
+    LAST = 1
+    """Of a symbol that is not followed any more."""
+    HISTORY = 2
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Job:
+    kind: _Kind
+    rank: int
+    symbol: str
+    onboard_ms: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillTimes:
+    """give_up_s: how long a minute that the exchange does not have is asked for."""
+
+    give_up_s: float = 900.0
+
+
+StoredRuns = Callable[[Sequence[str], int], Awaitable[list[Gap]]]
+"""Runs of minutes that are in the database: (symbols, since_ms)."""
+
+
+class Backfill:
+    """`run` until cancelled; `follow` says whose minutes are owed. Symbols enter `live` with their history."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        get: Get,
+        publisher: SharedPublisher,
+        coverage: Coverage,
+        live: set[str],
+        exchange_clock: ExchangeClock,
+        stored_runs: StoredRuns,
+        progress: MinutesProgress,
+        times: BackfillTimes,
+    ) -> None:
+        self._venue = venue
+        self._get = get
+        self._publisher = publisher
+        self._coverage = coverage
+        self._live = live
+        self._exchange_clock = exchange_clock
+        self._stored_runs = stored_runs
+        self._progress = progress
+        self._debts = Debts(times.give_up_s)
+        self._jobs: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
+        """Bounded by two jobs a symbol."""
+        self._busy: set[str] = set()
+        """Symbols with a job that is waiting or being done."""
+        self._stored: dict[str, list[Gap]] = {}
+        self._heard_at_s = time.monotonic()
+        self.refused = asyncio.Event()
+        """Set when the exchange refuses to speak of a symbol, which may be gone."""
+
+    @property
+    def owed_minutes(self) -> int:
+        return sum(self._coverage.owed_minutes().values())
+
+    async def follow(self, listings: Sequence[Listing]) -> None:
+        """These, largest first, and no others."""
+        wanted = {listing.symbol for listing in listings}
+        for symbol in {*self._coverage.symbols, *self._busy} - wanted:
+            self._live.discard(symbol)
+            if symbol not in self._busy:
+                self._put(_Job(_Kind.LAST, 0, symbol))
+        new = [
+            (rank, listing)
+            for rank, listing in enumerate(listings)
+            if listing.symbol not in self._coverage and listing.symbol not in self._busy
+        ]
+        if not new:
+            return
+        await self._hear_time()
+        since_ms = self._exchange_clock.now_ms() - HISTORY_MINUTES * MINUTE_MS
+        for run in await self._stored_runs([listing.symbol for _, listing in new], since_ms):
+            self._stored.setdefault(run.symbol, []).append(run)
+        for rank, listing in new:
+            self._put(_Job(_Kind.HISTORY, rank, listing.symbol, listing.onboard_ms))
+
+    def report(self, gap: Gap) -> None:
+        """Somebody downstream lacks minutes."""
+        if self._coverage.report(gap):
+            log.info("gap_reported", symbol=gap.symbol, first_ms=gap.first_ms, minutes=gap.minutes)
+
+    async def run(self) -> None:
+        """Raises ServerError if JetStream refuses candles for good."""
+        with self._progress.shown():
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(_AT_ONCE):
+                    tasks.create_task(self._work(), name=f"backfill-{number}")
+                tasks.create_task(self._watch(), name="backfill-watch")
+
+    def _put(self, job: _Job) -> None:
+        self._busy.add(job.symbol)
+        self._jobs.put_nowait(job)
+
+    async def _watch(self) -> None:
+        """Finds what is owed as the exchange's time goes on."""
+        passed_ms = 0
+        while True:
+            # what this look finds over counts at the next, so that what is on its way to us comes in between
+            self._coverage.pass_time(passed_ms)
+            now_ms = self._exchange_clock.now_ms()
+            passed_ms = now_ms - _GRACE_MS
+            owed = self._coverage.owed_minutes()
+            feed_metrics().owed_minutes.set(sum(owed.values()))
+            for symbol in owed:
+                if symbol not in self._busy and self._debts.is_due(
+                    symbol, self._minutes(symbol), time.monotonic()
+                ):
+                    self._put(_Job(_Kind.FILL, 0, symbol))
+            if not self._busy:
+                self._progress.settle()
+            await asyncio.sleep(_TICK_S)
+            await self._hear_time_when_silent(now_ms)
+
+    async def _hear_time_when_silent(self, before_ms: int) -> None:
+        """With all sockets lost minutes go on ending, and REST may still give them."""
+        if self._exchange_clock.now_ms() != before_ms:
+            self._heard_at_s = time.monotonic()
+        elif time.monotonic() - self._heard_at_s >= _SILENT_S:
+            self._heard_at_s = time.monotonic()
+            await self._hear_time()
+
+    async def _hear_time(self) -> None:
+        try:
+            self._exchange_clock.observe(await self._venue.server_time_ms(self._get))
+        except ExchangeError as error:
+            log.warning("exchange_time_unknown", error=str(error))
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._jobs.get()
+            try:
+                await self._do(job)
+            except ExchangeError as error:
+                self._debts.failed(job.symbol, time.monotonic())
+                if isinstance(error, ExchangeRefused):
+                    self.refused.set()
+                log.warning("backfill_failed", symbol=job.symbol, kind=job.kind.name, error=str(error))
+            finally:
+                self._busy.discard(job.symbol)
+                if job.kind is _Kind.LAST:
+                    self._forget(job.symbol)
+
+    async def _do(self, job: _Job) -> None:
+        if job.kind is not _Kind.HISTORY:
+            await self._fill(job.symbol)
+            return
+        try:
+            await self._begin(job)
+            await self._fill(job.symbol)
+        finally:
+            # without its history too: what is owed is asked for again, and live candles need not wait for it
+            self._live.add(job.symbol)
+
+    async def _begin(self, job: _Job) -> None:
+        """From now on every minute of the last day is owed, but for those that the database has."""
+        now_ms = self._exchange_clock.now_ms()
+        first_ms = max(now_ms - HISTORY_MINUTES * MINUTE_MS, job.onboard_ms)
+        self._coverage.expect(job.symbol, -(-first_ms // MINUTE_MS) * MINUTE_MS)
+        for run in self._stored.pop(job.symbol, ()):
+            self._coverage.take_run(run)
+        self._coverage.pass_time(now_ms, [job.symbol])
+        self._progress.want(len(self._minutes(job.symbol)))
+
+    async def _fill(self, symbol: str) -> None:
+        """Asks once for everything that a symbol is owed."""
+        asked = self._minutes(symbol)
+        for gap in self._coverage.owed(symbol):
+            await self._fetch(gap)
+        left = set(self._minutes(symbol)).intersection(asked)
+        for run in runs(symbol, self._debts.answered(symbol, left, time.monotonic())):
+            self._coverage.give_up(run)
+            feed_metrics().given_up_minutes.inc(run.minutes)
+            log.warning("minutes_given_up", symbol=symbol, first_ms=run.first_ms, minutes=run.minutes)
+
+    async def _fetch(self, gap: Gap) -> None:
+        first_ms = gap.first_ms
+        while first_ms <= gap.last_ms:
+            bars = await klines_page(self._venue, self._get, gap.symbol, "1m", first_ms, gap.last_ms)
+            if bars is None:
+                return
+            await self._publisher.publish(bars, _per_message(bars))
+            feed_metrics().backfilled_minutes.inc(len(bars))
+            self._progress.fetched(len(bars))
+            first_ms = int(bars.open_time_ms[-1]) + MINUTE_MS
+
+    def _minutes(self, symbol: str) -> list[int]:
+        return [
+            minute
+            for gap in self._coverage.owed(symbol)
+            for minute in range(gap.first_ms, gap.last_ms + 1, MINUTE_MS)
+        ]
+
+    def _forget(self, symbol: str) -> None:
+        self._coverage.forget(symbol)
+        self._debts.forget(symbol)
+        self._stored.pop(symbol, None)
+
+
+def _per_message(bars: CandleBatch) -> int:
+    """A few go each on its symbol's subject, as the exchange would have sent them."""
+    return 1 if len(bars) <= 5 else _CANDLES_PER_MESSAGE

@@ -1,0 +1,126 @@
+"""One socket to an exchange, from opening to its end, with a watch over its silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+_MOST_BYTES: Final = 16 * 1024 * 1024
+"""Of one message: all tickers of a market take about 0.3 MB."""
+_CLOSING_S: Final = 1.0
+"""How long the other side is given to say goodbye."""
+_LOOKS_PER_STALE: Final = 4
+_CONTENT: Final = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What a socket is opened for. messages: sent when it is open. keepalive: sent every `keepalive_s`."""
+
+    url: str
+    messages: Sequence[str] = ()
+    keepalive: str = ""
+    keepalive_s: float | None = None
+
+
+class Socket:
+    """Opens at once and reads until it ends by itself or by `close`; messages go to `take` as they come."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        streams: Streams,
+        take: Callable[[bytes], None],
+        *,
+        connect_s: float,
+        stale_s: float,
+    ) -> None:
+        """connect_s: it must be open by then. stale_s: silence after which it is given up."""
+        self.streams = streams
+        self.opened = asyncio.Event()
+        self.spoke = asyncio.Event()
+        """Set with the first message."""
+        self.why_ended = ""
+        self._session = session
+        self._take = take
+        self._connect_s = connect_s
+        self._stale_s = stale_s
+        self._heard_s = 0.0
+        self._task = asyncio.create_task(self._run(), name="exchange-socket")
+
+    @property
+    def ended(self) -> bool:
+        return self._task.done()
+
+    async def until_ended(self) -> None:
+        await asyncio.wait({self._task})
+
+    async def until_ended_or(self, event: asyncio.Event) -> None:
+        happened = asyncio.create_task(event.wait(), name="exchange-socket-event")
+        try:
+            await asyncio.wait({self._task, happened}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            happened.cancel()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.timeout(self._connect_s):
+                socket = await self._session.ws_connect(
+                    self.streams.url,
+                    max_msg_size=_MOST_BYTES,
+                    decode_text=False,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSING_S),
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.why_ended = f"cannot be opened: {error!r}"
+            return
+        self.opened.set()
+        beside: list[asyncio.Task[None]] = []
+        try:
+            for message in self.streams.messages:
+                await socket.send_str(message)
+            beside.append(asyncio.create_task(self._watch(socket), name="exchange-socket-watch"))
+            if self.streams.keepalive_s is not None:
+                beside.append(asyncio.create_task(self._keep_alive(socket), name="exchange-socket-keepalive"))
+            await self._receive(socket)
+        except (aiohttp.ClientError, OSError) as error:
+            self.why_ended = f"broken: {error!r}"
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await socket.close()
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
+        now_s = asyncio.get_running_loop().time
+        while True:
+            message = await socket.receive()
+            if message.type not in _CONTENT:
+                said = repr(message.data) if message.type is aiohttp.WSMsgType.ERROR else socket.close_code
+                self.why_ended = self.why_ended or f"closed: {said}"
+                return
+            self._heard_s = now_s()
+            self._take(message.data)
+            self.spoke.set()
+
+    async def _watch(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
+        loop = asyncio.get_running_loop()
+        self._heard_s = loop.time()
+        while loop.time() - self._heard_s < self._stale_s:
+            await asyncio.sleep(self._stale_s / _LOOKS_PER_STALE)
+        self.why_ended = f"stale: silent for {self._stale_s:g} s"
+        await socket.close()
+
+    async def _keep_alive(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
+        assert self.streams.keepalive_s is not None
+        while True:
+            await asyncio.sleep(self.streams.keepalive_s)
+            await socket.send_str(self.streams.keepalive)

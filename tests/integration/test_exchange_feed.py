@@ -1,0 +1,365 @@
+"""The feed against a local exchange that answers with what Binance once sent, and on a real NATS and Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import orjson
+import pytest
+from aiohttp import web
+
+from app.candles.known_minutes import Gap
+from app.cooldown import connect_redis
+from app.database.connection import connection_url
+from app.database.migrate import migrate
+from app.exchange.backfill import HISTORY_MINUTES, BackfillTimes
+from app.gap_reports import encode_gaps
+from app.kafka import ensure_topics, kafka_producer
+from app.settings import Settings
+from app.tickers import TickerStore
+from app.topics import Topics
+from tests.support.eventually import eventually
+from tests.support.feeds import QUICK, RunningFeed, running_feed
+from tests.support.recorded_exchange import (
+    RecordedExchange,
+    kline_messages,
+    recorded_exchange,
+    recorded_symbols,
+    ticker_messages,
+)
+
+MINUTE_MS = 60_000
+RECORDED_MINUTE_MS = 1626992700000
+"""Of the first recorded frame."""
+NEVER = replace(QUICK, first_wait_s=0.01)
+
+
+@pytest.fixture
+async def exchange(settings: Settings) -> AsyncIterator[RecordedExchange]:
+    await asyncio.to_thread(migrate, settings)
+    async with recorded_exchange(now_ms=RECORDED_MINUTE_MS + 30_000) as running:
+        yield running
+
+
+def speaking_to(exchange: RecordedExchange, settings: Settings, **more: object) -> Settings:
+    urls = {"exchange_rest_url": exchange.url, "exchange_ws_url": exchange.ws_url}
+    return settings.model_copy(update={**urls, "exchange_refresh_s": 1.0, **more})
+
+
+def only(exchange: RecordedExchange, *symbols: str, listed_ms: int | None = None) -> None:
+    """The exchange trades these symbols alone, since `listed_ms` (by default the minute before its present)."""
+    exchange.symbols = [one for one in exchange.symbols if one["symbol"] in symbols]
+    first_ms = exchange.now_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS if listed_ms is None else listed_ms
+    exchange.listed_ms = first_ms
+    for one in exchange.symbols:
+        one |= {"onboardDate": first_ms}
+
+
+def frame(
+    symbol: str, open_time_ms: int, *, closed: bool, event_ts_ms: int | None = None, close: str = "10"
+) -> bytes:
+    kline = {
+        "t": open_time_ms, "T": open_time_ms + MINUTE_MS - 1, "s": symbol, "i": "1m", "o": "10", "c": close,
+        "h": "12", "l": "9", "v": "1", "n": 3, "x": closed, "q": "10", "V": "0.5", "Q": "5", "B": "0",
+    }  # fmt: skip
+    event_ms = event_ts_ms or open_time_ms + (MINUTE_MS if closed else 30_000)
+    data = {"e": "kline", "E": event_ms, "s": symbol, "k": kline}
+    return orjson.dumps({"stream": f"{symbol.lower()}@kline_1m", "data": data})
+
+
+async def started(running: RunningFeed, exchange: RecordedExchange, sockets: int = 2) -> None:
+    """Ready, with all sockets open."""
+    await eventually(lambda: running.readiness[-1:] == [True])
+    await eventually(lambda: len(exchange.sockets) == sockets)
+
+
+async def test_recorded_frames_tickers_and_exchange_info_pass_through_the_whole_client(
+    settings: Settings, exchange: RecordedExchange
+):
+    exchange.listed_ms = RECORDED_MINUTE_MS - 2 * MINUTE_MS
+    exchange.volumes = {"BTCUSDT": 9e9, "ETHUSDT": 8e9}
+    live = speaking_to(exchange, settings)
+    async with running_feed(live) as running:
+        await started(running, exchange)
+        followed, tickers = exchange.streams()
+        assert tickers == {"!ticker@arr"}
+        assert len(followed) == 117
+        assert "btcusdt@kline_1m" in followed
+        await eventually(lambda: len(running.feed.live) == 117)
+        for message in kline_messages():
+            await exchange.send(message, stream="btcusdt@kline_1m")
+        await exchange.send(ticker_messages()[-1], stream="!ticker@arr")
+
+        expected = [orjson.loads(message)["data"]["k"] for message in kline_messages()]
+        forming = [(k["s"], k["t"], float(k["c"])) for k in expected if not k["x"]]
+        await eventually(lambda: _has_forming(running, len(forming)))
+        assert sorted(await running.candles(closed=False)) == sorted(forming)
+        closed = await running.candles(closed=True)
+        for kline in (k for k in expected if k["x"]):
+            assert (kline["s"], kline["t"], float(kline["c"])) in closed
+        singles = {subject for subject, _ in await running.messages() if subject.startswith("candles.1m.")}
+        assert {f"candles.1m.{k['s']}" for k in expected if k["x"]} <= singles
+
+        redis = connect_redis(settings.server_urls().redis)
+        recorded = {one["s"]: one for one in orjson.loads(ticker_messages()[-1])}
+
+        async def written() -> bool:
+            found = {one.symbol: one for one in await TickerStore(redis, live).read()}
+            assert set(found) <= {one["symbol"] for one in exchange.symbols}
+            return len(found) == 117 and found["BTCUSDT"].last_price == float(recorded["BTCUSDT"]["c"])
+
+        await eventually(written)
+        await redis.aclose()
+    assert recorded_symbols() <= {one["symbol"] for one in exchange.symbols}
+
+
+async def _has_forming(running: RunningFeed, count: int) -> bool:
+    return len(await running.candles(closed=False)) >= count
+
+
+async def test_a_symbol_begins_with_a_day_of_minutes_and_the_database_need_not_be_repeated(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT", "ETHUSDT", listed_ms=0)
+    newest_ms = RECORDED_MINUTE_MS - MINUTE_MS
+    oldest_ms = RECORDED_MINUTE_MS - HISTORY_MINUTES * MINUTE_MS + MINUTE_MS
+    await _store(
+        settings, "ETHUSDT", (oldest_ms, newest_ms - 20 * MINUTE_MS), (newest_ms - 9 * MINUTE_MS, newest_ms)
+    )
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange)
+        await eventually(lambda: len(running.feed.live) == 2)
+        await eventually(lambda: _has_minutes(running, "BTCUSDT", HISTORY_MINUTES - 1))
+        assert await running.closed_minutes("BTCUSDT") == list(
+            range(oldest_ms, RECORDED_MINUTE_MS, MINUTE_MS)
+        )
+        assert await running.closed_minutes("ETHUSDT") == list(
+            range(newest_ms - 19 * MINUTE_MS, newest_ms - 9 * MINUTE_MS, MINUTE_MS)
+        )
+
+
+async def _has_minutes(running: RunningFeed, symbol: str, count: int) -> bool:
+    return len(await running.closed_minutes(symbol)) >= count
+
+
+async def _store(settings: Settings, symbol: str, *runs: tuple[int, int]) -> None:
+    import psycopg
+
+    async with await psycopg.AsyncConnection.connect(connection_url(settings)) as connection:
+        for first_ms, last_ms in runs:
+            await connection.execute(
+                "INSERT INTO candles_1m (time, symbol, open, high, low, close, volume, quote_volume, trades) "
+                "SELECT t, %s, 1, 1, 1, 1, 1, 1, 1 FROM generate_series("
+                "to_timestamp(%s), to_timestamp(%s), interval '1 minute') AS t",
+                (symbol, first_ms / 1000, last_ms / 1000),
+            )
+
+
+async def test_a_minute_that_does_not_come_is_fetched_when_a_later_one_shows_that_it_is_over(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT", "ETHUSDT")
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange)
+        await eventually(lambda: len(running.feed.live) == 2)
+        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=True))
+        exchange.now_ms += MINUTE_MS
+        # the time of another symbol's candle ends the minute of this one too
+        later_ms = RECORDED_MINUTE_MS + MINUTE_MS
+        await exchange.send(frame("BTCUSDT", later_ms, closed=False))
+        await eventually(lambda: _has_minutes(running, "ETHUSDT", 2))
+        assert await running.closed_minutes("ETHUSDT") == [later_ms - 2 * MINUTE_MS, RECORDED_MINUTE_MS]
+        assert await running.closed_minutes("BTCUSDT") == [later_ms - 2 * MINUTE_MS, RECORDED_MINUTE_MS]
+        asked = [one for one in exchange.klines_asked if one["startTime"] == str(RECORDED_MINUTE_MS)]
+        assert {one["symbol"] for one in asked} == {"ETHUSDT"}
+
+
+async def test_what_the_collector_misses_is_fetched_and_published_again(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT", listed_ms=RECORDED_MINUTE_MS - 10 * MINUTE_MS)
+    first_ms, last_ms = RECORDED_MINUTE_MS - 5 * MINUTE_MS, RECORDED_MINUTE_MS - 4 * MINUTE_MS
+    await ensure_topics(settings)
+    async with running_feed(speaking_to(exchange, settings)) as running, kafka_producer(settings) as producer:
+        await started(running, exchange)
+        await eventually(lambda: _has_minutes(running, "BTCUSDT", 10))
+        asked = len(exchange.klines_asked)
+        topic = Topics.of(settings).gaps
+        await producer.send_and_wait(topic, b"not a report", partition=0)
+        report = encode_gaps([Gap("BTCUSDT", first_ms, last_ms), Gap("NOSUCHUSDT", first_ms, last_ms)])
+        for _ in range(2):
+            await producer.send_and_wait(topic, report, partition=0)
+        await eventually(lambda: len(exchange.klines_asked) > asked)
+        again = exchange.klines_asked[asked]
+        assert (again["startTime"], again["endTime"]) == (str(first_ms), str(last_ms))
+        assert again["symbol"] == "BTCUSDT"
+
+
+async def test_minutes_that_the_exchange_does_not_have_are_asked_for_again_and_given_up_in_the_end(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT", listed_ms=RECORDED_MINUTE_MS - 5 * MINUTE_MS)
+    lost_ms = RECORDED_MINUTE_MS - 3 * MINUTE_MS
+    exchange.missing.add(("BTCUSDT", lost_ms))
+    async with running_feed(speaking_to(exchange, settings), times=BackfillTimes(give_up_s=0.5)) as running:
+        await started(running, exchange)
+        await eventually(lambda: running.feed.facts()["owed_minutes"] == 1)
+        await eventually(lambda: running.feed.facts()["owed_minutes"] == 0)
+        asked = [one for one in exchange.klines_asked if one["startTime"] == str(lost_ms)]
+        assert len(asked) >= 1
+        assert lost_ms not in await running.closed_minutes("BTCUSDT")
+
+
+async def test_a_cut_connection_is_opened_again_and_nothing_is_missing(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT")
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange)
+        exchange.refuses_sockets = True
+        await exchange.cut()
+        await eventually(lambda: running.readiness[-1] is False)
+        # two minutes end meanwhile
+        exchange.now_ms += 2 * MINUTE_MS
+        exchange.refuses_sockets = False
+        await started(running, exchange)
+        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS + 2 * MINUTE_MS, closed=False))
+        await eventually(lambda: _has_minutes(running, "BTCUSDT", 3))
+        assert await running.closed_minutes("BTCUSDT") == [
+            RECORDED_MINUTE_MS + n * MINUTE_MS for n in (-1, 0, 1)
+        ]
+        assert {fact["state"] for fact in running.feed.facts()["connections"]} == {"open"}
+
+
+async def test_a_silent_connection_is_opened_again(settings: Settings, exchange: RecordedExchange):
+    only(exchange, "BTCUSDT")
+    patience = replace(QUICK, stale_s=0.3)
+    async with running_feed(speaking_to(exchange, settings), patience=patience) as running:
+        await eventually(lambda: exchange.opened >= 4)
+        errors = {fact["last_error"] for fact in running.feed.facts()["connections"]}
+        assert any("silent for 0.3 s" in error for error in errors)
+
+
+async def test_an_old_connection_is_replaced_before_it_is_closed(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT")
+    patience = replace(QUICK, lifetime_s=0.5)
+    stream = "btcusdt@kline_1m"
+    async with running_feed(speaking_to(exchange, settings), patience=patience) as running:
+        await started(running, exchange)
+
+        def open_now() -> int:
+            return sum(stream in streams for streams in exchange.streams())
+
+        # the second one is open, and as long as it says nothing the first one stays
+        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False))
+        await eventually(lambda: open_now() == 2)
+        first, second = [socket for socket, streams in exchange.sockets if stream in streams]
+        event_ms = RECORDED_MINUTE_MS + 40_000
+        await first.send_str(
+            frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False, event_ts_ms=event_ms).decode()
+        )
+        await eventually(lambda: _has_forming(running, 2))
+        assert open_now() == 2
+        await second.send_str(
+            frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False, event_ts_ms=event_ms + 1).decode()
+        )
+        await eventually(lambda: first.closed)
+        assert not second.closed
+        await eventually(lambda: _has_forming(running, 3))
+        assert False not in running.readiness
+        assert {fact["reconnects"] for fact in running.feed.facts()["connections"]} == {0}
+
+
+async def test_forming_candles_that_come_out_of_order_are_left_out(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT")
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange)
+        for event_ms, close in ((30_000, "10"), (29_000, "11"), (31_000, "9.5")):
+            await exchange.send(
+                frame(
+                    "BTCUSDT",
+                    RECORDED_MINUTE_MS,
+                    closed=False,
+                    close=close,
+                    event_ts_ms=RECORDED_MINUTE_MS + event_ms,
+                )
+            )
+        await eventually(lambda: _has_forming(running, 2))
+        assert [close for _, _, close in await running.candles(closed=False)] == [10.0, 9.5]
+
+
+async def test_frames_that_cannot_be_read_go_to_the_bridge_and_the_stream_goes_on(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT")
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange)
+        await exchange.send(b"certainly no JSON", stream="btcusdt@kline_1m")
+        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False))
+        await eventually(lambda: _has_forming(running, 1))
+        invalid = [(s, data) for s, data in await running.messages() if "invalid-" in s]
+        assert [data for _, data in invalid] == [b"certainly no JSON"]
+
+
+@pytest.mark.parametrize("status", [429, 418])
+async def test_a_pause_that_the_exchange_asks_for_is_kept(
+    settings: Settings, exchange: RecordedExchange, status: int
+):
+    only(exchange, "BTCUSDT")
+    exchange.faults = [web.Response(status=status, headers={"Retry-After": "1"})]
+    loop = asyncio.get_running_loop()
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await eventually(lambda: exchange.klines_asked)
+        began_s, before = loop.time(), len(exchange.paths)
+        await eventually(lambda: _has_minutes(running, "BTCUSDT", 1))
+        assert loop.time() - began_s > 0.7
+        # one more may have been on its way
+        assert len(exchange.paths) - before <= 3
+
+
+async def test_failures_of_the_exchange_are_repeated_until_it_answers(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT")
+    exchange.faults = [
+        web.Response(status=503),
+        web.Response(text="no JSON"),
+        web.Response(text='[["so", "not"]]'),
+    ]
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await eventually(lambda: _has_minutes(running, "BTCUSDT", 1))
+        assert exchange.faults == []
+
+
+async def test_listings_and_delistings_are_followed_while_running(
+    settings: Settings, exchange: RecordedExchange
+):
+    all_symbols = exchange.symbols
+    only(exchange, "BTCUSDT", "ETHUSDT")
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange)
+        await eventually(lambda: len(running.feed.live) == 2)
+        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False))
+        exchange.symbols = [one for one in all_symbols if one["symbol"] in ("BTCUSDT", "SUSHIUSDT")]
+        wanted = {"btcusdt@kline_1m", "sushiusdt@kline_1m"}
+        await eventually(lambda: wanted in exchange.streams())
+        await exchange.send(frame("SUSHIUSDT", RECORDED_MINUTE_MS, closed=False), stream="sushiusdt@kline_1m")
+        await eventually(lambda: sorted(running.feed.live) == ["BTCUSDT", "SUSHIUSDT"])
+        await eventually(lambda: [wanted] == [s for s in exchange.streams() if "!ticker@arr" not in s])
+        await eventually(lambda: _has_minutes(running, "SUSHIUSDT", 1))
+
+
+async def test_an_exchange_that_is_away_at_the_start_is_waited_for(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT")
+    urls = {"exchange_rest_url": "http://127.0.0.1:1", "exchange_ws_url": "ws://127.0.0.1:1"}
+    async with running_feed(settings.model_copy(update=urls)) as running:
+        await eventually(lambda: running.feed.facts()["universe_failures"] >= 1)
+        assert running.readiness == []
