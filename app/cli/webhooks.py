@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import get_args
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import click
 from psycopg import AsyncConnection
@@ -14,10 +14,11 @@ from app.cli.webhook_targets import on_database, targets
 from app.clock import SystemClock
 from app.errors import ScreenerError
 from app.settings import Settings
-from app.webhooks.delivery_log import Attempt, Delivery, DeliveryLog, Status, trial_message
+from app.webhooks.delivery_log import Attempt, Delivery, DeliveryLog, Status
 from app.webhooks.post import Answer, webhook_client
 from app.webhooks.sender import send
 from app.webhooks.targets import AllowedHosts
+from app.webhooks.trial import trial_message
 
 
 class NotTaken(ScreenerError):
@@ -95,7 +96,7 @@ def test(target: UUID) -> None:
     clock = SystemClock()
 
     async def attempt(settings: Settings, connection: AsyncConnection) -> Answer:
-        message = await trial_message(connection, target, uuid4(), clock)
+        message = await trial_message(connection, target, clock)
         allowed = AllowedHosts.of(settings)
         async with webhook_client(allowed, settings.webhook_timeout_s, clock, connections=1) as client:
             return await send(client, message, clock.now_ms())

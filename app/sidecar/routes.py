@@ -14,6 +14,7 @@ from app.sidecar.rules_endpoint import RulesEndpoint
 from app.sidecar.screener import ScreenerEndpoint
 from app.sidecar.settings_endpoint import SettingsEndpoint
 from app.sidecar.universe import SymbolsEndpoint, TickersEndpoint
+from app.sidecar.webhook_endpoint import WebhookEndpoint
 from app.telemetry.catalogue import RolePage
 from app.tickers import TickerStore
 from app.webhooks.targets import AllowedHosts
@@ -80,9 +81,17 @@ def _rules(parts: Parts) -> tuple[Route, ...]:
 
 def _users(parts: Parts) -> tuple[Route, ...]:
     settings = SettingsEndpoint(parts.database, AllowedHosts.of(parts.settings), parts.clock)
+    webhook = WebhookEndpoint(parts.database, parts.settings, parts.clock)
     return (
         Route("GET", "/api/settings", settings.get, Access.USER),
         Route("POST", "/api/settings", settings.change, Access.USER),
+        Route("GET", "/api/webhook", webhook.get, Access.USER),
+        Route("POST", "/api/webhook", webhook.change, Access.USER),
+        Route("POST", "/api/webhook/secret", webhook.rotate, Access.USER),
+        Route("POST", "/api/webhook/test", webhook.test, Access.USER),
+        Route("GET", "/api/webhook/deliveries", webhook.list_deliveries, Access.USER),
+        Route("GET", "/api/webhook/deliveries/{delivery_id}", webhook.show_delivery, Access.USER),
+        Route("POST", "/api/webhook/deliveries/{delivery_id}", webhook.redeliver, Access.USER),
     )
 
 

@@ -28,7 +28,8 @@ from app.sidecar.database import Database, HistoryUnavailable
 from app.sidecar.parameters import RULE_TYPE, SYMBOL, Parameters
 from app.sidecar.problems import RequestError, unavailable
 from app.sidecar.times import rfc3339
-from app.webhooks.targets import AllowedHosts, check_webhook_url
+from app.webhooks.formats import checked_format
+from app.webhooks.targets import AllowedHosts
 from app.webhooks.user_targets import follow_settings
 
 FIELDS: Final = ("selected_alerts", "webhook_url", "notification_enabled", "subscriptions")
@@ -97,7 +98,7 @@ class SettingsEndpoint:
         if not isinstance(url, str):
             raise _bad("webhook_url", "must be a URL, or null for none")
         try:
-            check_webhook_url(url, self._allowed)
+            checked_format(url, self._allowed)
         except BadWebhookTarget as error:
             raise _bad("webhook_url", str(error)) from None
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 
 from app.clock import Clock
 from app.errors import NoSuchWebhook
-from app.rules.alert import rfc3339
-from app.webhooks.message import Message
-from app.webhooks.outbox import QUERIES, Claimed, moment
+from app.webhooks.outbox import QUERIES, moment
 
 Status = Literal["pending", "delivered", "dead"]
 
@@ -110,43 +108,3 @@ class DeliveryLog:
         }
         cursor = await self._connection.execute(QUERIES["redeliver"], given)
         return len({row[1] for row in await cursor.fetchall()})
-
-
-async def trial_message(
-    connection: AsyncConnection, target_id: UUID, message_id: UUID, clock: Clock, user_id: str | None = None
-) -> Claimed:
-    """A message to try a target with, in no outbox. Raises NoSuchWebhook."""
-    now_ms = clock.now_ms()
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(
-            QUERIES["test_target"], {"id": target_id, "user_id": user_id, "now": moment(now_ms)}
-        )
-        row = await cursor.fetchone()
-    if row is None:
-        raise NoSuchWebhook(f"there is no webhook target {target_id}")
-    return Claimed(
-        message=Message(message_id, "test", (_made_up_alert(message_id, now_ms),)),
-        lease_id=None,
-        target_id=row["id"],
-        url=row["url"],
-        format=row["format"],
-        secrets=tuple(filter(None, (row["secret"], row["previous_secret"]))),
-        attempts=0,
-        created_ms=now_ms,
-    )
-
-
-def _made_up_alert(message_id: UUID, now_ms: int) -> dict[str, Any]:
-    return {
-        "id": str(message_id),
-        "seq": 0,
-        "symbol": "TESTUSDT",
-        "rule_type": "webhook_test",
-        "rule_version": 1,
-        "severity": "info",
-        "description": "Somebody tries whether this webhook works. Nothing happened in the market.",
-        "timestamp": rfc3339(now_ms),
-        "price": 1.0,
-        "metadata": {},
-        "timings": {},
-    }

@@ -10,6 +10,8 @@ from uuid import UUID
 Kind = Literal["alert", "digest", "test"]
 DIGEST_MAX_ALERTS: Final = 50
 """More alerts of one digest go in further messages, to stay below the size that every receiver takes."""
+TEST_RULE: Final = "webhook_test"
+"""The rule_type of a made-up alert."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from app.database.named_queries import named_queries
 from app.database.stored_alert import StoredAlert
 from app.webhooks.formats import Format
-from app.webhooks.message import DIGEST_MAX_ALERTS, Kind, Message
+from app.webhooks.message import DIGEST_MAX_ALERTS, TEST_RULE, Kind, Message
 from app.webhooks.post import Answer
 from app.webhooks.verdicts import Verdict
 
@@ -119,9 +119,8 @@ def _claimed(row: dict[str, Any]) -> Claimed:
     alerts = tuple(
         {"id": alert["id"], "seq": seq} | alert for seq, alert in zip(row["seqs"], row["alerts"], strict=True)
     )
-    kind: Kind = "digest" if row["digest_s"] or len(alerts) > 1 else "alert"
     return Claimed(
-        message=Message(row["id"], kind, alerts),
+        message=Message(row["id"], _kind(row["digest_s"], alerts), alerts),
         lease_id=row["lease_id"],
         target_id=row["target_id"],
         url=row["url"],
@@ -130,6 +129,12 @@ def _claimed(row: dict[str, Any]) -> Claimed:
         attempts=row["attempts"],
         created_ms=round(row["created_at"].timestamp() * 1000),
     )
+
+
+def _kind(digest_s: int, alerts: Sequence[Mapping[str, Any]]) -> Kind:
+    if alerts[0]["rule_type"] == TEST_RULE:
+        return "test"
+    return "digest" if digest_s or len(alerts) > 1 else "alert"
 
 
 async def settle(connection: AsyncConnection, settled: Sequence[Settled], now_ms: int) -> list[UUID]:

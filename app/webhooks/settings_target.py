@@ -5,10 +5,10 @@ from __future__ import annotations
 from psycopg import AsyncConnection
 
 from app.errors import BadWebhookTarget, SettingsError
-from app.webhooks.formats import check_format, detect_format
+from app.webhooks.formats import checked_format
 from app.webhooks.outbox import QUERIES, moment
 from app.webhooks.signing import new_secret
-from app.webhooks.targets import AllowedHosts, check_webhook_url
+from app.webhooks.targets import AllowedHosts
 
 
 async def put_settings_target(
@@ -22,9 +22,7 @@ async def put_settings_target(
         await connection.execute(QUERIES["drop_settings_target"])
         return
     try:
-        check_webhook_url(url, allowed)
-        form = detect_format(url)
-        check_format(url, form)
+        form = checked_format(url, allowed)
     except BadWebhookTarget as error:
         raise SettingsError(f"SCREENER_WEBHOOK_URL: {error}") from None
     given = {"url": url, "format": form, "secret": new_secret(), "now": moment(now_ms)}

@@ -79,7 +79,7 @@ class TargetStore:
         self, connection: AsyncConnection, settings: Settings, clock: Clock, user_id: str | None = None
     ) -> None:
         """user_id: on whose behalf; None for operators."""
-        self._connection = connection
+        self.connection = connection
         self._allowed = AllowedHosts.of(settings)
         self._clock = clock
         self._user_id = user_id
@@ -143,12 +143,12 @@ class TargetStore:
         return secret
 
     async def _targets(self, target_id: UUID | None) -> list[Target]:
-        async with self._connection.cursor(row_factory=dict_row) as cursor:
+        async with self.connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(QUERIES["targets"], {"user_id": self._user_id, "id": target_id})
             return [_target(row) for row in await cursor.fetchall()]
 
     async def _row(self, query: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        async with self._connection.cursor(row_factory=dict_row) as cursor:
+        async with self.connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(QUERIES[query], {**self._common(), **given})
             row = await cursor.fetchone()
         if row is None:
@@ -156,7 +156,7 @@ class TargetStore:
         return row
 
     async def _change(self, query: str, target_id: UUID, **given: Any) -> None:
-        cursor = await self._connection.execute(QUERIES[query], {**self._common(), "id": target_id, **given})
+        cursor = await self.connection.execute(QUERIES[query], {**self._common(), "id": target_id, **given})
         if cursor.rowcount == 0:
             raise _no_such(target_id)
 

@@ -12,10 +12,10 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from app.errors import BadWebhookTarget
-from app.webhooks.formats import check_format, detect_format
+from app.webhooks.formats import checked_format
 from app.webhooks.outbox import QUERIES, moment
 from app.webhooks.signing import new_secret
-from app.webhooks.targets import AllowedHosts, check_webhook_url
+from app.webhooks.targets import AllowedHosts
 
 
 async def follow_settings(
@@ -37,10 +37,7 @@ def _columns(users: Sequence[tuple[Any, ...]], allowed: AllowedHosts) -> dict[st
     }
     for user_id, url in users:
         try:
-            check_webhook_url(url, allowed)
-            form = detect_format(url)
-            check_format(url, form)
-            fault = None
+            form, fault = checked_format(url, allowed), None
         except BadWebhookTarget:
             form, fault = "json", "bad_url"
         for name, value in zip(columns, (user_id, url, form, new_secret(), fault), strict=True):

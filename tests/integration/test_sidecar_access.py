@@ -33,6 +33,8 @@ from tests.support.tokens import (
     token,
 )
 
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
 
 @pytest.fixture
 async def ready(settings: Settings) -> Settings:
@@ -49,7 +51,7 @@ def plain_routes(client: Client) -> list[Route]:
 
 
 async def answer(client: Client, route: Route, headers: dict[str, str] | None = None) -> tuple[int, str]:
-    address = route.path.replace("{symbol}", "A").replace("{rule_type}", "a")
+    address = route.path.replace("{symbol}", "A").replace("{rule_type}", "a").replace("{delivery_id}", NOBODY)
     async with client.session.request(route.method, address, headers=headers, json=None) as response:
         text = await response.read()
     is_problem = response.status >= 400 and response.content_type == "application/json"

@@ -135,6 +135,7 @@ BAD_CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"webhook_url": "https://169.254.169.254/latest/meta-data"}, "bad_field"),
     ({"webhook_url": "https://hooks.example:8080/"}, "bad_field"),
     ({"webhook_url": "https://user:pass@hooks.example/"}, "bad_field"),
+    ({"webhook_url": "https://api.telegram.org/bot1:pass@/sendMessage"}, "bad_field"),
     ({"subscriptions": None}, "bad_field"),
     ({"subscriptions": [{}]}, "bad_field"),
     ({"subscriptions": ["*"]}, "bad_field"),

@@ -335,3 +335,14 @@ WHERE d.message_id IN (
       AND (%(ids)s::uuid[] IS NOT NULL OR w.status = 'dead')
 )
 RETURNING d.id, d.message_id;
+
+-- name: put_trial
+WITH target AS (
+    SELECT id FROM webhook_targets
+    WHERE id = %(target_id)s AND enabled AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
+), kept AS (
+    INSERT INTO webhook_alerts (alert_id, seq, alert, kept_at)
+    SELECT %(id)s, 0, %(alert)s::json, %(now)s::timestamptz FROM target
+)
+INSERT INTO webhook_deliveries (id, target_id, alert_id, seq, message_id, due_at, created_at)
+SELECT %(id)s, id, %(id)s, 0, %(id)s, %(now)s::timestamptz, %(now)s::timestamptz FROM target;

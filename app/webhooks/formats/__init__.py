@@ -14,6 +14,7 @@ from app.webhooks.formats.slack import slack_body
 from app.webhooks.formats.standard import standard_body
 from app.webhooks.formats.telegram import check_telegram_url, telegram_body, telegram_url
 from app.webhooks.message import Message
+from app.webhooks.targets import AllowedHosts, check_webhook_url
 
 Format = Literal["json", "discord", "slack", "telegram"]
 
@@ -42,6 +43,14 @@ def detect_format(url: str) -> Format:
     if host in _SLACK or (_is_discord(host) and parsed.path.endswith("/slack")):
         return "slack"
     return "discord" if _is_discord(host) else "json"
+
+
+def checked_format(url: str, allowed: AllowedHosts) -> Format:
+    """The format of a URL that can be a target. Raises BadWebhookTarget for one that cannot."""
+    check_webhook_url(url, allowed)
+    form = detect_format(url)
+    check_format(url, form)
+    return form
 
 
 def check_format(url: str, form: Format) -> None:
