@@ -1,4 +1,7 @@
-"""/api/webhook: the target that the caller's webhook_url is, and what was delivered to it. The secret is in the settings."""
+"""/api/webhook: the target that the caller's webhook_url is, and what was delivered to it.
+
+The secret stands in /api/settings, beside the URL.
+"""
 
 from __future__ import annotations
 
