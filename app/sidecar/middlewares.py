@@ -27,6 +27,7 @@ _TEXTS = {
 }
 
 _SECURITY_HEADERS = (
+    ("Server", "screener"),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -105,7 +106,8 @@ def errors_as_json() -> Middleware:
 
 
 def security_headers() -> Middleware:
-    """For browsers: answers are data, to be shown in no frame and taken for nothing else. A handler may say more."""
+    """For browsers: answers are data, to be shown in no frame and taken for nothing else; a handler may say otherwise.
+    And no version of what serves them."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -145,6 +145,7 @@ async def test_all_answers_carry_an_id_and_headers_for_browsers(ready):
             async with client.session.request(method, path) as response:
                 assert response.status == status, path
                 headers = response.headers
+                assert headers["Server"] == "screener", "no version is told"
                 assert headers["X-Content-Type-Options"] == "nosniff"
                 assert headers["X-Frame-Options"] == "DENY"
                 assert headers["Referrer-Policy"] == "no-referrer"
@@ -256,6 +257,18 @@ def _url(written: bytes) -> str | None:
             found: str = orjson.loads(line)["url"]
             return found
     return None
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(ready, monkeypatch):
+    monkeypatch.setattr("app.sidecar.bodies._READ_TIMEOUT_S", 0.2)
+    head = f"POST /api/settings HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token()}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    async with running_sidecar(ready) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.sidecar.port)
+        writer.write(head.encode())
+        answer = await asyncio.wait_for(reader.readline(), 20)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 async def test_two_routes_cannot_share_an_address():

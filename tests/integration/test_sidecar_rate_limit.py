@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from app.settings import Settings
 from app.stack.embedded import EmbeddedStack
@@ -113,9 +114,17 @@ async def test_a_spoofed_address_neither_helps_nor_harms(settings):
         assert await statuses(client, 1, {"X-Forwarded-For": "2001:db8:0:1::1"}) == [200]
 
 
-async def elsewhere(client: Client) -> int:
+def elsewhere(client: Client) -> int:
     counts = client.sidecar.parts.limiter._counts
     return sum(count.elsewhere for count in counts.values())
+
+
+async def told(settings: Settings) -> bool:
+    """Whether the 15 requests of the first replica are in Redis."""
+    async with Redis.from_url(settings.server_urls().redis) as redis:
+        keys = [key async for key in redis.scan_iter(f"{settings.name('requests')}:*")]
+        assert not any(b"127.0.0.1" in key for key in keys)
+        return bool(keys) and sum(map(int, await redis.mget(keys))) == 15
 
 
 @pytest.mark.usefixtures("still")
@@ -126,7 +135,7 @@ async def test_replicas_share_their_counts(settings):
         running_sidecar(shared, wait_ready=False, rate_limited=True) as other,
     ):
         assert await statuses(one, 15) == [200] * 15
-        # nothing is heard before something is told
+        await eventually(lambda: told(shared), within_s=30)
         assert await statuses(other, 3) == [200] * 3
         await eventually(lambda: elsewhere(other))
         found = await statuses(other, 10)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from app.backtest.explain_at import explain_at
+from app.backtest.explain_at import explain_at, minutes_needed
 from app.candles.batch import MINUTE_MS, concatenate
 from app.errors import RuleError
 from app.rules.rule import Rule
@@ -42,3 +43,34 @@ def test_a_minute_without_a_candle_is_refused():
     for minute in (-1, 4):
         with pytest.raises(RuleError, match="no candle of the minute"):
             explain_at(RISING, HISTORY, at(minute))
+
+
+@pytest.mark.parametrize(
+    ("expression", "days"),
+    [
+        ("price_change_5m > 1", 2),
+        ("price_change_1d > 1 and volume_ratio_1d > 1", 2),
+        ("rsi_14_5m > 70", 2),
+        ("rsi_14_1h > 70", 10),
+        ("ema_50_4h > 1 and price > 1", 41),
+        ("rsi_14_1d > 70", 60),
+        ("price > vwap_week", 7),
+        ("crosses_above(close_15m, ichimoku_span_a_15m)", 2),
+    ],
+)
+def test_as_much_history_is_asked_for_as_the_slowest_metric_needs(expression, days):
+    minutes = minutes_needed(Rule("r", expression, "info").condition())
+    assert days <= minutes / 1440 < days + 1
+
+
+def test_so_much_history_gives_the_values_that_all_of_it_gives():
+    random = np.random.default_rng(5)
+    history = candles(100 + np.cumsum(random.normal(0, 0.1, 12 * 1440)))
+    for expression in ("rsi_14_15m > 50 and ema_50_5m > 1", "price_change_1d > 0 and volume_ratio_8h > 1"):
+        rule = Rule("r", expression, "info")
+        newest = int(history.open_time_ms[-1])
+        enough = history.take(slice(len(history) - minutes_needed(rule.condition()), None))
+        whole, short = (explain_at(rule, some, newest) for some in (history, enough))
+        assert whole.truth == short.truth
+        for one, other in zip(whole.parts, short.parts, strict=True):
+            assert one.value == pytest.approx(other.value, rel=1e-3)

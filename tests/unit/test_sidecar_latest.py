@@ -91,3 +91,21 @@ def test_every_metric_column_is_in_the_json_exactly_once():
 
     collect(orjson.loads(EncodedMetrics(latest).of("A")))
     assert sorted(found) == sorted(values.values())
+
+
+@given(st.lists(st.lists(rows, max_size=12), max_size=6), st.integers(0, 4))
+def test_the_market_holds_the_newest_row_of_every_symbol_that_is_current(frames, minutes):
+    latest, expected = LatestMetrics(), {}
+    for frame in frames:
+        latest.take(metrics_batch(frame))
+        for symbol, time_ms, _ in frame:
+            expected[symbol] = max(time_ms, expected.get(symbol, 0))
+    assert [(seen.symbol, seen.event_ts_ms - 60_000) for seen in latest.seen()] == sorted(expected.items())
+    newest_ms = max(expected.values(), default=0)
+    current = {symbol for symbol, time_ms in expected.items() if newest_ms - time_ms <= minutes * 60_000}
+    market = latest.market(minutes * 60_000)
+    assert {market.symbol_of(row) for row in range(len(market))} == current
+    for row in range(len(market)):
+        known = latest.row(market.symbol_of(row))
+        assert np.array_equal(market.values[row], known.values, equal_nan=True)
+        assert (market.open_time_ms[row], market.closed[row]) == (known.open_time_ms, known.closed)
