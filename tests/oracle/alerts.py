@@ -36,7 +36,7 @@ def close_mode_alerts_of(columns: Mapping[str, ArrayLike]) -> set[Alert]:
     for symbol, windows in windows_by_symbol(columns):
         for rule_type, rule in RULES.items():
             met = windows.present & _all_hold(rule(windows.price_change, windows.volume))
-            alerts |= {(rule_type, symbol, at_ms) for at_ms in _cooled_down(windows.minutes_ms[met].tolist())}
+            alerts |= {(rule_type, symbol, at_ms) for at_ms in cooled_down(windows.minutes_ms[met].tolist())}
     return alerts
 
 
@@ -56,11 +56,11 @@ def close_mode_ichimoku_alerts_of(columns: Mapping[str, ArrayLike]) -> set[Alert
         rows = np.flatnonzero(symbol == name)
         found = crossings(open_time_ms[rows], *(column[rows] for column in prices))
         for rule_type, times_ms in found.items():
-            alerts |= {(rule_type, name, at_ms) for at_ms in _cooled_down(times_ms)}
+            alerts |= {(rule_type, name, at_ms) for at_ms in cooled_down(times_ms)}
     return alerts
 
 
-def _cooled_down(times_ms: list[int]) -> Iterator[int]:
+def cooled_down(times_ms: list[int]) -> Iterator[int]:
     """Those of the rising times at which a rule with the condition true at each of them fires."""
     last_fired_ms: int | None = None
     for at_ms in times_ms:

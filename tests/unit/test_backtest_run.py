@@ -13,7 +13,8 @@ from app.rules.alert import METADATA_COLUMNS, alert_id
 from app.rules.rule import Rule
 from app.rules.rulebook import RuleBook
 from app.rules.shipped import shipped_rules
-from tests.oracle.alerts import close_mode_alerts
+from tests.oracle.alerts import close_mode_alerts, close_mode_ichimoku_alerts
+from tests.oracle.quiet_rules import quiet_alerts
 from tests.support.candle_history import START_MS, candles, history_of
 from tests.support.market_data import ALTCOINS_2021, FULL_2024, market_data_dir
 
@@ -25,13 +26,14 @@ def minutes_of(entries: list[Entry]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", [ALTCOINS_2021, FULL_2024])
-def test_a_backtest_of_real_candles_finds_exactly_the_alerts_of_brute_force(name):
-    history = history_of(name)
-    backtest = Backtest(RuleBook.compile(shipped_rules()[:10], "close"))
+def test_a_backtest_of_real_candles_finds_exactly_the_alerts_of_brute_force_for_every_shipped_rule(name):
+    history, file = history_of(name), market_data_dir() / name
+    backtest = Backtest(RuleBook.compile([replace(rule, enabled=True) for rule in shipped_rules()], "close"))
     found = sum(backtest.feed(history.take(slice(at, at + 9_999))) for at in range(0, len(history), 9_999))
     entries = [(entry.rule_type, entry.symbol, entry.open_time_ms) for entry in backtest.entries]
     assert found == len(entries) == len(set(entries))
-    assert set(entries) == close_mode_alerts(market_data_dir() / name)
+    expected = close_mode_alerts(file) | close_mode_ichimoku_alerts(file) | quiet_alerts(file)
+    assert set(entries) == expected
     assert backtest.counts.candles == len(history)
     assert backtest.counts.invalid == backtest.counts.duplicates == backtest.counts.corrections == 0
 
