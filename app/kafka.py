@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from app.errors import ServerError, ServerUnreachable, SettingsError
+from app.kafka_access import kafka_access
 from app.settings import Settings
 from app.topics import Topics
 
@@ -56,7 +57,7 @@ async def ensure_topics(settings: Settings, first_seq: int = 0) -> None:
     embedded broker can do. Raises SettingsError if one has another number of partitions,
     ServerUnreachable if the broker does not answer, ServerError if it refuses."""
     wanted = _new_topics(settings, first_seq)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.server_urls().kafka)
+    admin = AIOKafkaAdminClient(**kafka_access(settings))
     try:
         await admin.start()
         response = await admin.create_topics(wanted)
@@ -94,7 +95,7 @@ def _unreachable(settings: Settings, error: Exception) -> ServerUnreachable:
 async def kafka_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
     """A started producer: acknowledged by all replicas, no linger (frames are batches already)."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.server_urls().kafka,
+        **kafka_access(settings),
         acks="all",
         linger_ms=0,
         max_request_size=REQUEST_MAX_BYTES,

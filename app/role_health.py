@@ -8,8 +8,9 @@ from functools import partial
 from typing import Final
 
 from app.health.dependencies import Dependency
+from app.kafka_access import kafka_access
 from app.settings import Settings
-from app.stack.probe import PROBES
+from app.stack.probe import PROBES, Probe, probe_kafka
 
 NEEDS: Final[dict[str, dict[str, bool]]] = {
     # tickers wait for Redis, reports of gaps for Kafka; a start without the database fetches more than it must
@@ -34,4 +35,5 @@ def dependencies_of(roles: Iterable[str], settings: Settings) -> tuple[Dependenc
     for role in roles:
         for server, is_needed in NEEDS.get(role, {}).items():
             needed[server] = needed.get(server, False) or is_needed
-    return tuple(Dependency(name, partial(PROBES[name], urls[name]), need) for name, need in needed.items())
+    probes: dict[str, Probe] = {**PROBES, "kafka": partial(probe_kafka, access=kafka_access(settings))}
+    return tuple(Dependency(name, partial(probes[name], urls[name]), need) for name, need in needed.items())

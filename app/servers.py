@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from app.errors import ServerDied
+from app.kafka_access import kafka_access
 from app.settings import ServerUrls, Settings
 from app.stack.embedded import EmbeddedStack
 from app.stack.reach import check_servers
@@ -34,11 +35,11 @@ def started_servers(settings: Settings, directory: Path) -> Iterator[Servers]:
         server.name for server in fields(ServerUrls) if getattr(settings, f"{server.name}_url") is None
     ]
     if not missing:
-        asyncio.run(check_servers(settings.server_urls()))
+        asyncio.run(check_servers(settings.server_urls(), kafka_access(settings)))
         yield Servers(settings, lambda: ())
         return
     with EmbeddedStack.start(directory, missing) as stack:
         given = {f"{server}_url": url for server, url in stack.urls.items()}
         complete = type(settings).model_validate({**settings.model_dump(), **given})
-        asyncio.run(check_servers(complete.server_urls()))
+        asyncio.run(check_servers(complete.server_urls(), kafka_access(complete)))
         yield Servers(complete, stack.faults, frozenset(missing))

@@ -58,6 +58,16 @@ class Settings(BaseModel):
     no URL itself, on loopback; every other command needs all four."""
     kafka_url: str | None = None
     """host:port[,host:port] of brokers that speak the Kafka protocol."""
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    """How Kafka is spoken to: ssl is TLS, sasl_ is with name and password."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How name and password are proved to Kafka."""
+    kafka_username: str | None = None
+    """Name of the user at Kafka."""
+    kafka_password: SecretStr | None = None
+    """Password of that user."""
+    kafka_ca_file: Path | None = None
+    """File with the certificates that Kafka's must be signed by; by default those that the system trusts."""
     redis_url: SecretStr | None = None
     """redis://[user:password@]host:port/database"""
     postgres_url: SecretStr | None = None

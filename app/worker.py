@@ -21,12 +21,14 @@ from faust.transport.consumer import RecordMap
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.transport.producer import ProducerBuffer
 from faust.types import TP, StreamT, TopicT
+from faust.types.auth import CredentialsT
 
 from app.errors import PortTaken, ScreenerError
 from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY, EXIT_UNEXPECTED
 from app.health.dependencies import Dependency
 from app.health.process import process_health, serve_roles
 from app.kafka import REQUEST_MAX_BYTES, ensure_topics
+from app.kafka_access import kafka_access
 from app.observe import configure_logging, log_handler
 from app.pauses import avoid_pauses
 from app.settings import Settings
@@ -209,6 +211,7 @@ def _faust_settings(name: str, settings: Settings) -> dict[str, Any]:
     servers = settings.server_urls().kafka.split(",")
     return {
         "broker": [f"kafka://{server}" for server in servers],
+        "broker_credentials": _credentials(settings),
         "datadir": settings.data_dir / "faust" / settings.name(name),
         "version": 1,
         "store": "memory://",
@@ -241,6 +244,20 @@ def _faust_settings(name: str, settings: Settings) -> dict[str, Any]:
         "web_enabled": False,
         "logging_config": _logging_config(settings),
     }
+
+
+def _credentials(settings: Settings) -> CredentialsT | None:
+    """As app.kafka_access has them, in Faust's terms."""
+    access = kafka_access(settings)
+    tls = access.get("ssl_context")
+    if "sasl_mechanism" in access:
+        return faust.SASLCredentials(
+            username=access["sasl_plain_username"],
+            password=access["sasl_plain_password"],
+            mechanism=access["sasl_mechanism"],
+            ssl_context=tls,
+        )
+    return faust.SSLCredentials(context=tls) if tls else None
 
 
 def _logging_config(settings: Settings) -> dict[str, Any]:

@@ -78,11 +78,13 @@ class _Run:
                 await asyncio.sleep(_POLL_S)
 
     def processes(self) -> dict[str, psutil.Process]:
-        return {
-            role: psutil.Process(process.pid)
-            for role, process in self.roles.processes.items()
-            if process.pid is not None
-        }
+        """Those that live: a stage that was killed has none for a moment."""
+        found: dict[str, psutil.Process] = {}
+        for role, process in self.roles.processes.items():
+            if process.pid is not None:
+                with suppress(psutil.NoSuchProcess):
+                    found[role] = psutil.Process(process.pid)
+        return found
 
     async def watch_memory(self) -> None:
         """Keeps the highest values, until cancelled."""

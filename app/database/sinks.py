@@ -25,6 +25,7 @@ from app.database.timescale import use_timescale
 from app.database.topic_sink import SinkEdges, TopicSink
 from app.errors import ServerUnreachable
 from app.kafka import REQUEST_MAX_BYTES, ensure_topics, kafka_producer
+from app.kafka_access import kafka_access
 from app.settings import Settings
 from app.telemetry import database_metrics
 from app.topics import Topics
@@ -95,7 +96,7 @@ def report_changes(
 @asynccontextmanager
 async def sink_consumer(settings: Settings, table: SinkTable) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.server_urls().kafka,
+        **kafka_access(settings),
         group_id=settings.name(table.stage),
         auto_offset_reset="earliest",
         enable_auto_commit=False,

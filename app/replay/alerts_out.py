@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.barrier import Barrier
 from app.database.stored_alert import parse_alert
 from app.errors import BadInput
+from app.kafka_access import kafka_access
 from app.settings import Settings
 from app.topics import Topics
 
@@ -20,7 +21,7 @@ async def collect_alerts(settings: Settings, barrier: str) -> list[dict[str, Any
     """All alerts before `barrier`, in order of seq, a repeated id left out; `seq` is added."""
     topic = TopicPartition(Topics.of(settings).alerts, 0)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.server_urls().kafka,
+        **kafka_access(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=8 * 1024 * 1024,

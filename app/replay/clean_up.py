@@ -26,6 +26,7 @@ from app.database.connection import connection_url, unreachable
 from app.database.migrate import MIGRATION_TABLE
 from app.errors import ServerError, ServerUnreachable, SettingsError
 from app.ingress.pull import connect, stream_name
+from app.kafka_access import kafka_access
 from app.settings import Settings
 
 _KEYS_PER_CALL = 1_000
@@ -65,7 +66,7 @@ async def _drop_stream(settings: Settings) -> None:
 
 
 async def _drop_kafka(settings: Settings) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.server_urls().kafka)
+    admin = AIOKafkaAdminClient(**kafka_access(settings))
     try:
         await admin.start()
         topics = [topic for topic in await admin.list_topics() if _is_ours(settings, topic)]

@@ -7,6 +7,7 @@ from nats.js.errors import NotFoundError
 
 from app.errors import SettingsError
 from app.ingress.pull import connect, stream_name
+from app.kafka_access import kafka_access
 from app.settings import Settings
 from app.topics import Topics
 
@@ -33,7 +34,7 @@ async def _has_messages(settings: Settings) -> bool:
 
 async def _has_alerts(settings: Settings) -> bool:
     topic = TopicPartition(Topics.of(settings).alerts, 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.server_urls().kafka)
+    consumer = AIOKafkaConsumer(**kafka_access(settings))
     await consumer.start()
     try:
         ends = await consumer.end_offsets([topic])

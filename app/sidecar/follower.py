@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -52,12 +53,12 @@ class TopicFollower:
 
     It starts a little before the end, and after a loss of the broker goes on where it was. `begin` is
     called for each partition when reading begins somewhere new: at the start, and when the records at the
-    position are no longer there (the topic was re-created, or outlived).
+    position are no longer there (the topic was re-created, or outlived). `access`: as of app.kafka_access.
     """
 
     def __init__(
         self,
-        broker: str,
+        access: Mapping[str, Any],
         topic: str,
         partitions: int,
         start: StartAt,
@@ -69,7 +70,7 @@ class TopicFollower:
         self.connected = False
         self.caught_up = False
         """Whether everything that was there at the start has been read."""
-        self._broker = broker
+        self._access = access
         self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
         self._start = start
         self._take = take
@@ -106,7 +107,7 @@ class TopicFollower:
     async def _follow(self) -> None:
         self._reached = False
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._broker,
+            **self._access,
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=REQUEST_MAX_BYTES,

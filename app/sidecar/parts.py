@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from app.clock import Clock
+from app.kafka_access import kafka_access
 from app.settings import Settings
 from app.sidecar.alert_groups import AlertGroups
 from app.sidecar.alert_log import AlertLog
@@ -67,6 +68,7 @@ def build_parts(
 ) -> Parts:
     """Connects nothing yet. Raises SettingsError naming the servers without a URL."""
     urls, topics = settings.server_urls(), Topics.of(settings)
+    access = kafka_access(settings)
     pipeline, gateway = pipeline_metrics(registry), gateway_metrics(registry)
     alerts, receivers = AlertLog(limits), AlertGroups(gateway, limits.block_bytes)
     latest = LatestMetrics()
@@ -74,7 +76,7 @@ def build_parts(
     alert_feed = AlertFeed(alerts, receivers, limits, clock, pipeline)
     metrics_feed = MetricsFeed(latest, channels, pipeline)
     alert_follower = TopicFollower(
-        urls.kafka,
+        access,
         topics.alerts,
         1,
         StartAt(limits.remembered_alerts + limits.repeat_distance, _ALERTS_AT_ONCE),
@@ -83,7 +85,7 @@ def build_parts(
         pipeline,
     )
     metrics_follower = TopicFollower(
-        urls.kafka,
+        access,
         topics.metrics,
         settings.partitions,
         StartAt(limits.metrics_records_back, _FRAMES_AT_ONCE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import psycopg
 import redis.asyncio
@@ -42,9 +43,9 @@ async def probe_postgres(url: str) -> None:
         await connection.execute("SELECT 1")
 
 
-async def probe_kafka(url: str) -> None:
-    """A metadata request that names at least one broker."""
-    client = AIOKafkaClient(bootstrap_servers=url, request_timeout_ms=3_000)
+async def probe_kafka(url: str, access: Mapping[str, Any] | None = None) -> None:
+    """A metadata request that names at least one broker. `access`: as of app.kafka_access; by default in the clear."""
+    client = AIOKafkaClient(**access or {"bootstrap_servers": url}, request_timeout_ms=3_000)
     try:
         await client.bootstrap()
         if not client.cluster.brokers():

@@ -6,6 +6,8 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -15,7 +17,7 @@ import redis.exceptions
 
 from app.errors import ServerUnreachable
 from app.settings import PREFIX, ServerUrls
-from app.stack.probe import PROBES
+from app.stack.probe import PROBES, Probe, probe_kafka
 from app.stack.servers import SERVERS
 
 TIMEOUT_S = 3.0
@@ -30,17 +32,21 @@ _EXAMPLES: Mapping[str, str] = {
 }
 
 
-async def check_servers(urls: ServerUrls) -> None:
+async def check_servers(urls: ServerUrls, access: Mapping[str, Any] | None = None) -> None:
     """Raises one ServerUnreachable that names every server that does not answer in its own protocol within
-    3 s, with the setting to correct. No URL is shown, since it may hold a password; host and port are."""
+    3 s, with the setting to correct. No URL is shown, since it may hold a password; host and port are.
+
+    access: Kafka's, as of app.kafka_access; by default in the clear.
+    """
+    probes: dict[str, Probe] = {**PROBES, "kafka": partial(probe_kafka, access=access)}
     servers = asdict(urls)
-    faults = await asyncio.gather(*(_fault(server, url) for server, url in servers.items()))
+    faults = await asyncio.gather(*(_fault(server, url, probes[server]) for server, url in servers.items()))
     found = [fault for fault in faults if fault is not None]
     if found:
         raise ServerUnreachable("\n".join(("these servers cannot be used:", *(f"  {one}" for one in found))))
 
 
-async def _fault(server: str, url: str) -> str | None:
+async def _fault(server: str, url: str, probe: Probe) -> str | None:
     """What is wrong, as a sentence that starts with the setting; None if all is well."""
     setting = f"{PREFIX}{server.upper()}_URL"
     try:
@@ -53,7 +59,7 @@ async def _fault(server: str, url: str) -> str | None:
         async with asyncio.timeout(TIMEOUT_S):
             if addresses:
                 await _connect_to_any(addresses)
-            await PROBES[server](url)
+            await probe(url)
     except TimeoutError:
         why = (
             f"no answer from {where} within {TIMEOUT_S:.0f} s; is that a {title} server, and is it reachable?"

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -59,14 +59,27 @@ _POM = f"""\
 class ApacheKafka:
     """A broker on the data of `directory`; `stop`, `kill` and `start` again keep its port and its data."""
 
-    def __init__(self, directory: Path, jars: Path) -> None:
-        self._port = free_port()
+    def __init__(
+        self,
+        directory: Path,
+        jars: Path,
+        *,
+        properties: Mapping[str, str] | None = None,
+        format_with: Sequence[str] = (),
+        port: int | None = None,
+    ) -> None:
+        """properties: instead of and beside those of `_properties`. format_with: more arguments of StorageTool.
+        port: of the listener in the clear."""
+        self._port = port or free_port()
         self.url = f"{LOOPBACK}:{self._port}"
         """host:port"""
         self._properties = directory / "server.properties"
-        self._properties.write_text(_properties(directory / "data", self._port, free_port()))
+        plain = _properties(directory / "data", self._port, free_port())
+        self._properties.write_text(
+            plain + "".join(f"{key}={text}\n" for key, text in (properties or {}).items())
+        )
         java = ("java", *_JAVA_OPTIONS, "-cp", f"{jars}/*")
-        arguments = ("format", "--cluster-id", _CLUSTER_ID, "--config", self._properties)
+        arguments = ("format", "--cluster-id", _CLUSTER_ID, "--config", self._properties, *format_with)
         format_data = ChildProcess(
             "Kafka's StorageTool", (*java, "kafka.tools.StorageTool", *arguments), directory / "format.log"
         )
@@ -110,15 +123,21 @@ class ApacheKafka:
 
 
 @pytest.fixture(scope="session")
-def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    """A running broker shared by the tests marked `kafka`; a test that stops it starts it again."""
+def kafka_jars() -> Path:
+    """The folder of Apache Kafka's jars; skips what needs it where Java or Maven is missing."""
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             reason = f"Apache Kafka needs {program} (Debian: openjdk-17-jre-headless and maven)"
             if os.environ.get("CI") == "true":
                 pytest.fail(reason)
             pytest.skip(reason)
-    with ApacheKafka(tmp_path_factory.mktemp("apache-kafka"), _jars()) as running:
+    return _jars()
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(kafka_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """A running broker shared by the tests marked `kafka`; a test that stops it starts it again."""
+    with ApacheKafka(tmp_path_factory.mktemp("apache-kafka"), kafka_jars) as running:
         yield running
 
 
