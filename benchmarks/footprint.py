@@ -21,13 +21,13 @@ from pathlib import Path
 import aiohttp
 import psutil
 import uvloop
+from app.ingress.simulated import SimulatedMarket
 
 from app.candles.batch import MINUTE_MS
 from app.clock import SystemClock
 from app.database.migrate import migrate
 from app.ingress.publish import CandlePublisher, candle_publisher
 from app.ingress.pull import connect
-from app.ingress.simulated import SimulatedMarket
 from app.kafka import ensure_topics
 from app.observe import configure_logging
 from app.replay.drain import nats_drained
