@@ -19,7 +19,7 @@ BEGAN_ANEW: Final = "the sequence of alerts began anew: connect without it"
 BEHIND: Final = "the history is not complete yet: try again with the same since"
 STARTING: Final = "the sidecar is still reading what was there: try again"
 NO_HISTORY: Final = "the history cannot be reached: try again with the same since"
-_POLL_S: Final = 0.05
+_POLL_S: Final = 0.1
 
 T = TypeVar("T")
 Send = Callable[[Sequence[LoggedAlert]], Awaitable[None]]
@@ -108,6 +108,8 @@ class AlertResume:
             else:
                 found, cursor = await self._from_database(cursor)
             await send(found)
+            # what is in memory may all be sent without a pause, and there are other clients
+            await asyncio.sleep(0)
 
     async def _is_at(self, seq: int, identifier: str) -> bool:
         """Whether the alert of this seq has this id, as far as anybody still knows."""

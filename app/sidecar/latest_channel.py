@@ -19,6 +19,8 @@ from app.sidecar.limits import SidecarLimits
 from app.sidecar.receivers import Receiver
 from app.sidecar.server_messages import values_frame
 
+_SLICE_S: Final = 0.004
+"""Longest time that updates keep the event loop from everything else."""
 TOO_FAR_BEHIND: Final = "too slow: subscribe again for a new snapshot"
 
 Key = tuple[str, int]
@@ -87,6 +89,8 @@ class LatestChannel:
         self._groups: dict[WantedValues, _Group] = {}
         self._of: dict[Receiver, _Group] = {}
         self._changed: dict[str, dict[Key, bytes | None]] = {}
+        self._encoded: dict[Fields, dict[Key, bytes | None]] = {}
+        """What was encoded in this round and has not changed since."""
 
     def __len__(self) -> int:
         return len(self._of)
@@ -112,28 +116,38 @@ class LatestChannel:
             return
         for key, value in self._values.changed(batch):
             self._changed.setdefault(key[0], {})[key] = value
+            for encoded in self._encoded.values():
+                encoded.pop(key, None)
 
     async def run(self) -> None:
         """Sends what changed, for as long as the process lives."""
         while True:
             await asyncio.sleep(self._limits.update_interval_ms / 1000)
-            self.send_changes(asyncio.get_running_loop().time())
+            await self._send_changes()
 
-    def send_changes(self, now_s: float) -> None:
+    async def _send_changes(self) -> None:
+        """One round, with pauses: alerts must not wait until thousands of clients have had their values."""
+        loop = asyncio.get_running_loop()
         changed, self._changed = self._changed, {}
         self.seq += bool(changed)
-        encoded: dict[tuple[Key, Fields], bytes | None] = {}
+        begun_s = loop.time()
         for group in tuple(self._groups.values()):
             group.merge(changed)
+            now_s = loop.time()
             if now_s >= group.due_s and (group.pending or group.behind):
                 group.due_s = now_s + group.wanted.interval_ms / 1000
-                self._send_group(group, encoded)
+                self._send_group(group)
+            if now_s - begun_s > _SLICE_S:
+                await asyncio.sleep(0)
+                begun_s = loop.time()
+        self._encoded.clear()
 
     async def send_snapshot(self, receiver: Receiver, wanted: WantedValues) -> None:
         """In parts, each as it is when the client takes it. Raises as `Receiver.ready` does."""
         keys = self._values.known(wanted.symbols)
         position = 0
         while True:
+            await asyncio.sleep(0)
             await receiver.ready()
             part: list[bytes] = []
             size = 0
@@ -148,9 +162,9 @@ class LatestChannel:
             if not more:
                 return
 
-    def _send_group(self, group: _Group, encoded: dict[tuple[Key, Fields], bytes | None]) -> None:
+    def _send_group(self, group: _Group) -> None:
         pending, group.pending = group.pending, {}
-        values = dict(self._encode(pending, group.wanted.fields, encoded))
+        values = dict(self._encode(pending, group.wanted.fields))
         whole = list(self._blocks(values))
         for receiver in tuple(group.receivers):
             behind = group.behind.get(receiver)
@@ -168,18 +182,16 @@ class LatestChannel:
         if len(behind) > self._limits.client_behind_values:
             receiver.close(WSCloseCode.TRY_AGAIN_LATER, TOO_FAR_BEHIND, "slow")
 
-    def _encode(
-        self,
-        pending: Mapping[Key, bytes | None],
-        fields: Fields,
-        encoded: dict[tuple[Key, Fields], bytes | None],
-    ) -> Iterator[tuple[Key, bytes]]:
-        for key, given in pending.items():
-            value = given
+    def _encode(self, pending: Mapping[Key, bytes | None], fields: Fields) -> Iterator[tuple[Key, bytes]]:
+        """As they are now: a client may have had a snapshot since they were noted, and goes never back."""
+        encoded = self._encoded.setdefault(fields, {})
+        nothing: dict[Key, bytes | None] = {}
+        for key, noted in pending.items():
+            value = self._changed.get(key[0], nothing).get(key, noted)
             if value is None:
-                if (key, fields) not in encoded:
-                    encoded[key, fields] = self._values.encode(key, fields)
-                value = encoded[key, fields]
+                if key not in encoded:
+                    encoded[key] = self._values.encode(key, fields)
+                value = encoded[key]
             if value is not None:
                 yield key, value
 

@@ -143,6 +143,10 @@ class Receiver:
         """
         if self._closing is None:
             self._drop_queue(failure)
+            ended = self._transport.is_closing()
+            self._metrics.websocket_closed.labels(
+                WSCloseCode.ABNORMAL_CLOSURE.value if ended else int(code)
+            ).inc()
             self._closing = asyncio.create_task(self._close(code, reason))
         return self._closing
 

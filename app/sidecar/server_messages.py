@@ -2,9 +2,8 @@
 
 | type | channel | data |
 |---|---|---|
-| welcome | | version of this protocol, limits |
 | authenticated | | user, expires_at |
-| subscribed | any | what was understood of the subscription; `seq` is the newest alert's (null: unknown yet) |
+| subscribed | any | what was understood of the subscription; what follows comes after `seq` |
 | unsubscribed | any | |
 | alert | alerts | one alert; `seq` is the point to resume after it |
 | gap | alerts | reason (`too_old`, `began_anew`), since, and the `seq` after which the alerts that follow begin |

@@ -91,7 +91,7 @@ class Session:
         self._expiry: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
 
-    async def begin(self, caller: Caller | None) -> None:
+    def begin(self, caller: Caller | None) -> None:
         """`caller`: whom the request's token named."""
         self._watch_idleness()
         if caller is not None:

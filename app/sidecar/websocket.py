@@ -96,7 +96,7 @@ class ChannelStream:
         async with self._clients.connected(request) as client:
             session = Session(client.receiver, self._channels, self._limits)
             try:
-                await session.begin(caller)
+                session.begin(caller)
                 await client.listen(session.hear)
             finally:
                 await session.end()

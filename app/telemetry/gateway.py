@@ -23,7 +23,9 @@ class GatewayMetrics:
     websocket_connections: Gauge
     websocket_sent: Counter
     websocket_failed: Counter
-    """{reason}: messages not delivered, because the client was `slow`, `gone`, or `closed` by us."""
+    """{reason}: messages not delivered, because the client was `slow`, `silent`, `gone`, or `closed` by us."""
+    websocket_closed: Counter
+    """{code}: connections by the code with which they were closed; 1006 without one, as when they are cut."""
 
 
 @once_per_registry
@@ -57,6 +59,12 @@ def gateway_metrics(registry: CollectorRegistry) -> GatewayMetrics:
             "api_gateway_websocket_messages_failed_total",
             "Messages that did not reach a WebSocket client",
             ["reason"],
+            registry=registry,
+        ),
+        websocket_closed=Counter(
+            "api_gateway_websocket_closed_total",
+            "WebSocket connections that ended, by closing code",
+            ["code"],
             registry=registry,
         ),
     )

@@ -120,6 +120,35 @@ async def test_a_message_far_too_large_is_refused_without_reading_it_all_into_me
     assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE_OPCODE, 1009)
 
 
+HOSTILE_FRAMES = {
+    "a reserved bit": (b"\xc1\x82\0\0\0\0{}", 1002),
+    "an unknown opcode": (b"\x83\x82\0\0\0\0{}", 1002),
+    "a ping in pieces": (b"\x09\x82\0\0\0\0hi", 1002),
+    "a ping that is too long": (b"\x89\xfe\x00\x7e\0\0\0\0" + b"x" * 126, 1002),
+    "a piece of no message": (b"\x80\x82\0\0\0\0hi", 1002),
+    "a close code that nobody may send": (b"\x88\x82\0\0\0\0\x03\xed", 1002),
+    "no UTF-8": (b"\x81\x82\0\0\0\0\xff\xfe", 1007),
+    "a length without bound": (b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", 1009),
+}
+
+
+async def test_frames_that_break_the_protocol_close_their_client_only(settings):
+    found = {}
+    async with running_sidecar(settings) as client, client.channels() as other:
+        for name, (frame, _) in HOSTILE_FRAMES.items():
+            async with StalledClient(client.sidecar.port, "/ws") as hostile:
+                await hostile.send_bytes(frame)
+                opcode, payload = await hostile.next_frame()
+                assert opcode == CLOSE_OPCODE, name
+                found[name] = int.from_bytes(payload[:2], "big")
+        await other.say("ping")
+        await other.hear_kind("pong")
+        registry = client.sidecar.parts.registry
+        counted = registry.get_sample_value("api_gateway_websocket_closed_total", {"code": "1002"})
+    assert found == {name: code for name, (_, code) in HOSTILE_FRAMES.items()}
+    assert counted == 6
+
+
 async def test_a_subscribed_client_is_not_idle(settings):
     async with running_sidecar(settings, SidecarLimits(idle_s=0.3)) as client, client.channels() as socket:
         await socket.subscribe("alerts")

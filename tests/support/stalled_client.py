@@ -47,7 +47,11 @@ class StalledClient:
         length = len(payload)
         head = bytes((first_byte, 0x80 | length)) if length < 126 else b""
         head = head or bytes((first_byte, 0xFE)) + length.to_bytes(2, "big")
-        await self._loop.sock_sendall(self._socket, head + bytes(4) + payload)
+        await self.send_bytes(head + bytes(4) + payload)
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Whatever they are."""
+        await self._loop.sock_sendall(self._socket, data)
 
     async def frames(self, piece_bytes: int) -> list[tuple[int, bytes]]:
         """(opcode, payload) of everything up to the close frame, read in small pieces."""
