@@ -14,11 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from app.backtest.compare import Comparison, compare
+from app.backtest.explain_at import minutes_needed
 from app.backtest.outcomes import Outcome, RuleOutcome
 from app.backtest.page import render
 from app.backtest.report import Report
 from app.backtest.run import Backtest
-from app.cli.history import Chosen, Moment, Steps, from_database, from_file
+from app.candles.batch import MINUTE_MS
+from app.cli.history import Chosen, Moment, from_database, from_file
 from app.cli.rule_sets import rules_for_stored_candles, rules_of
 from app.rules.rule import Mode
 from app.rules.rulebook import RuleBook
@@ -31,7 +33,7 @@ _OUT = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("file", type=_FILE, required=False)
 @click.option(
-    "--from", "since_ms", type=Moment(), help="First minute; without FILE, from the stored history."
+    "--from", "since_ms", type=Moment(), help="First minute; earlier ones only make the windows whole."
 )
 @click.option("--to", "until_ms", type=Moment(), help="Up to this minute, exclusive.")
 @click.option("--rules", "rules_file", type=_FILE,
@@ -60,18 +62,21 @@ def backtest(
     Prints, per rule, its alerts and the returns that followed them beside those of random entries. With
     --compare it also tells which alerts the other rules would add, remove and move.
     """
-    chosen = Chosen(tuple(symbols.split(",")) if symbols else None, since_ms, until_ms)
-    total, history = _history(file, chosen)
-    alerts: list[dict[str, Any]] = []
+    _check_span(file, since_ms, until_ms)
     rules = rules_of(rules_file) if file is not None else rules_for_stored_candles(rules_file)
-    book = RuleBook.compile(rules, mode)
-    run = Backtest(book, on_alert=alerts.append if alerts_out is not None else None)
-    other = Backtest(RuleBook.compile(rules_of(other_file), mode)) if other_file is not None else None
+    books = [RuleBook.compile(rules, mode)]
+    if other_file is not None:
+        books.append(RuleBook.compile(rules_of(other_file), mode))
+    chosen = Chosen(_named(symbols), _warm_up_from(since_ms, books), until_ms)
+    alerts: list[dict[str, Any]] = []
+    collect = alerts.append if alerts_out is not None else None
+    run, *others = (
+        Backtest(book, collect if book is books[0] else None, since_ms=since_ms) for book in books
+    )
     began = time.perf_counter()
-    unit = "minutes" if file is None else "candles"
-    _play([run] if other is None else [run, other], history, total, unit)
+    _play([run, *others], file, chosen)
     seconds = time.perf_counter() - began
-    report = Report.of(run, mode, None if other is None else compare(run.entries, other.entries))
+    report = Report.of(run, mode, compare(run.entries, others[0].entries) if others else None)
     if alerts_out is not None:
         alerts_out.write_bytes(b"".join(orjson.dumps(alert) + b"\n" for alert in alerts))
     if report_file is not None:
@@ -82,26 +87,41 @@ def backtest(
         _print(report, seconds, Console())
 
 
-def _play(runs: list[Backtest], steps: Steps, total: int, unit: str) -> None:
+def _check_span(file: Path | None, since_ms: int | None, until_ms: int | None) -> None:
+    if file is None and (since_ms is None or until_ms is None):
+        raise click.UsageError("give a candle FILE, or --from and --to for the stored history")
+    if since_ms is not None and until_ms is not None and until_ms <= since_ms:
+        raise click.UsageError("--to must be later than --from")
+
+
+def _named(symbols: str | None) -> tuple[str, ...] | None:
+    return tuple(symbol.strip() for symbol in symbols.split(",")) if symbols else None
+
+
+def _warm_up_from(since_ms: int | None, books: list[RuleBook]) -> int | None:
+    """From when on candles are needed so that the rules' windows are whole at `since_ms`."""
+    if since_ms is None:
+        return None
+    conditions = [rule.condition() for book in books for rule in book.rules]
+    return since_ms - max(map(minutes_needed, conditions), default=0) * MINUTE_MS
+
+
+def _play(runs: list[Backtest], file: Path | None, chosen: Chosen) -> None:
+    if file is not None:
+        total, steps = from_file(file, chosen)
+    else:
+        assert chosen.since_ms is not None
+        assert chosen.until_ms is not None
+        total, steps = from_database(Settings.load(), chosen.since_ms, chosen.until_ms, chosen.symbols)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(unit, total=total)
+        task = bar.add_task("minutes" if file is None else "candles", total=total)
         for advance, batch in steps:
             for run in runs:
                 run.feed(batch)
             bar.advance(task, advance)
     if not runs[0].counts.candles:
         raise click.ClickException("there is not one candle to play: check --symbols, --from and --to")
-
-
-def _history(file: Path | None, chosen: Chosen) -> tuple[int, Steps]:
-    if file is not None:
-        return from_file(file, chosen)
-    if chosen.since_ms is None or chosen.until_ms is None:
-        raise click.UsageError("give a candle FILE, or --from and --to for the stored history")
-    if chosen.until_ms <= chosen.since_ms:
-        raise click.UsageError("--to must be later than --from")
-    return from_database(Settings.load(), chosen.since_ms, chosen.until_ms, chosen.symbols)
 
 
 def _print(report: Report, seconds: float, console: Console) -> None:

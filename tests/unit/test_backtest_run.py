@@ -74,3 +74,22 @@ def test_alerts_on_request_are_those_of_the_entries_and_whole():
     assert set(last["metadata"]) == set(METADATA_COLUMNS)
     assert last["metadata"]["price_change_5m"] == pytest.approx((114 / 104 - 1) * 100)
     assert last["timings"]["evaluate_ts_ms"] == last["timings"]["exchange_ts_ms"]
+
+
+def test_what_lies_before_the_period_warms_up_and_counts_for_nothing():
+    history = history_of(FULL_2024)
+    since_ms = int(history.open_time_ms[0]) + 36 * 60 * MINUTE_MS + 7 * MINUTE_MS
+    alerts: list[dict] = []
+    rules = [*shipped_rules()[:12], Rule("held", "price_change_5m > 0.3", "low", hold_s=180)]
+    whole = Backtest(RuleBook.compile(rules, "close"))
+    part = Backtest(RuleBook.compile(rules, "close"), on_alert=alerts.append, since_ms=since_ms)
+    for at in range(0, len(history), 1_001):
+        for backtest in (whole, part):
+            backtest.feed(history.take(slice(at, at + 1_001)))
+    expected = [entry for entry in whole.entries if entry.open_time_ms >= since_ms]
+    assert 0 < len(expected) < len(whole.entries)
+    assert part.entries == expected
+    assert [alert["id"] for alert in alerts] == [entry.id for entry in expected]
+    assert part.counts.candles == int((history.open_time_ms >= since_ms).sum())
+    assert part.prices.first_ms == since_ms
+    assert min(part.awake_ms.values()) == since_ms

@@ -153,3 +153,14 @@ def test_explain_refuses_what_it_does_not_know(folder):
         invoke(explain, "zzz", "AUSDT", "--at", "2024-01-01", "--file", folder / "candles.csv")
     result = invoke(explain, "ichimoku_bull", "ZUSDT", "--at", "2024-01-01", "--file", folder / "candles.csv")
     assert "there are no candles of ZUSDT" in result.output
+
+
+def test_a_period_of_a_file_begins_with_whole_windows(folder):
+    (folder / "hour.yaml").write_text(
+        RULES.replace("price_change_1m", "price_change_1h").replace("> 1", "< 1")
+    )
+    span = ("--from", "2024-01-01T02:00:00Z", "--to", "2024-01-01T02:10:00Z", "--symbols", "AUSDT, BUSDT")
+    result = invoke(backtest, folder / "candles.csv", "--rules", folder / "hour.yaml", "--json", *span)
+    found = json.loads(result.stdout)
+    assert (found["from"], found["to"]) == ("2024-01-01T02:00:00.000Z", "2024-01-01T02:09:00.000Z")
+    assert (found["candles"], found["alerts"]) == (20, 20)
