@@ -87,25 +87,25 @@ def _published(alert: StoredAlert, now_ms: int) -> datetime:
 
 
 async def claim(connection: AsyncConnection, now_ms: int, lease_ms: int, room: Room) -> list[Claimed]:
-    """Takes the messages that are due, for as many as there is room; the oldest of each target first."""
+    """Takes the messages that are due, for as many as there is room; the oldest of each target first. In a
+    transaction of the caller's."""
     lease = uuid4()
     now = moment(now_ms)
-    async with connection.transaction():
-        await connection.execute(QUERIES["close_digests"], {"now": now, "most": DIGEST_MAX_ALERTS})
-        cursor = await connection.execute(
-            QUERIES["claim"],
-            {
-                "now": now,
-                "lease": lease,
-                "leased_until": moment(now_ms + lease_ms),
-                "room": room.total,
-                "target_room": room.per_target,
-                "busy_targets": list(room.in_flight),
-                "busy_messages": list(room.in_flight.values()),
-            },
-        )
-        ids = [row[0] for row in await cursor.fetchall()]
-        return await load_messages(connection, ids, now_ms) if ids else []
+    await connection.execute(QUERIES["close_digests"], {"now": now, "most": DIGEST_MAX_ALERTS})
+    cursor = await connection.execute(
+        QUERIES["claim"],
+        {
+            "now": now,
+            "lease": lease,
+            "leased_until": moment(now_ms + lease_ms),
+            "room": room.total,
+            "target_room": room.per_target,
+            "busy_targets": list(room.in_flight),
+            "busy_messages": list(room.in_flight.values()),
+        },
+    )
+    ids = [row[0] for row in await cursor.fetchall()]
+    return await load_messages(connection, ids, now_ms) if ids else []
 
 
 async def load_messages(connection: AsyncConnection, ids: Sequence[UUID], now_ms: int) -> list[Claimed]:
@@ -138,19 +138,17 @@ def _kind(digest_s: int, alerts: Sequence[Mapping[str, Any]]) -> Kind:
 
 
 async def settle(connection: AsyncConnection, settled: Sequence[Settled], now_ms: int) -> list[UUID]:
-    """Records attempts and what follows for their messages and targets, in one transaction.
+    """Records attempts and what follows for their messages and targets; in a transaction of the caller's.
 
     What somebody else took over after its lease was over is logged only. Returns the targets that were disabled.
     """
     now = moment(now_ms)
-    async with connection.transaction():
-        await _settle_messages(connection, settled, now)
-        disabled = []
-        # in one order everywhere, so that senders cannot wait for each other in a circle
-        for target_id in sorted({one.claimed.target_id for one in settled}):
-            of_target = [one for one in settled if one.claimed.target_id == target_id]
-            await _note_target(connection, of_target, now)
-            disabled += await _disable(connection, of_target)
+    await _settle_messages(connection, settled, now)
+    await _note_targets(connection, settled, now)
+    disabled = []
+    for one in settled:
+        if one.verdict.disable is not None and await _disable(connection, one, one.verdict.disable):
+            disabled.append(one.claimed.target_id)
     return disabled
 
 
@@ -173,7 +171,8 @@ async def _settle_messages(connection: AsyncConnection, settled: Sequence[Settle
         },
     )
     ours = [row[0] for row in await cursor.fetchall()]
-    await connection.execute(QUERIES["settle_followers"], {"ids": ours})
+    if any(len(one.claimed.message.alerts) > 1 for one in settled):
+        await connection.execute(QUERIES["settle_followers"], {"ids": ours})
     await connection.execute(
         QUERIES["log_attempts"],
         {
@@ -187,39 +186,40 @@ async def _settle_messages(connection: AsyncConnection, settled: Sequence[Settle
     )
 
 
-async def _note_target(connection: AsyncConnection, settled: Sequence[Settled], now: datetime) -> None:
-    """`settled`: of one target, in the order of their ends."""
-    failures = 0
+async def _note_targets(connection: AsyncConnection, settled: Sequence[Settled], now: datetime) -> None:
+    """`settled`: in the order of their ends."""
+    by_target: dict[tuple[UUID, str], list[Settled]] = {}
     for one in settled:
-        failures = 0 if one.answer.delivered else failures + 1
-    held_ms = max((one.verdict.hold_until_ms or 0 for one in settled), default=0)
-    first = settled[0].claimed
+        by_target.setdefault((one.claimed.target_id, one.claimed.url), []).append(one)
+    held_ms = [max(one.verdict.hold_until_ms or 0 for one in ended) for ended in by_target.values()]
     await connection.execute(
-        QUERIES["note_target"],
+        QUERIES["note_targets"],
         {
             "now": now,
-            "target_id": first.target_id,
-            "url": first.url,
-            "succeeded": any(one.answer.delivered for one in settled),
-            "failures": failures,
-            "held_until": moment(held_ms) if held_ms else None,
+            "target_ids": [target_id for target_id, _ in by_target],
+            "urls": [url for _, url in by_target],
+            "succeeded": [any(one.answer.delivered for one in ended) for ended in by_target.values()],
+            "failures": [_failures_at_the_end(ended) for ended in by_target.values()],
+            "held_until": [moment(time_ms) if time_ms else None for time_ms in held_ms],
         },
     )
 
 
-async def _disable(connection: AsyncConnection, settled: Sequence[Settled]) -> list[UUID]:
-    for one in settled:
-        reason = one.verdict.disable
-        if reason is None:
-            continue
-        since = moment(one.claimed.created_ms) if reason == "exhausted" else None
-        cursor = await connection.execute(
-            QUERIES["disable_target"],
-            {"target_id": one.claimed.target_id, "url": one.claimed.url, "reason": reason, "since": since},
-        )
-        if cursor.rowcount:
-            return [one.claimed.target_id]
-    return []
+def _failures_at_the_end(ended: Sequence[Settled]) -> int:
+    count = 0
+    for one in ended:
+        count = 0 if one.answer.delivered else count + 1
+    return count
+
+
+async def _disable(connection: AsyncConnection, settled: Settled, reason: str) -> bool:
+    claimed = settled.claimed
+    since = moment(claimed.created_ms) if reason == "exhausted" else None
+    cursor = await connection.execute(
+        QUERIES["disable_target"],
+        {"target_id": claimed.target_id, "url": claimed.url, "reason": reason, "since": since},
+    )
+    return cursor.rowcount > 0
 
 
 async def release(connection: AsyncConnection, claimed: Sequence[Claimed]) -> None:

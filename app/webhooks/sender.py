@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -32,6 +33,10 @@ _POLL_S = 0.5
 """How soon messages are found that others wrote, or that became due."""
 _LEASE_MARGIN_MS = 1_000
 _CONNECTION_TIMEOUT_S = 5.0
+
+
+Ended = dict[asyncio.Task[Answer], Settled]
+"""Attempts that are over and not recorded yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +107,35 @@ class Sender:
 
     async def step(self) -> int:
         """Records what ended and begins what is due; returns how many messages it began. Raises psycopg.Error."""
-        async with self._pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection:
-            await self._record(connection)
-            room = self._limits.concurrency - len(self._in_flight)
-            if room <= 0:
-                return 0
-            busy = Counter(claimed.target_id for claimed in self._in_flight.values())
-            claimed = await claim(
-                connection,
-                self._clock.now_ms(),
-                self._limits.lease_ms,
-                Room(room, self._limits.target_concurrency, busy),
-            )
+        ended = self._ended()
+        async with (
+            self._pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection,
+            connection.transaction(),
+        ):
+            disabled = await self._settle(connection, ended)
+            claimed = await self._claim(connection, set(ended))
+        self._forget(ended, disabled)
         for message in claimed:
             self._in_flight[asyncio.create_task(self._attempt(message))] = message
         return len(claimed)
+
+    async def _settle(self, connection: psycopg.AsyncConnection, ended: Ended) -> list[UUID]:
+        return await settle(connection, list(ended.values()), self._clock.now_ms()) if ended else []
+
+    async def _claim(
+        self, connection: psycopg.AsyncConnection, ended: set[asyncio.Task[Answer]]
+    ) -> list[Claimed]:
+        """For the room that those who ended left."""
+        running = [claimed.target_id for task, claimed in self._in_flight.items() if task not in ended]
+        room = self._limits.concurrency - len(running)
+        if room <= 0:
+            return []
+        return await claim(
+            connection,
+            self._clock.now_ms(),
+            self._limits.lease_ms,
+            Room(room, self._limits.target_concurrency, Counter(running)),
+        )
 
     async def _attempt(self, claimed: Claimed) -> Answer:
         try:
@@ -144,16 +163,18 @@ class Sender:
         finally:
             woken.cancel()
 
-    async def _record(self, connection: psycopg.AsyncConnection) -> None:
-        """An attempt is forgotten only when it is recorded."""
-        ended = [task for task in self._in_flight if task.done()]
-        if not ended:
-            return
-        settled = [self._judged(self._in_flight[task], task.result()) for task in ended]
-        disabled = await settle(connection, settled, self._clock.now_ms())
+    def _ended(self) -> Ended:
+        return {
+            task: self._judged(claimed, task.result())
+            for task, claimed in self._in_flight.items()
+            if task.done()
+        }
+
+    def _forget(self, ended: Ended, disabled: Sequence[UUID]) -> None:
+        """Only what is recorded."""
         for task in ended:
             del self._in_flight[task]
-        self._count(settled)
+        self._count(list(ended.values()))
         for target_id in disabled:
             self._metrics.disabled.inc()
             log.error("webhook_target_disabled", target=str(target_id))
@@ -188,9 +209,11 @@ class Sender:
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=self._limits.stop_grace_s)
         async with self._pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection:
-            await self._record(connection)
-            left = list(self._in_flight.values())
+            ended = self._ended()
+            async with connection.transaction():
+                disabled = await self._settle(connection, ended)
+            self._forget(ended, disabled)
             for task in self._in_flight:
                 task.cancel()
             with suppress(psycopg.OperationalError):
-                await release(connection, left)
+                await release(connection, list(self._in_flight.values()))

@@ -38,7 +38,8 @@ async def box(settings: Settings) -> AsyncIterator[Outbox]:
 
 
 async def take(box: Outbox, room: Room = PLENTY) -> list[Claimed]:
-    return await claim(box.connection, box.clock.now_ms(), LEASE_MS, room)
+    async with box.connection.transaction():
+        return await claim(box.connection, box.clock.now_ms(), LEASE_MS, room)
 
 
 async def end(box: Outbox, claimed: list[Claimed], answer: Answer = TAKEN) -> None:
@@ -46,7 +47,8 @@ async def end(box: Outbox, claimed: list[Claimed], answer: Answer = TAKEN) -> No
     settled = [
         Settled(one, answer, verdict(answer, one.attempts + 1, now_ms, 0.0), now_ms) for one in claimed
     ]
-    await settle(box.connection, settled, now_ms)
+    async with box.connection.transaction():
+        await settle(box.connection, settled, now_ms)
 
 
 def seqs(claimed: list[Claimed]) -> list[list[int]]:

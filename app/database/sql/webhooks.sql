@@ -184,12 +184,23 @@ SELECT a.* FROM unnest(
 ) AS a (message_id, attempt, at, duration_ms, response_status, outcome)
 WHERE EXISTS (SELECT FROM webhook_deliveries AS d WHERE d.id = a.message_id);
 
--- name: note_target
-UPDATE webhook_targets
-SET failures = CASE WHEN %(succeeded)s THEN 0 ELSE failures END + %(failures)s,
-    last_success_at = CASE WHEN %(succeeded)s THEN %(now)s ELSE last_success_at END,
-    held_until = greatest(held_until, %(held_until)s::timestamptz)
-WHERE id = %(target_id)s AND url = %(url)s;
+-- name: note_targets
+-- Locked in one order everywhere, so that senders cannot wait for each other in a circle. A success that changes
+-- nothing but its time is written now and then only.
+WITH locked AS MATERIALIZED (
+    SELECT id FROM webhook_targets WHERE id = ANY (%(target_ids)s::uuid[]) ORDER BY id FOR UPDATE
+)
+UPDATE webhook_targets AS t
+SET failures = CASE WHEN n.succeeded THEN 0 ELSE t.failures END + n.failures,
+    last_success_at = CASE WHEN n.succeeded THEN %(now)s ELSE t.last_success_at END,
+    held_until = greatest(t.held_until, n.held_until)
+FROM unnest(
+    %(target_ids)s::uuid[], %(urls)s::text[], %(succeeded)s::boolean[], %(failures)s::integer[],
+    %(held_until)s::timestamptz[]
+) AS n (target_id, url, succeeded, failures, held_until)
+WHERE t.id IN (SELECT id FROM locked) AND t.id = n.target_id AND t.url = n.url
+  AND (t.failures > 0 OR n.failures > 0 OR n.held_until IS NOT NULL
+       OR t.last_success_at IS NULL OR t.last_success_at < %(now)s::timestamptz - interval '10 seconds');
 
 -- name: disable_target
 -- For `exhausted` only if nothing got through since the message that was given up had been written.

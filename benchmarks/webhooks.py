@@ -1,0 +1,219 @@
+"""How fast alerts reach webhook receivers: the outbox and its sender against a plain loop, in one run.
+
+    python -m benchmarks.webhooks --targets 20 --alerts 200
+
+The path is hot because a market closes all its minutes in the same second: its alerts come together, each for
+several targets, and receivers take tens of milliseconds to answer. The plain loop is what is written first: one
+aiohttp session, one `post` after the other, no memory of what it sent. Ours includes the deliveries' way into
+PostgreSQL, claims, outcomes and the log of attempts, each durable, and signatures. Both run in this process on
+uvloop; the receiver is a process of its own; PostgreSQL is the embedded one. The clock of a case runs from the first
+delivery written (first `post`) until the last receiver has answered (and its outcome is stored).
+
+Three cases: receivers that answer at once (what a delivery costs), receivers that take 20 ms (how far requests
+overlap), and the same with one more target that never answers (whether it holds up the others: for ours the time is
+until the others have everything; the plain loop waits its turn's time-out for each alert, so its time is computed from
+its rate and that wait, and marked so).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import orjson
+import psutil
+import uvloop
+from psycopg import AsyncConnection
+
+from app.clock import SystemClock
+from app.database.connection import connection_url, open_pool
+from app.database.migrate import migrate
+from app.database.stored_alert import StoredAlert
+from app.observe import configure_logging
+from app.rules.alert import alert_id, rfc3339
+from app.settings import Settings
+from app.stack.embedded import EmbeddedStack
+from app.stack.ports import free_port
+from app.webhooks.outbox import route
+from app.webhooks.post import webhook_client
+from app.webhooks.sender import Sender, SenderLimits
+from app.webhooks.target_store import NewTarget, TargetStore
+from app.webhooks.targets import AllowedHosts
+from benchmarks.measure import REPOSITORY
+
+TIMEOUT_S = 1.0
+"""Of a request, for both; a day's default is 15 s."""
+NEVER_MS = 3_600_000
+CONCURRENCY, PER_TARGET = 128, 8
+
+
+@dataclass(frozen=True)
+class Figures:
+    name: str
+    deliveries: int
+    seconds: float
+    cpu_s: float
+    computed: bool = False
+
+    def row(self, case: str, plain: Figures) -> str:
+        rate, plain_rate = self.deliveries / self.seconds, plain.deliveries / plain.seconds
+        about = "about " if self.computed else ""
+        return (
+            f"| {case} | {self.name} | {self.deliveries:,} | {about}{self.seconds:.2f} | {about}{rate:,.0f} "
+            f"| {rate / plain_rate:.1f} | {1e6 * self.cpu_s / self.deliveries:,.0f} |"
+        )
+
+
+def alerts_of(count: int) -> list[StoredAlert]:
+    """About as large as real ones."""
+    now_ms = SystemClock().now_ms()
+    return [
+        StoredAlert(
+            seq,
+            {
+                "id": alert_id(f"rule_{uuid4().hex}", 1, f"S{seq}USDT", now_ms),
+                "symbol": f"S{seq}USDT",
+                "rule_type": "futures_pioneer_bull",
+                "rule_version": 1,
+                "severity": "critical",
+                "description": "a steep rise of the last five minutes",
+                "timestamp": rfc3339(now_ms),
+                "price": 100.0 + seq,
+                "metadata": {f"value_{number}": seq + number / 7 for number in range(20)},
+                "timings": {"publish_ts_ms": now_ms},
+            },
+        )
+        for seq in range(count)
+    ]
+
+
+@contextmanager
+def receiver() -> Iterator[int]:
+    port = free_port()
+    argv = [sys.executable, "-m", "benchmarks.webhook_receiver", str(port)]
+    with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield port
+        finally:
+            process.terminate()
+
+
+def urls_of(port: int, targets: int, answer_ms: int) -> list[str]:
+    return [f"http://127.0.0.1:{port}/{answer_ms}/{number}" for number in range(targets)]
+
+
+async def plain(urls: Sequence[str], alerts: Sequence[StoredAlert]) -> Figures:
+    cpu = psutil.Process()
+    began_s, used_s = time.perf_counter(), sum(cpu.cpu_times()[:2])
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
+        for alert in alerts:
+            body = orjson.dumps(alert.alert)
+            for url in urls:
+                async with session.post(url, data=body) as answer:
+                    await answer.read()
+    seconds = time.perf_counter() - began_s
+    return Figures("plain loop", len(alerts) * len(urls), seconds, sum(cpu.cpu_times()[:2]) - used_s)
+
+
+@asynccontextmanager
+async def schema(base: Settings) -> AsyncIterator[Settings]:
+    """A schema of its own for a case, so that the size of one leaves no mark on the next."""
+    settings = base.model_copy(update={"namespace": f"b_{uuid4().hex[:8]}"})
+    await asyncio.to_thread(migrate, settings)
+    yield settings
+
+
+async def ours(
+    base: Settings, urls: Sequence[str], alerts: Sequence[StoredAlert], stalled: str | None
+) -> Figures:
+    clock, allowed = SystemClock(), AllowedHosts(networks=(ip_network("127.0.0.0/8"),))
+    cpu = psutil.Process()
+    async with schema(base) as settings:
+        settings = settings.model_copy(update={"webhook_allowed_hosts": ("127.0.0.0/8",)})
+        async with (
+            await AsyncConnection.connect(connection_url(settings), autocommit=True) as connection,
+            await open_pool(settings, max_size=2, durable=True) as pool,
+            webhook_client(allowed, TIMEOUT_S, clock, CONCURRENCY) as client,
+        ):
+            store = TargetStore(connection, settings, clock)
+            for url in (*urls, *filter(None, [stalled])):
+                await store.add(NewTarget(url))
+            fresh = [
+                StoredAlert(a.seq, {**a.alert, "timings": {"publish_ts_ms": clock.now_ms()}}) for a in alerts
+            ]
+            stop = asyncio.Event()
+            limits = SenderLimits(CONCURRENCY, PER_TARGET, TIMEOUT_S, stop_grace_s=0.0)
+            sender = Sender(pool, client, limits, clock, lambda: 0.0)
+            running = asyncio.create_task(sender.run(stop, print))
+            began_s, used_s = time.perf_counter(), sum(cpu.cpu_times()[:2])
+            await route(connection, fresh, clock.now_ms())
+            sender.wake()
+            await _until_delivered(connection, len(urls) * len(alerts))
+            seconds, cpu_s = time.perf_counter() - began_s, sum(cpu.cpu_times()[:2]) - used_s
+            stop.set()
+            await running
+    return Figures("**outbox and sender**", len(urls) * len(alerts), seconds, cpu_s)
+
+
+async def _until_delivered(connection: AsyncConnection, count: int) -> None:
+    query = "SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered'"
+    while True:
+        row = await (await connection.execute(query)).fetchone()
+        if row == (count,):
+            return
+        await asyncio.sleep(0.02)
+
+
+async def compare(settings: Settings, port: int, targets: int, count: int) -> None:
+    alerts = alerts_of(count)
+    print("| case | contender | deliveries | s | a second | ratio | CPU µs each |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    for answer_ms in (0, 20):
+        case = f"{targets} targets, answer {'at once' if not answer_ms else f'after {answer_ms} ms'}"
+        urls = urls_of(port, targets, answer_ms)
+        # so slow that a part is enough
+        base = await plain(urls, alerts[: max(1, count // (1 if not answer_ms else 10))])
+        print(base.row(case, base), flush=True)
+        print((await ours(settings, urls, alerts, None)).row(case, base), flush=True)
+    case = "the same, and one that never answers"
+    waits_s = base.seconds / base.deliveries * targets * count + TIMEOUT_S * count
+    waiting = Figures(
+        "plain loop", targets * count, waits_s, base.cpu_s / base.deliveries * targets * count, True
+    )
+    print(waiting.row(case, waiting), flush=True)
+    stalled = urls_of(port, 1, NEVER_MS)[0]
+    print((await ours(settings, urls, alerts, stalled)).row(case, waiting), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--targets", type=int, default=20)
+    parser.add_argument("--alerts", type=int, default=200)
+    given = parser.parse_args()
+    configure_logging("error", "console")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        EmbeddedStack.start(Path(directory), ["postgres"]) as stack,
+        receiver() as port,
+    ):
+        settings = Settings.load({}, postgres_url=stack.urls["postgres"])
+        uvloop.run(compare(settings, port, given.targets, given.alerts))
+
+
+if __name__ == "__main__":
+    main()
