@@ -89,6 +89,16 @@ class SchemaTooOld(ScreenerError):
     reason = "schema_too_old"
 
 
+class BackupUnusable(ScreenerError):
+    reason = "backup_unusable"
+
+
+class RestoreRefused(ScreenerError):
+    """Something is there that a restore would replace, or it is not where the backup came from."""
+
+    reason = "restore_refused"
+
+
 class BadInput(ScreenerError):
     """Carries its own `reason`, one of the words in `app.candles.validity.Reason`."""
 

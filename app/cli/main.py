@@ -7,6 +7,7 @@ import sys
 import click
 
 from app.cli.backtest import backtest
+from app.cli.backup import backup, restore
 from app.cli.drop_namespace import drop_namespace_command
 from app.cli.explain import explain
 from app.cli.record import record
@@ -30,7 +31,7 @@ def screener() -> None:
 
 for command in (
     up, replay, rules_group, screen_command, backtest, explain, test_rules, sim_exchange, record, webhooks,
-    run, migrate_command, drop_namespace_command
+    run, migrate_command, backup, restore, drop_namespace_command
 ):  # fmt: skip
     screener.add_command(command)
 

@@ -1,0 +1,81 @@
+"""What a backup says of itself: enough to refuse a damaged or a foreign one before anything is touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.errors import BackupUnusable
+
+FORMAT: Final = 1
+NAME: Final = "manifest.json"
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+class Manifest(BaseModel):
+    """`files`: path within the backup -> SHA-256. `rows`: table -> rows. Times are UTC ms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    screener_version: str
+    created_ts_ms: int
+    namespace: str
+    migrations: tuple[str, ...]
+    """Those applied to the database, in order of name."""
+    rows: dict[str, int]
+    stream: dict[str, Any] | None
+    """The stream's configuration and state, as the server gives them and takes them back; None: there is none."""
+    keys: int
+    files: dict[str, str]
+
+    def write(self, directory: Path) -> None:
+        (directory / NAME).write_bytes(orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a whole backup. Raises BackupUnusable for a directory without one, of another format, or in
+    which a file is missing or is not what was written."""
+    try:
+        manifest = Manifest.model_validate(orjson.loads((directory / NAME).read_bytes()))
+    except FileNotFoundError as error:
+        raise BackupUnusable(f"{directory} is no backup: it has no {NAME}") from error
+    except (orjson.JSONDecodeError, ValidationError) as error:
+        raise BackupUnusable(f"{directory / NAME} is damaged: {error}") from error
+    if manifest.format != FORMAT:
+        raise BackupUnusable(
+            f"{directory} has format {manifest.format}, this screener reads {FORMAT}: restore it with the version "
+            f"that made it ({manifest.screener_version})"
+        )
+    damaged = [
+        name
+        for name, digest in manifest.files.items()
+        if not (directory / name).is_file() or digest_of(directory / name) != digest
+    ]
+    if damaged:
+        raise BackupUnusable(
+            f"{directory} is damaged: {', '.join(damaged)} missing or changed; take another backup"
+        )
+    return manifest
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """Path within the directory -> SHA-256, of every file in it."""
+    return {str(path.relative_to(directory)): digest_of(path) for path in _files(directory)}
+
+
+def digest_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    return (path for path in sorted(directory.rglob("*")) if path.is_file())
