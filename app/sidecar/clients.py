@@ -19,10 +19,26 @@ from app.sidecar.problems import RequestError
 from app.sidecar.receivers import Receiver
 from app.telemetry import GatewayMetrics
 
+TOO_MANY_MESSAGES: Final = "too many messages"
 GOING_AWAY: Final = "going away: resume with since=<last seq>; retry_after_ms="
 _RETRY_AFTER_S: Final = "5"
 
 Hear = Callable[[str | bytes], Awaitable[None]]
+
+
+class MessageBudget:
+    """What a client may say, pings and answers to ours included: a bucket that fills evenly, one message a drop."""
+
+    __slots__ = ("_at_s", "_left", "_per_minute")
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = self._left = float(per_minute)
+        self._at_s = asyncio.get_running_loop().time()
+
+    def allows(self, now_s: float) -> bool:
+        refilled = self._left + (now_s - self._at_s) * self._per_minute / 60
+        self._left, self._at_s = min(self._per_minute, refilled) - 1, now_s
+        return self._left >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +47,17 @@ class Client:
 
     socket: ClientSocket
     receiver: Receiver
+    budget: MessageBudget
 
     async def listen(self, hear: Hear) -> None:
         """Gives `hear` every message, one after the other, until the client closes or is gone."""
-        kind = WSMsgType.ERROR
+        kind, loop = WSMsgType.ERROR, asyncio.get_running_loop()
         try:
             while True:
                 kind, data, _ = await self.socket.receive()
                 self.receiver.heard()
+                if not self.budget.allows(loop.time()):
+                    self.receiver.close(WSCloseCode.POLICY_VIOLATION, TOO_MANY_MESSAGES)
                 if kind is WSMsgType.PING:
                     self.receiver.pong(data)
                 elif kind in (WSMsgType.TEXT, WSMsgType.BINARY):
@@ -88,7 +107,7 @@ class Clients:
             try:
                 if self._stopping:
                     receiver.close(WSCloseCode.GOING_AWAY, f"{GOING_AWAY}0")
-                yield Client(socket, receiver)
+                yield Client(socket, receiver, MessageBudget(self._limits.client_messages_per_minute))
             finally:
                 self._connected.discard(receiver)
                 self._metrics.websocket_connections.dec()

@@ -41,7 +41,6 @@ EXPIRED: Final = "the token has expired: connect again with a new one"
 NOT_ACCEPTED: Final = "the token is not accepted"
 AUTH_FIRST: Final = "the first message must be auth, with a token"
 TOO_MANY_OF_USER: Final = "this user has as many connections as one may have"
-TOO_MANY_MESSAGES: Final = "too many messages"
 NOTHING_SUBSCRIBED: Final = "nothing was subscribed to for too long"
 TEXT_ONLY: Final = "messages must be text"
 FAILED: Final = "the sidecar failed"
@@ -62,19 +61,6 @@ class Channels:
     clock: Clock
 
 
-class _MessageBudget:
-    """A bucket that fills evenly: one message a drop."""
-
-    def __init__(self, per_minute: int, now_s: float) -> None:
-        self._per_minute = self._left = float(per_minute)
-        self._at_s = now_s
-
-    def allows(self, now_s: float) -> bool:
-        refilled = self._left + (now_s - self._at_s) * self._per_minute / 60
-        self._left, self._at_s = min(self._per_minute, refilled) - 1, now_s
-        return self._left >= 0
-
-
 class Session:
     """Everything said is answered in order; only the alerts of a resumption take their own time."""
 
@@ -83,7 +69,6 @@ class Session:
         self._channels = channels
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._budget = _MessageBudget(limits.client_messages_per_minute, self._loop.time())
         self._caller: Caller | None = None
         self._leaving = ExitStack()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -98,9 +83,7 @@ class Session:
             self._become(caller)
 
     async def hear(self, said: str | bytes) -> None:
-        if not self._budget.allows(self._loop.time()):
-            self._receiver.close(WSCloseCode.POLICY_VIOLATION, TOO_MANY_MESSAGES)
-        elif isinstance(said, bytes):
+        if isinstance(said, bytes):
             self._receiver.close(WSCloseCode.UNSUPPORTED_DATA, TEXT_ONLY)
         else:
             try:

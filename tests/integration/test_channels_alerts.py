@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
+from pathlib import Path
 from uuid import uuid4
 
+import aiohttp
+import orjson
 import pytest
 
 from app.settings import Settings
 from app.sidecar.limits import SidecarLimits
+from app.stack.ports import free_port
+from app.stack.process import ChildProcess
+from app.supervisor import role_argv, role_environ
 from tests.support.alerts import make_alert, publish, store
-from tests.support.sidecar import prepare, running_sidecar
+from tests.support.eventually import eventually
+from tests.support.sidecar import FREE_PORTS, prepare, running_sidecar
 
 SMALL_MEMORY = SidecarLimits(remembered_alerts=20, repeat_distance=10, catch_up_alerts=7, settle_s=1.0)
 
@@ -186,3 +195,87 @@ async def test_while_the_history_is_incomplete_a_resumption_is_refused_and_can_b
         await store(settings, seqs[10:], alerts[10:])
         await socket.subscribe("alerts", since=seqs[0])
         assert ids(await socket.hear_alerts(until(alerts[-1]))) == ids(alerts[1:])
+
+
+class CutClient:
+    """Reads a few alerts, is cut, and resumes at any of the ports."""
+
+    def __init__(self, total: int, seed: int) -> None:
+        self.received: list[dict] = []
+        self._total = total
+        self._rng = random.Random(seed)
+
+    async def read_all(self, ports: tuple[int, ...]) -> None:
+        async with aiohttp.ClientSession() as session:
+            while len(self.received) < self._total:
+                try:
+                    url = f"http://127.0.0.1:{self._rng.choice(ports)}/ws"
+                    async with session.ws_connect(url) as socket:
+                        await self._read_some(socket)
+                        connection = socket._response.connection
+                        if connection is not None and connection.transport is not None:
+                            connection.transport.abort()
+                except (aiohttp.ClientError, ConnectionError):
+                    await asyncio.sleep(0.05)  # that one is dead at the moment
+
+    async def _read_some(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        last = self.received[-1] if self.received else None
+        point = {"since": last["seq"], "since_id": last["id"]} if last else {"since": -1}
+        await socket.send_json({"type": "subscribe", "channel": "alerts", **point})
+        goal = min(self._total, len(self.received) + self._rng.randint(0, 12))
+        while len(self.received) < goal:
+            message = await socket.receive(60)
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                return
+            said = orjson.loads(message.data)
+            assert said["type"] != "gap"
+            if said["type"] == "error":
+                return
+            if said["type"] == "alert":
+                self.received.append(said["data"])
+
+
+async def test_over_killed_sidecars_a_client_resumes_to_every_alert_once_at_whichever_lives(
+    settings, tmp_path
+):
+    """Two processes, four times one of them dies under its clients; the database is behind all the time."""
+    alerts = [make_alert(n, text="x" * 300) for n in range(300)]
+    client = CutClient(len(alerts), seed=5)
+    ports = (free_port(), free_port())
+    processes = [_sidecar_process(settings, port, tmp_path) for port in ports]
+
+    async def kill() -> None:
+        for number in range(4):
+            goal = (number + 1) * 60
+            await eventually(lambda goal=goal: len(client.received) >= goal, within_s=90)
+            process = processes[number % 2]
+            os.kill(process.pid, signal.SIGKILL)
+            await eventually(lambda process=process: not process.running)
+            process.start()
+
+    for process in processes:
+        process.start()
+    try:
+        async with asyncio.timeout(150):
+            await asyncio.gather(_produce_behind(settings, alerts), kill(), client.read_all(ports))
+    finally:
+        for process in processes:
+            process.stop()
+    assert ids(client.received) == ids(alerts)
+
+
+async def _produce_behind(settings: Settings, alerts: list[dict]) -> None:
+    """Ten at a time with some repeats; the database has them when the next ten are published."""
+    unstored: list[tuple[int, dict]] = []
+    for start in range(0, len(alerts), 10):
+        chunk = alerts[start : start + 10]
+        offsets = await publish(settings, [*chunk, *chunk[:2]])
+        await store(settings, [seq for seq, _ in unstored], [alert for _, alert in unstored])
+        unstored = list(zip(offsets, chunk, strict=False))
+    await store(settings, [seq for seq, _ in unstored], [alert for _, alert in unstored])
+
+
+def _sidecar_process(settings: Settings, port: int, directory: Path) -> ChildProcess:
+    given = settings.model_copy(update=FREE_PORTS | {"sidecar_port": port})
+    log = directory / f"sidecar-{port}.log"
+    return ChildProcess("sidecar", role_argv("sidecar"), log, env=role_environ(given))
