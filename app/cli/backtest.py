@@ -22,9 +22,9 @@ from app.backtest.run import Backtest
 from app.candles.batch import MINUTE_MS
 from app.cli.history import Chosen, Moment, from_database, from_file
 from app.cli.rule_sets import rules_for_stored_candles, rules_of
+from app.cli.settings_here import settings_here
 from app.rules.rule import Mode
 from app.rules.rulebook import RuleBook
-from app.settings import Settings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT = click.Path(dir_okay=False, path_type=Path)
@@ -112,7 +112,7 @@ def _play(runs: list[Backtest], file: Path | None, chosen: Chosen) -> None:
     else:
         assert chosen.since_ms is not None
         assert chosen.until_ms is not None
-        total, steps = from_database(Settings.load(), chosen.since_ms, chosen.until_ms, chosen.symbols)
+        total, steps = from_database(settings_here(), chosen.since_ms, chosen.until_ms, chosen.symbols)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("minutes" if file is None else "candles", total=total)

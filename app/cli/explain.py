@@ -11,9 +11,9 @@ from app.backtest.explain_at import explain_at
 from app.candles.batch import MINUTE_MS, CandleBatch, concatenate
 from app.cli.history import Chosen, Moment, Steps, from_database, from_file, newest_stored
 from app.cli.rule_sets import rule_named, rules_for_stored_candles, rules_of
+from app.cli.settings_here import settings_here
 from app.rules.alert import rfc3339
 from app.rules.explain import Clause
-from app.settings import Settings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DAYS_BACK = 60
@@ -50,7 +50,7 @@ def explain(
 def _candles(symbol: str, at_ms: int | None, file: Path | None) -> CandleBatch:
     """Those up to the minute of `at_ms`, or all."""
     if at_ms is None and file is None:
-        at_ms = newest_stored(Settings.load(), symbol)
+        at_ms = newest_stored(settings_here(), symbol)
     until_ms = None if at_ms is None else at_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
     batches = [batch for _, batch in _history(symbol, until_ms, file) if len(batch)]
     if not batches:
@@ -65,7 +65,7 @@ def _history(symbol: str, until_ms: int | None, file: Path | None) -> Steps:
     if until_ms is None:
         return iter(())
     since_ms = until_ms - _DAYS_BACK * 1440 * MINUTE_MS
-    return from_database(Settings.load(), since_ms, until_ms, (symbol,))[1]
+    return from_database(settings_here(), since_ms, until_ms, (symbol,))[1]
 
 
 def _verdict(clause: Clause) -> str:

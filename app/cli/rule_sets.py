@@ -12,6 +12,7 @@ import click
 import psycopg
 from psycopg import AsyncConnection
 
+from app.cli.settings_here import settings_here
 from app.database.connection import connection_url, unreachable
 from app.database.rule_store import RuleStore
 from app.errors import RuleError, SchemaTooOld
@@ -41,7 +42,7 @@ def rules_for_stored_candles(path: Path | None) -> tuple[Rule, ...]:
     """
     if path is not None:
         return rules_of(path)
-    stored = with_rule_store(Settings.load(), RuleStore.load)
+    stored = with_rule_store(settings_here(), RuleStore.load)
     for fault in stored.refused.values():
         click.echo(f"left out: {fault}", err=True)
     return stored.rules

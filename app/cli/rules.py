@@ -8,15 +8,12 @@ from pathlib import Path
 
 import click
 import orjson
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from app.cli.rule_sets import no_such_rule, rule_named, rules_of, with_rule_store
-from app.database.rule_store import Applied, RuleStore, StoredRules
+from app.cli.settings_here import settings_here
+from app.database.rule_store import Applied, RuleStore
 from app.rules.files import dump_rules
-from app.settings import Settings
+from app.rules.rule import Rule
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -29,40 +26,39 @@ def rules_group() -> None:
 @rules_group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON, with what is wrong with bad ones.")
 def list_rules(as_json: bool) -> None:
-    """All rules, one a line, and what is wrong with rules that plain SQL put in."""
-    stored = with_rule_store(Settings.load(), RuleStore.load)
+    """All rules with their expressions, and what is wrong with rules that plain SQL put in."""
+    stored = with_rule_store(settings_here(), RuleStore.load)
     if as_json:
         document = {"rules": [asdict(rule) for rule in stored.rules], "refused": dict(stored.refused)}
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return
-    Console().print(_table(stored))
+    width = max((len(rule.rule_type) for rule in stored.rules), default=0)
+    for rule in stored.rules:
+        click.echo(
+            f"{'on ' if rule.enabled else 'off'}  {rule.rule_type:{width}}  {', '.join(_manner(rule))}"
+        )
+        click.echo(f"     {' '.join(rule.expression.split())}")
     for fault in stored.refused.values():
         click.echo(f"refused: {fault}")
 
 
-def _table(stored: StoredRules) -> Table:
-    table = Table("rule", "on", "severity", "mode", "cooldown", "version", "expression", box=SIMPLE_HEAD)
-    for rule in stored.rules:
-        name = rule.rule_type + (f"\nholds {rule.hold_s} s" if rule.hold_s else "")
-        if rule.symbols is not None:
-            name += f"\n{len(rule.symbols)} symbols"
-        table.add_row(
-            Text(name),
-            "on" if rule.enabled else "off",
-            rule.severity,
-            rule.mode or "",
-            f"{rule.cooldown_s} s",
-            str(rule.version),
-            Text(rule.expression),
-        )
-    return table
+def _manner(rule: Rule) -> list[str]:
+    manner = [rule.severity, f"cooldown {rule.cooldown_s} s", f"version {rule.version}"]
+    if rule.hold_s:
+        manner.append(f"holds {rule.hold_s} s")
+    if rule.mode is not None:
+        manner.append(f"mode {rule.mode}")
+    if rule.symbols is not None:
+        few = ", ".join(rule.symbols[:3])
+        manner.append(f"only {few}" + (f" and {len(rule.symbols) - 3} more" if len(rule.symbols) > 3 else ""))
+    return manner
 
 
 @rules_group.command()
 @click.argument("rule_types", nargs=-1)
 def show(rule_types: tuple[str, ...]) -> None:
     """RULE_TYPES as YAML that `apply` takes; all rules if none is named."""
-    stored = with_rule_store(Settings.load(), RuleStore.load)
+    stored = with_rule_store(settings_here(), RuleStore.load)
     for rule_type in rule_types:
         if fault := stored.refused.get(rule_type):
             raise click.ClickException(fault)
@@ -88,7 +84,7 @@ def apply(file: Path, prune: bool, dry_run: bool) -> None:
     A rule whose meaning changes gets the next version by itself.
     """
     rules = rules_of(file)
-    applied = with_rule_store(Settings.load(), lambda store: store.apply(rules, prune, dry_run))
+    applied = with_rule_store(settings_here(), lambda store: store.apply(rules, prune, dry_run))
     _print_applied(applied)
     if dry_run:
         click.echo("nothing was changed (--dry-run)")
@@ -135,5 +131,5 @@ def _each(rule_types: Sequence[str], change: Callable[[RuleStore, str], Awaitabl
         for rule_type in rule_types:
             await change(store, rule_type)
 
-    with_rule_store(Settings.load(), changed)
+    with_rule_store(settings_here(), changed)
     click.echo(f"{done}: {', '.join(rule_types)}")

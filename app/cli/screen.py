@@ -20,13 +20,13 @@ from rich.text import Text
 from app.backtest.moment import market_at_the_end
 from app.candles.batch import MINUTE_MS
 from app.cli.history import Chosen, Moment, Steps, from_database, from_file
+from app.cli.settings_here import settings_here
 from app.errors import RuleError, ServerUnreachable
 from app.market.metrics import MetricsBatch
 from app.rules.alert import rfc3339
 from app.rules.parser import parse_condition, parse_number, pointer
 from app.rules.screen import screen
 from app.rules.tree import Node, columns_of
-from app.settings import Settings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _TIMEOUT_S = 15.0
@@ -84,7 +84,7 @@ def screen_command(
     if url is not None and (file is not None or at_ms is not None):
         raise click.UsageError("--url asks for the present: leave out --file and --at")
     if file is None and at_ms is None:
-        settings = Settings.load()
+        settings = settings_here()
         base = url or f"http://{settings.bind_host}:{settings.sidecar_port}"
         answer = asyncio.run(_ask(base.rstrip("/"), query))
     else:
@@ -138,7 +138,7 @@ def _history(file: Path | None, until_ms: int | None) -> Steps:
     if file is not None:
         return from_file(file, Chosen(until_ms=until_ms))[1]
     assert until_ms is not None
-    return from_database(Settings.load(), until_ms - _DAYS_BACK * 1440 * MINUTE_MS, until_ms, None)[1]
+    return from_database(settings_here(), until_ms - _DAYS_BACK * 1440 * MINUTE_MS, until_ms, None)[1]
 
 
 def _symbol(market: MetricsBatch, row: int, columns: tuple[str, ...]) -> dict[str, Any]:

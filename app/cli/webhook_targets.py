@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.settings_here import settings_here
 from app.clock import SystemClock
 from app.database.connection import connection_url, unreachable
 from app.settings import Settings
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 def on_database(work: Callable[[Settings, AsyncConnection], Awaitable[T]]) -> T:
     """The result of `work` on an autocommit connection. Raises ServerUnreachable if the database does not answer."""
-    settings = Settings.load()
+    settings = settings_here()
 
     async def run() -> T:
         try:

@@ -17,6 +17,7 @@ from app.stack.lock import DirectoryLock
 from app.stack.ports import LOOPBACK, free_port, listens, require_free_port
 from app.stack.probe import PROBES
 from app.stack.process import ChildProcess, stop_all
+from app.stack.running import forget_urls, tell_urls
 from app.stack.servers import SERVERS, Launch, Server
 
 ALL_SERVERS = tuple(SERVERS)
@@ -91,6 +92,8 @@ class EmbeddedStack:
         self.faults()
         self._stopping.set()
         stop_all(self.processes.values(), _STOP_TIMEOUT_S)
+        if not self._lock.released:
+            forget_urls(self.directory)
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -120,6 +123,7 @@ class EmbeddedStack:
                 self._stopping.set()
                 raise
         record(self.directory, self.processes.values())
+        tell_urls(self.directory, self.urls)
 
     def _launch(self, name: str, port: int) -> None:
         server = SERVERS[name]

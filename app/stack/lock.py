@@ -8,7 +8,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from app.errors import ServerError
+
+_NAME = "stack.lock"
+
+
+def holder_of(directory: Path) -> int | None:
+    """The living process that took the directory's lock last; None if it has ended, or nobody ever did."""
+    try:
+        pid = int((directory / _NAME).read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if psutil.pid_exists(pid) else None
 
 
 class DirectoryLock:
@@ -16,7 +29,7 @@ class DirectoryLock:
 
     def __init__(self, directory: Path) -> None:
         """Take it. Raises ServerError naming the process that has it."""
-        self._path = directory / "stack.lock"
+        self._path = directory / _NAME
         self._file = self._path.open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,6 +44,10 @@ class DirectoryLock:
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n")
         self._file.flush()
+
+    @property
+    def released(self) -> bool:
+        return self._file.closed
 
     def release(self) -> None:
         """Harmless to repeat."""
