@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import get_args
 from uuid import UUID
 
 import psycopg
@@ -23,7 +24,7 @@ from app.database.outages import OUTAGES, until_done
 from app.telemetry import WebhookMetrics, webhook_metrics
 from app.webhooks.formats import render
 from app.webhooks.outbox import Claimed, Room, Settled, claim, release, settle
-from app.webhooks.post import Answer, WebhookClient
+from app.webhooks.post import Answer, Outcome, WebhookClient
 from app.webhooks.signing import signature_headers
 from app.webhooks.verdicts import verdict
 
@@ -80,6 +81,10 @@ class Sender:
         self._clock = clock
         self._random = random
         self._metrics: WebhookMetrics = webhook_metrics()
+        for reason in get_args(Outcome):
+            if reason != "delivered":
+                # a rate is known only of what was there before it grew
+                self._metrics.failed.labels(reason=reason)
         self._in_flight: dict[asyncio.Task[Answer], Claimed] = {}
         self._wake = asyncio.Event()
 

@@ -20,7 +20,7 @@ from psycopg import AsyncConnection
 from app.barrier import BarrierReports
 from app.clock import Clock
 from app.cooldown import connect_redis
-from app.database.connection import Pool, open_pool
+from app.database.connection import WRITE_TIMEOUT_MS, Pool, open_pool
 from app.database.migrate import migrate
 from app.database.sink_tables import SinkTable, decoded_alert
 from app.database.sinks import report_changes, sink_consumer
@@ -60,7 +60,8 @@ def outbox_table(settings: Settings, clock: Clock, written: Callable[[], None]) 
         stage=STAGE,
         topic=Topics.of(settings).alerts,
         name="webhook_deliveries",
-        max_rows=1_000,
+        # a batch of many alerts for very many users must end within the statement's time limit
+        max_rows=200,
         linger_ms=5,
         fetch_wait_ms=20,
         decode=decoded_alert,
@@ -83,7 +84,9 @@ async def run_webhooks(
     await asyncio.to_thread(migrate, settings)
     await ensure_topics(settings)
     async with AsyncExitStack() as resources:
-        pool = await open_pool(settings, max_size=_POOL_SIZE, durable=True)
+        pool = await open_pool(
+            settings, max_size=_POOL_SIZE, statement_timeout_ms=WRITE_TIMEOUT_MS, durable=True
+        )
         resources.push_async_callback(pool.close)
         await _follow_deployment(pool, settings, clock)
         sender = await resources.enter_async_context(_sender(settings, clock, pool))

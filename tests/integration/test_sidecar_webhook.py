@@ -143,26 +143,24 @@ async def test_nobody_reaches_the_target_or_a_delivery_of_another(api: Api) -> N
         assert (await api("GET", ""))[1] == ann
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status"),
-    [
-        ("POST", "", {"digest_s": -1}, 400),
-        ("POST", "", {"digest_s": 3601}, 400),
-        ("POST", "", {"digest_s": True}, 400),
-        ("POST", "", {"digest_s": None}, 400),
-        ("POST", "", {"enabled": False}, 400),
-        ("POST", "", {"url": "https://example.com/"}, 400),
-        ("POST", "/secret", {"overlap_hours": 721}, 400),
-        ("POST", "/secret", {"secret": "whsec_AAAA"}, 400),
-        ("GET", "/deliveries?limit=0", None, 400),
-        ("GET", "/deliveries?limit=201", None, 400),
-        ("GET", "/deliveries?status=lost", None, 400),
-        ("GET", "/deliveries/junk", None, 404),
-        ("POST", f"/deliveries/{uuid4()}", None, 404),
-    ],
-)
-async def test_what_cannot_be_asked_is_refused(
-    api: Api, method: str, path: str, body: Any, status: int
-) -> None:
+REFUSED: list[tuple[str, str, Any, int]] = [
+    ("POST", "", {"digest_s": -1}, 400),
+    ("POST", "", {"digest_s": 3601}, 400),
+    ("POST", "", {"digest_s": True}, 400),
+    ("POST", "", {"digest_s": None}, 400),
+    ("POST", "", {"enabled": False}, 400),
+    ("POST", "", {"url": "https://example.com/"}, 400),
+    ("POST", "/secret", {"overlap_hours": 721}, 400),
+    ("POST", "/secret", {"secret": "whsec_AAAA"}, 400),
+    ("GET", "/deliveries?limit=0", None, 400),
+    ("GET", "/deliveries?limit=201", None, 400),
+    ("GET", "/deliveries?status=lost", None, 400),
+    ("GET", "/deliveries/junk", None, 404),
+    ("POST", f"/deliveries/{uuid4()}", None, 404),
+]
+
+
+async def test_what_cannot_be_asked_is_refused(api: Api) -> None:
     await api.has_url("https://example.com/hook")
-    assert (await api(method, path, body))[0] == status
+    for method, path, body, status in REFUSED:
+        assert (await api(method, path, body))[0] == status, (method, path, body)

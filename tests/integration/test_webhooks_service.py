@@ -35,7 +35,8 @@ from tests.support.servers import settings_for
 from tests.support.topic_reader import read_until
 from tests.support.webhooks import LOOPBACK, Received, Receiver, receiving
 
-SHORT: dict[str, Any] = LOOPBACK | {"webhook_timeout_s": 1.0, "webhooks_port": 0}
+SHORT: dict[str, Any] = LOOPBACK | {"webhook_timeout_s": 2.0, "webhooks_port": 0}
+"""So that what a killed sender held is soon free again."""
 
 
 def fresh_alerts(numbers: Iterable[int]) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def got(receiver: Receiver) -> set[int]:
 async def test_alerts_reach_each_target_signed_and_bad_records_become_dead_letters(
     settings: Settings,
 ) -> None:
-    settings = settings.model_copy(update=SHORT)
+    settings = settings.model_copy(update=LOOPBACK)
     async with targets(settings) as store, receiving() as one, receiving() as two, running(settings):
         first = await store.add(NewTarget(one.url))
         await store.add(NewTarget(two.url, symbols=("ETHUSDT",)))
@@ -96,7 +97,7 @@ async def test_alerts_reach_each_target_signed_and_bad_records_become_dead_lette
 
 
 async def test_a_barrier_is_reported_when_the_alerts_before_it_are_in_the_outbox(settings: Settings) -> None:
-    settings = settings.model_copy(update=SHORT)
+    settings = settings.model_copy(update=LOOPBACK)
     redis = connect_redis(settings.server_urls().redis)
     reports = BarrierReports(redis, settings)
     async with targets(settings) as store, running(settings):
@@ -207,7 +208,7 @@ async def test_nothing_is_lost_when_the_database_is_killed_while_it_delivers(
 
 
 async def test_the_process_stops_in_good_order_on_sigterm(settings: Settings, tmp_path: Path) -> None:
-    settings = settings.model_copy(update=SHORT)
+    settings = settings.model_copy(update=LOOPBACK | {"webhooks_port": 0})
     async with targets(settings) as store, receiving() as receiver:
         await store.add(NewTarget(receiver.url))
         process = Process(settings, tmp_path)

@@ -27,7 +27,7 @@ from app.webhooks.user_targets import follow_settings
 from tests.support.alerts import make_alert
 
 START_MS = 1_709_100_000_000
-LOOPBACK: dict[str, Any] = {"webhook_allowed_hosts": ("127.0.0.0/8",), "webhook_timeout_s": 5.0}
+LOOPBACK: dict[str, Any] = {"webhook_allowed_hosts": ("127.0.0.0/8",), "webhook_timeout_s": 20.0}
 
 
 @dataclass(frozen=True, slots=True)
