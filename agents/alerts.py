@@ -46,7 +46,8 @@ class Alerts(Stage):
         self._evaluators: dict[int, Evaluator] = {}
 
     async def handle(self, partition: int, data: bytes) -> None:
-        batch, _info = decode_metrics(data)
+        batch, info = decode_metrics(data)
+        self.follow(info)
         evaluator = self._evaluator(partition)
         began = time.perf_counter()
         matches = evaluator.evaluate(batch)
@@ -73,6 +74,8 @@ class Alerts(Stage):
         for rule_type, count in Counter(fire.rule.rule_type for fire in fires).items():
             alert_metrics().triggered.labels(rule_type=rule_type).inc(count)
         self._note_latencies(fires, batch)
+        published = [f"{alert['id']} {alert['symbol']} {alert['rule_type']}" for alert in alerts]
+        self.log.info("alerts_published", alerts=published)
 
     def _note_latencies(self, fires: list[Fire], batch: MetricsBatch) -> None:
         now_ms = self.clock.now_ms()

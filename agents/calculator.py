@@ -51,6 +51,7 @@ class Calculator(Stage):
 
     async def handle(self, partition: int, data: bytes) -> None:
         batch, info = decode_candles(data)
+        self.follow(info)
         matrix = self._matrix(partition)
         await self._refill(partition, batch)
         began = time.perf_counter()

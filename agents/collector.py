@@ -35,6 +35,7 @@ class Collector(Stage):
 
     async def handle(self, partition: int, data: bytes) -> None:
         arrived, info = decode_candles(data)
+        self.follow(info)
         collector_metrics().candles_received.inc(len(arrived))
         batch = await self._valid(arrived)
         accepted = self._minutes_of(partition).accept(batch)

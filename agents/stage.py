@@ -12,6 +12,7 @@ The rules of a safe Faust agent, and why (measured on faust-streaming 0.15.3):
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -29,6 +30,7 @@ from app.errors import BadInput, RuleError
 from app.exit_status import EXIT_UNEXPECTED
 from app.frames import FrameInfo
 from app.telemetry import pipeline_metrics
+from app.tracing import recorder
 
 Deliver = Callable[[int, bytes], Awaitable[None]]
 """Sends a record to the given partition of the stage's output topic; returns when Kafka has it."""
@@ -73,6 +75,7 @@ class Stage(ABC):
         self.log = structlog.get_logger(self.name)
         self._tallies: dict[int, Tally] = {}
         self._owned: frozenset[int] = frozenset()
+        self._frame_id = ""
         self.positions: dict[int, int] = {}
         """Partition -> offset behind the last record done with since the assignment."""
 
@@ -134,12 +137,31 @@ class Stage(ABC):
     async def _process(self, partition: int, data: bytes) -> None:
         barrier = Barrier.decode(data)
         if barrier is None:
-            await self.handle(partition, data)
+            await self._handle(partition, data)
             return
         tally = self._tallies.pop(partition, Tally())
         facts = {**tally.facts(), **self.facts(partition)}
         await self._barriers.report_through_outages(barrier, self.name, facts)
         await self._deliver(partition, data)
+
+    async def _handle(self, partition: int, data: bytes) -> None:
+        """`handle`, with the frame's id in every log event of it, and a span if traces are wanted."""
+        began_s = time.perf_counter()
+        self._frame_id = ""
+        try:
+            await self.handle(partition, data)
+            self.log.debug("frame_done", partition=partition)
+        finally:
+            structlog.contextvars.unbind_contextvars("frame_id")
+        spans = recorder()
+        if spans:
+            duration_s, now_ms = time.perf_counter() - began_s, self.clock.now_ms()
+            spans.record(self.name, self._frame_id, end_ms=now_ms, duration_s=duration_s, partition=partition)
+
+    def follow(self, info: FrameInfo) -> None:
+        """To be called by `handle` as soon as it knows which frame it is."""
+        self._frame_id = info.frame_id
+        structlog.contextvars.bind_contextvars(frame_id=info.frame_id)
 
     async def _refuse(self, error: BadInput, source: str, data: bytes) -> None:
         try:
@@ -160,4 +182,4 @@ class Stage(ABC):
 
     def stamped(self, info: FrameInfo) -> FrameInfo:
         """`info` with this stage's time added."""
-        return FrameInfo({**info.stage_ts_ms, self.name: self.clock.now_ms()})
+        return FrameInfo({**info.stage_ts_ms, self.name: self.clock.now_ms()}, info.frame_id)

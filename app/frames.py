@@ -1,7 +1,7 @@
 """Frames: the bytes that travel between stages, one columnar batch of one shard per Kafka record.
 
 Encoding: Arrow IPC stream of one record batch, readable by any Arrow tool. The schema's metadata holds
-`kind` (candles or metrics), `version`, `exchange`, and the stage times `*_ts_ms` (when each stage sent the
+`kind` (candles or metrics), `version`, `exchange`, `frame_id`, and the stage times `*_ts_ms` (when each stage sent the
 frame, UTC ms). Candle frames are plain columns with a dictionary-encoded symbol. Metric frames keep their
 columns in one fixed-size-list column `values`, so that reading them costs the same for 1 and 200 columns;
 their names are in the metadata (`columns`, comma separated).
@@ -44,14 +44,19 @@ def _metrics_schema(width: int) -> pa.Schema:
 
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
-    """`stage_ts_ms`: stage name -> UTC ms at which that stage sent the frame's rows on."""
+    """`stage_ts_ms`: stage name -> UTC ms at which that stage sent the frame's rows on.
+
+    frame_id: 32 hex digits that the bridge gave it, kept by every stage, in logs and traces; empty: it has none.
+    """
 
     stage_ts_ms: Mapping[str, int] = field(default_factory=dict)
+    frame_id: str = ""
 
 
 def _metadata(kind: str, exchange: str, info: FrameInfo, **more: str) -> dict[str, str]:
     stages = {f"{stage}_ts_ms": str(ts) for stage, ts in info.stage_ts_ms.items()}
-    return {"kind": kind, "version": str(VERSION), "exchange": exchange, **stages, **more}
+    named = {"frame_id": info.frame_id} if info.frame_id else {}
+    return {"kind": kind, "version": str(VERSION), "exchange": exchange, **named, **stages, **more}
 
 
 def _symbol_column(symbols: tuple[str, ...], index: IndexArray) -> pa.DictionaryArray:
@@ -121,7 +126,8 @@ def _check_columns(rows: pa.RecordBatch, schema: pa.Schema) -> None:
 
 def _info(metadata: Mapping[str, str]) -> FrameInfo:
     suffix = "_ts_ms"
-    return FrameInfo({k.removesuffix(suffix): int(v) for k, v in metadata.items() if k.endswith(suffix)})
+    stage_ts_ms = {k.removesuffix(suffix): int(v) for k, v in metadata.items() if k.endswith(suffix)}
+    return FrameInfo(stage_ts_ms, metadata.get("frame_id", ""))
 
 
 def _numpy(batch: pa.RecordBatch, name: str) -> NDArray[Any]:

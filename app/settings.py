@@ -205,6 +205,11 @@ class Settings(BaseModel):
     """The least important messages that are logged."""
     log_format: Literal["console", "json"] = "console"
     """console: for people. json: one object a line."""
+    trace_url: str | None = None
+    """Where OpenTelemetry traces go, over OTLP and HTTP, such as http://collector:4318/v1/traces; each frame is a
+    trace with a span a stage. Without it there are none. Needs the extra `tracing`."""
+    trace_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of the frames that are traced; the same ones in every stage."""
 
     @field_validator("allowed_origins", "webhook_allowed_hosts", "trusted_proxies", mode="before")
     @classmethod

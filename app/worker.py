@@ -33,6 +33,7 @@ from app.observe import configure_logging, log_handler
 from app.pauses import avoid_pauses
 from app.settings import Settings
 from app.telemetry import pipeline_metrics
+from app.tracing import configure_tracing, end_tracing
 
 # Faust stalls in a flush, with a warning each, above 100 buffered changelog writes; a frame can cause more.
 ProducerBuffer.max_messages = 20_000
@@ -164,6 +165,7 @@ class Worker(faust.App):
             log.critical("cannot_start", error=str(error))
             os._exit(EXIT_TEMPORARY if error.retryable else EXIT_CONFIG)
         await super().on_first_start()
+        configure_tracing(self._screener_settings, self.conf.id)
         avoid_pauses()
         health = await self._health.enter_async_context(
             process_health(self._dependencies, self.is_ready, self._screener_settings.data_dir)
@@ -204,6 +206,7 @@ class Worker(faust.App):
             self._lag_task.cancel()
             await asyncio.gather(self._lag_task, return_exceptions=True)
         await self._health.aclose()
+        await asyncio.to_thread(end_tracing)
         await super().on_stop()
 
 

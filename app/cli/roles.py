@@ -21,6 +21,7 @@ from app.pipeline import SERVICE_ROLES, Service
 from app.role_health import dependencies_of
 from app.settings import Settings
 from app.supervisor import WORKER_ROLES, role_argv
+from app.tracing import configure_tracing, end_tracing
 
 HEALTH_PORTS = {
     "feed": "feed_port",
@@ -69,6 +70,8 @@ async def _serve(role: str, service: Service, settings: Settings) -> None:
             )
             ports = {role: (f"SCREENER_{port.upper()}", getattr(settings, port))}
             await exits.enter_async_context(serve_roles(health, settings.bind_host, ports))
+        configure_tracing(settings, role)
+        exits.push_async_callback(asyncio.to_thread, end_tracing)
         await service(settings, SystemClock(), stop, on_ready)
     structlog.get_logger(role).info("role_stopped", role=role)
 

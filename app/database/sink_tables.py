@@ -12,7 +12,7 @@ from app.candles.batch import CandleBatch, concatenate
 from app.database.copy import write_alerts, write_candles, write_metric_rows
 from app.database.metric_rows import MetricRows, concatenate_metric_rows, metric_rows
 from app.database.stored_alert import parse_alert
-from app.frames import decode_candles, decode_metrics
+from app.frames import FrameInfo, decode_candles, decode_metrics
 from app.topics import Topics
 
 
@@ -26,6 +26,8 @@ class Decoded:
     content: Any
     rows: int
     first_seen_ms: int | None
+    name: str = ""
+    """Of what it came from, for logs and traces: the id of a frame, or of an alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +88,28 @@ def sink_tables(topics: Topics) -> tuple[SinkTable, ...]:
 
 
 def _closed_candles(data: bytes, _offset: int) -> Decoded:
-    batch, _ = decode_candles(data)
+    batch, info = decode_candles(data)
     if not batch.closed.all():
         batch = batch.take(batch.closed)
-    return _decoded(batch, batch)
+    return _decoded(batch, batch, info)
 
 
 def _closed_bars(data: bytes, _offset: int) -> Decoded:
-    batch, _ = decode_metrics(data)
+    batch, info = decode_metrics(data)
     rows = metric_rows(batch)
-    return _decoded(rows, batch) if len(rows) else Decoded(None, 0, None)
+    return _decoded(rows, batch, info) if len(rows) else Decoded(None, 0, None)
 
 
-def _decoded(rows: CandleBatch | MetricRows, source: Any) -> Decoded:
+def _decoded(rows: CandleBatch | MetricRows, source: Any, info: FrameInfo) -> Decoded:
     if len(rows) == 0:
         return Decoded(None, 0, None)
-    return Decoded(rows, len(rows), int(source.ingest_ts_ms[source.closed].min()))
+    return Decoded(rows, len(rows), int(source.ingest_ts_ms[source.closed].min()), info.frame_id)
 
 
 def decoded_alert(data: bytes, offset: int) -> Decoded:
     stored = parse_alert(data, offset)
     first_seen = stored.alert["timings"].get("ingest_ts_ms")
-    return Decoded(stored, 1, first_seen if isinstance(first_seen, int) else None)
+    return Decoded(stored, 1, first_seen if isinstance(first_seen, int) else None, stored.alert["id"])
 
 
 async def _write_candles(connection: AsyncConnection, batches: Sequence[CandleBatch]) -> int:

@@ -30,6 +30,7 @@ from app.database.sink_tables import Decoded, SinkTable
 from app.dead_letters import DeadLetter, DeadLetters, Send
 from app.errors import BadInput
 from app.telemetry import database_metrics, pipeline_metrics
+from app.tracing import recorder
 
 log = structlog.get_logger("sinks")
 
@@ -225,11 +226,28 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
         async with self._edges.pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection:
             began_s = time.perf_counter()
             await self._table.write(connection, [item.decoded.content for item in items])
-            metrics.insert_duration.labels(table=self._table.name).observe(time.perf_counter() - began_s)
+            duration_s = time.perf_counter() - began_s
+            metrics.insert_duration.labels(table=self._table.name).observe(duration_s)
+        self._note_stored(items, duration_s)
         if not self._database_answers:
             log.info("database_answers_again", table=self._table.name)
             self._database_answers = True
             self._edges.readiness_changed()
+
+    def _note_stored(self, items: Sequence[_Item], duration_s: float) -> None:
+        log.debug("rows_stored", table=self._table.name, of=[item.decoded.name for item in items])
+        spans = recorder()
+        if spans:
+            now_ms = self._edges.clock.now_ms()
+            for item in items:
+                spans.record(
+                    self._table.stage,
+                    item.decoded.name,
+                    end_ms=now_ms,
+                    duration_s=duration_s,
+                    rows=item.decoded.rows,
+                    table=self._table.name,
+                )
 
     @property
     def _operation(self) -> str:

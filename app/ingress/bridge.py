@@ -7,8 +7,10 @@ what it already knows. Any number of bridges may run.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import structlog
@@ -27,6 +29,7 @@ from app.kafka import ensure_topics, kafka_producer
 from app.settings import Settings
 from app.telemetry import nats_metrics, pipeline_metrics
 from app.topics import Topics, shard_of
+from app.tracing import recorder
 
 STAGE = "bridge"
 _BATCHES_IN_FLIGHT = 4
@@ -80,7 +83,7 @@ class Bridge:
 
     def _translate(self, messages: Sequence[Msg]) -> tuple[list[Frame], list[DeadLetter]]:
         """(partition, frame) of all good candles, and a dead letter for each other message."""
-        now_ms = self._clock.now_ms()
+        began_s, now_ms = time.perf_counter(), self._clock.now_ms()
         parsed = parse(
             [message.data for message in messages],
             ingest_ts_ms=now_ms,
@@ -96,11 +99,22 @@ class Bridge:
             )
         if parsed.batch is None:
             return [], letters
-        info = FrameInfo({STAGE: now_ms})
-        frames = [(shard, encode_candles(part, info)) for shard, part in self._parts(parsed.batch)]
+        frames = []
+        for shard, part in self._parts(parsed.batch):
+            info = FrameInfo({STAGE: now_ms}, uuid4().hex)
+            frames.append((shard, encode_candles(part, info)))
+            self._note(info.frame_id, shard, len(part), began_s)
         pipeline_metrics().frames.labels(stage=STAGE).inc(len(frames))
         pipeline_metrics().rows.labels(stage=STAGE).inc(len(parsed.batch))
         return frames, letters
+
+    def _note(self, frame_id: str, shard: int, rows: int, began_s: float) -> None:
+        log.debug("frame_made", frame_id=frame_id, partition=shard, rows=rows)
+        spans = recorder()
+        if spans:
+            duration_s = time.perf_counter() - began_s
+            now_ms = self._clock.now_ms()
+            spans.record(STAGE, frame_id, end_ms=now_ms, duration_s=duration_s, rows=rows, partition=shard)
 
     def _parts(self, batch: CandleBatch) -> Iterator[tuple[int, CandleBatch]]:
         """Parts of one shard each, of at most `frame_max_rows` rows."""
