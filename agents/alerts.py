@@ -60,7 +60,7 @@ class Alerts(Stage):
             await self._emit(decided.fires, batch)
             await self._cooldowns.record(decided.last_fired)
         if batch.closed.any():
-            self._table.write(partition, orjson.dumps(evaluator.snapshot()))
+            self._table.write(partition, evaluator.snapshot())
         self.count(partition, batch.ingest_ts_ms, len(batch))
 
     async def _emit(self, fires: list[Fire], batch: MetricsBatch) -> None:
@@ -107,5 +107,5 @@ class Alerts(Stage):
 
     def _restore_memory(self, shard: int, packed: bytes) -> None:
         evaluator = Evaluator(self._rules())
-        evaluator.restore(orjson.loads(packed))
+        evaluator.restore(packed)
         self._evaluators[shard] = evaluator

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,21 +148,22 @@ class PreviousValues:
         self.before[text] = everything[links.before]
         return everything[links.source]
 
-    def snapshot(self) -> dict[str, Any]:
-        return {
-            "minute_now": self.minute_now.tolist(),
-            "minute_before": self.minute_before.tolist(),
-            "now": {text: _nullable(values) for text, values in self.now.items()},
-            "before": {text: _nullable(values) for text, values in self.before.items()},
-        }
+    def minutes(self) -> IntArray:
+        """Each symbol's last and second last closed minute, (2, symbols)."""
+        return np.stack((self.minute_now, self.minute_before))
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Takes the operands that are both saved and in use."""
+    def values(self) -> FloatArray:
+        """What is remembered of them, (operands, 2, symbols), in the order of the operands."""
+        planes = [(self.now[text], self.before[text]) for text in self.now]
+        return np.array(planes, np.float64).reshape(len(planes), 2, len(self.minute_now))
+
+    def take_back(self, minutes: IntArray, values: Mapping[str, FloatArray]) -> None:
+        """What `minutes` and `values` gave, the latter (2, symbols) by operand; those not in use are left out."""
         texts = list(self.now)
-        self.minute_now = np.array(saved["minute_now"], np.int64)
-        self.minute_before = np.array(saved["minute_before"], np.int64)
-        self.now = {text: _floats(values) for text, values in saved["now"].items() if text in texts}
-        self.before = {text: _floats(values) for text, values in saved["before"].items() if text in texts}
+        self.minute_now, self.minute_before = minutes.copy()
+        known = {text: values[text] for text in texts if text in values}
+        self.now = {text: now for text, (now, _) in known.items()}
+        self.before = {text: before for text, (_, before) in known.items()}
         self.keep(texts)
 
 
@@ -206,17 +206,10 @@ class HeldSince:
             held[rows] = truth[rows] & (time - since >= self._hold_ms)
         return held
 
-    def snapshot(self) -> dict[str, Any]:
-        return {"since_ms": self.since_ms.tolist(), "minute_ms": self.minute_ms.tolist()}
+    def times(self) -> IntArray:
+        """Since when it holds, and the last minute evaluated, (2, symbols)."""
+        return np.stack((self.since_ms, self.minute_ms))
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        self.since_ms = np.array(saved["since_ms"], np.int64)
-        self.minute_ms = np.array(saved["minute_ms"], np.int64)
-
-
-def _nullable(values: FloatArray) -> list[float | None]:
-    return [None if value != value else value for value in values.tolist()]
-
-
-def _floats(values: Sequence[float | None]) -> FloatArray:
-    return np.array([np.nan if value is None else value for value in values], np.float64)
+    def take_back(self, times: IntArray) -> None:
+        """What `times` gave."""
+        self.since_ms, self.minute_ms = times.copy()

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.candles.batch import BoolArray, IntArray
-from app.errors import RuleError
+from app.errors import BadFrame
 from app.market.metrics import MetricsBatch
+from app.market.packing import decode, encode
 from app.rules.bounds import Bounds
 from app.rules.files import check_unique
 from app.rules.memory import HeldSince, Positions, PreviousValues, SymbolFilter, SymbolRegister, rounds
@@ -19,7 +20,7 @@ from app.rules.program import Builder, Cells, Clause, Gather, Slot, run, where_a
 from app.rules.rule import Mode, Rule
 from app.rules.tree import to_text
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,36 +202,48 @@ class Evaluator:
         time = self._book.event_time_ms(position, batch)
         return self._holds[compiled.hold_key].apply(truth, eligible, time, batch.open_time_ms, symbols, turns)
 
-    def snapshot(self) -> dict[str, Any]:
-        """The memory as plain JSON values."""
-        return {
-            "version": SNAPSHOT_VERSION,
+    def snapshot(self) -> bytes:
+        """The memory, packed."""
+        known = len(self._symbols)
+        self._previous.grow(known)
+        for hold in self._holds.values():
+            hold.grow(known)
+        holds = [hold.times() for hold in self._holds.values()]
+        header = {
             "symbols": list(self._symbols.position),
-            "previous": self._previous.snapshot(),
-            "holds": {key: hold.snapshot() for key, hold in self._holds.items()},
+            "operands": [slot.text for slot in self._book.slots],
+            "holds": list(self._holds),
         }
+        arrays = {
+            "minutes": self._previous.minutes(),
+            "values": self._previous.values(),
+            "times": np.array(holds, np.int64).reshape(len(holds), 2, known),
+        }
+        return encode("rules", SNAPSHOT_VERSION, header, arrays)
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def restore(self, packed: bytes) -> None:
         """Replace the memory by a snapshot, as far as this book uses it.
 
-        RuleError for another version, or what `snapshot` did not give; discard the evaluator then.
+        Raises BadFrame for another version, or what `snapshot` did not give; discard the evaluator then.
         """
-        if not isinstance(saved, Mapping) or saved.get("version") != SNAPSHOT_VERSION:
-            version = saved.get("version") if isinstance(saved, Mapping) else None
-            raise RuleError(f"rule state of version {version!r}, this screener reads {SNAPSHOT_VERSION}")
+        header, arrays = decode(packed, "rules", SNAPSHOT_VERSION)
         try:
-            self._restore(saved)
+            self._restore(header, arrays)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RuleError(f"rule state that cannot be read: {error!r}") from error
+            raise BadFrame("frame_unreadable", f"memory of rules that cannot be read: {error!r}") from error
 
-    def _restore(self, saved: Mapping[str, Any]) -> None:
+    def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        symbols: list[str] = header["symbols"]
+        if arrays["minutes"].shape != (2, len(symbols)):
+            raise ValueError(f"{len(symbols)} symbols, and minutes of shape {arrays['minutes'].shape}")
         self._symbols = SymbolRegister()
-        self._filters = {symbols: SymbolFilter(symbols) for symbols in self._filters}
-        self._symbols.position.update({symbol: at for at, symbol in enumerate(saved["symbols"])})
-        self._previous.restore(saved["previous"])
-        for key, hold in self._holds.items():
-            if key in saved["holds"]:
-                hold.restore(saved["holds"][key])
+        self._symbols.position.update({symbol: at for at, symbol in enumerate(symbols)})
+        self._filters = {chosen: SymbolFilter(chosen) for chosen in self._filters}
+        values = dict(zip(header["operands"], arrays["values"], strict=True))
+        self._previous.take_back(arrays["minutes"], values)
+        for key, times in zip(header["holds"], arrays["times"], strict=True):
+            if key in self._holds:
+                self._holds[key].take_back(times)
 
 
 def _in_row_order(rows: list[NDArray[np.intp]], positions: list[int], rules: tuple[Rule, ...]) -> Matches:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from app.errors import RuleError
+from app.errors import BadFrame, RuleError
 from app.market.columns import METRIC_COLUMNS
+from app.market.packing import encode
 from app.rules.rule import Rule
 from app.rules.rulebook import NO_MATCHES, Evaluator, RuleBook
 from app.rules.screen import screen
@@ -198,18 +197,18 @@ def test_an_expression_that_a_swap_brings_in_is_null_until_its_second_minute():
     assert pairs(found.evaluate(metrics_batch(prices("A", 40, start=2)))) == [(0, "jump")]
 
 
-def test_a_snapshot_is_json_and_restores_into_a_new_evaluator():
+def test_a_snapshot_restores_into_a_new_evaluator_of_other_rules():
     held = Rule("held", "price > 1", "high", hold_s=60)
     first, second = evaluator(JUMP, held), evaluator(JUMP, held, RISING)
     first.evaluate(metrics_batch(prices("A", 10) + prices("B", float("nan"))))
-    second.restore(json.loads(json.dumps(first.snapshot(), allow_nan=False)))
+    second.restore(first.snapshot())
     rows = prices("C", 9) + prices("B", 20, start=1) + prices("A", 20, start=1)
     assert pairs(second.evaluate(metrics_batch(rows))) == [(2, "jump"), (2, "held")]
 
 
 def test_a_snapshot_of_another_version_is_refused():
-    with pytest.raises(RuleError, match="version 99"):
-        evaluator(RISING).restore({"version": 99})
+    with pytest.raises(BadFrame, match="version 99"):
+        evaluator(RISING).restore(encode("rules", 99, {}, {}))
 
 
 def test_each_distinct_part_of_a_book_is_compiled_once():
