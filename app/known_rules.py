@@ -44,3 +44,7 @@ class KnownRules:
             passing.replace(self._path)
         except OSError as error:
             log.warning("known_rules_not_written", file=str(self._path), error=repr(error))
+
+    def forget(self) -> None:
+        """Harmless to repeat."""
+        self._path.unlink(missing_ok=True)

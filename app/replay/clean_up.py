@@ -26,6 +26,7 @@ from app.database.connection import connection_url, unreachable
 from app.database.migrate import MIGRATION_TABLE
 from app.errors import ServerError, ServerUnreachable, SettingsError
 from app.ingress.pull import connect, stream_name
+from app.known_rules import KnownRules
 from app.kafka_access import kafka_access
 from app.settings import Settings
 
@@ -36,7 +37,7 @@ _RESERVED_SCHEMAS = ("public", "information_schema")
 
 async def drop_namespace(settings: Settings) -> None:
     """Deletes the namespace's stream, topics (those of tables too), consumer groups, Redis keys, database schema
-    and worker folders. Stop its roles before: they would make some of it again.
+    and what its workers keep on this machine. Stop its roles before: they would make some of it again.
 
     What is not there is no error, so that a call that failed can be repeated. Raises SettingsError for the empty
     namespace, whose names cannot be told from other programs', ServerUnreachable if a server does not answer, and
@@ -53,6 +54,7 @@ async def drop_namespace(settings: Settings) -> None:
     await asyncio.to_thread(_drop_schema, settings)
     for folder in (settings.data_dir / "faust").glob(settings.name("*")):
         shutil.rmtree(folder, ignore_errors=True)
+    KnownRules(settings).forget()
 
 
 async def _drop_stream(settings: Settings) -> None:

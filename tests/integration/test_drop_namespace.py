@@ -19,7 +19,9 @@ from app.database.migrate import migrate
 from app.errors import SettingsError
 from app.ingress.pull import connect, ensure_stream, stream_name
 from app.kafka import ensure_topics
+from app.known_rules import KnownRules
 from app.replay.clean_up import drop_namespace
+from app.rules.shipped import shipped_rules
 from app.settings import Settings
 from app.topics import Topics
 from tests.support.eventually import eventually
@@ -84,11 +86,13 @@ async def test_nothing_is_left_of_a_dropped_namespace_and_all_of_its_neighbours(
     for one in (dropped, neighbour):
         await make(one)
         (tmp_path / "faust" / one.name("all")).mkdir(parents=True)
+        KnownRules(one.model_copy(update={"data_dir": tmp_path})).write(shipped_rules())
         assert await left(one) == ALL
     await drop_namespace(dropped)
     assert await left(dropped) == NOTHING
     assert await left(neighbour) == ALL
     assert [folder.name for folder in (tmp_path / "faust").iterdir()] == [neighbour.name("all")]
+    assert [file.stem for file in (tmp_path / "rules").iterdir()] == [neighbour.name("rules")]
     await drop_namespace(dropped)
     await drop_namespace(neighbour)
     assert await left(neighbour) == NOTHING
