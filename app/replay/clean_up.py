@@ -26,8 +26,8 @@ from app.database.connection import connection_url, unreachable
 from app.database.migrate import MIGRATION_TABLE
 from app.errors import ServerError, ServerUnreachable, SettingsError
 from app.ingress.pull import connect, stream_name
-from app.known_rules import KnownRules
 from app.kafka_access import kafka_access
+from app.known_rules import KnownRules
 from app.settings import Settings
 
 _KEYS_PER_CALL = 1_000
