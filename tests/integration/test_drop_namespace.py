@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from pathlib import Path
 
 import nats
@@ -74,7 +75,7 @@ async def left(settings: Settings) -> dict[str, int]:
     }
 
 
-ALL = {"streams": 1, "keys": 2_500, "topics": 6, "groups": 1, "schemas": 1}
+ALL = {"streams": 1, "keys": 2_500, "topics": len(fields(Topics)) + 1, "groups": 1, "schemas": 1}
 NOTHING = dict.fromkeys(ALL, 0)
 
 
