@@ -96,11 +96,7 @@ class Clients:
             raise RequestError(403, "origin_refused", "pages of this origin may not connect")
         with self._place(client_key(self._addresses.of_request(request))):
             socket = ClientSocket(self._limits.client_message_bytes)
-            writer = await socket.prepare(request)
-            transport = request.transport
-            if transport is None:
-                raise ConnectionResetError("the client is gone")
-            receiver = Receiver(writer, request.protocol, transport, self._limits, self._metrics)
+            receiver = await self._receiver(socket, request)
             socket.closes_by(receiver.close)
             self._connected.add(receiver)
             self._metrics.websocket_connections.inc()
@@ -112,6 +108,17 @@ class Clients:
                 self._connected.discard(receiver)
                 self._metrics.websocket_connections.dec()
                 await receiver.finish()
+
+    async def _receiver(self, socket: ClientSocket, request: web.Request) -> Receiver:
+        """After the handshake. Raises RequestError when the client did not wait for it."""
+        try:
+            writer = await socket.prepare(request)
+        except ConnectionError:
+            raise RequestError(400, "client_gone", "the client went away") from None
+        transport = request.transport
+        if transport is None:
+            raise RequestError(400, "client_gone", "the client went away")
+        return Receiver(writer, request.protocol, transport, self._limits, self._metrics)
 
     @contextmanager
     def admitted_user(self, user_id: str) -> Iterator[bool]:
@@ -139,7 +146,9 @@ class Clients:
             for n, receiver in enumerate(tuple(self._connected))
         ]
         if closing:
-            await asyncio.wait(closing)
+            await asyncio.wait(closing, timeout=self._limits.drain_s)
+        for receiver in tuple(self._connected):
+            receiver.cut()
 
     @contextmanager
     def _place(self, address: str) -> Iterator[None]:

@@ -56,8 +56,10 @@ class SidecarLimits:
     """How often at least the time left of a client's token is looked at: clocks are set, and timers sleep."""
     reconnect_every_ms: float = 2.0
     """At shutdown clients are told to come back this far apart: 5,000 of them within 10 s."""
-    close_s: float = 2.0
-    """A closing client has so long to answer; then its connection is cut."""
+    close_s: float = 15.0
+    """A closing client has so long to take what waits for it and to answer; then its connection is cut."""
+    drain_s: float = 3.0
+    """At shutdown all clients together have so long."""
     settle_s: float = 5.0
     """How long a resuming client waits for this sidecar, or the database, to reach the alert it names."""
 

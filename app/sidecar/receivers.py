@@ -150,6 +150,10 @@ class Receiver:
             self._closing = asyncio.create_task(self._close(code, reason))
         return self._closing
 
+    def cut(self) -> None:
+        """Ends the connection at once, whatever waits for the client."""
+        self._transport.abort()
+
     def heard(self) -> None:
         """Notes that the client said something."""
         self._heard_at_s = asyncio.get_running_loop().time()

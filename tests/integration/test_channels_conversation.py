@@ -183,6 +183,33 @@ async def test_a_peer_that_answers_pings_stays_and_its_own_pings_are_answered(se
     assert (0xA, b"are you there") in heard
 
 
+async def test_clients_that_go_away_at_any_moment_leave_nothing_behind_and_are_no_fault(settings):
+    """Reset right after the handshake was asked for, after its answer, and with a subscription under way."""
+    with capture_logs() as logged:
+        async with running_sidecar(settings) as client:
+            for number in range(30):
+                peer = StalledClient(client.sidecar.port, "/ws")
+                await peer.connect()
+                if number % 3:
+                    await peer.read_head()
+                if number % 3 == 2:
+                    await peer.send_text(b'{"type":"subscribe","channel":"metrics"}')
+                peer.reset()
+            parts = client.sidecar.parts
+            await eventually(lambda: len(parts.clients) == 0)
+            async with client.channels() as socket:
+                await socket.subscribe("alerts")
+        assert [len(channel) for channel in parts.channels] == [0, 0]
+    assert [event for event in logged if event["log_level"] in ("error", "critical")] == []
+
+
+async def test_an_ordinary_request_to_a_websocket_address_is_answered_as_a_bad_one(settings):
+    async with running_sidecar(settings) as client:
+        for path in ("/ws", "/ws/alerts"):
+            status, body = await client.get(path)
+            assert (status, body["error"]) == (400, "bad_request")
+
+
 async def test_compression_is_not_agreed_to(settings):
     async with running_sidecar(settings) as client, StalledClient(client.sidecar.port, "/ws") as peer:
         assert b"sec-websocket-extensions" not in peer.head.lower()
@@ -234,6 +261,17 @@ async def test_leaving_clients_are_told_different_times_to_come_back(settings):
     assert {message.data for message in closed} == {aiohttp.WSCloseCode.GOING_AWAY}
     waits_ms = sorted(int(message.extra.partition("retry_after_ms=")[2]) for message in closed)
     assert waits_ms == [0, 150, 300, 450]
+
+
+async def test_clients_that_do_not_answer_do_not_hold_up_the_end(settings):
+    limits = SidecarLimits(close_s=600.0, drain_s=0.1)
+    async with asyncio.timeout(60):
+        async with AsyncExitStack() as peers:
+            async with running_sidecar(settings, limits) as client:
+                for _ in range(3):
+                    await peers.enter_async_context(StalledClient(client.sidecar.port, "/ws"))
+                await eventually(lambda: len(client.sidecar.parts.clients) == 3)
+            assert len(client.sidecar.parts.clients) == 0
 
 
 async def test_a_user_is_known_by_the_token_of_the_first_message_or_of_the_request(settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket as sockets
+import struct
 
 CLOSE_OPCODE = 0x8
 
@@ -23,6 +24,20 @@ class StalledClient:
         """The answer to the handshake."""
 
     async def __aenter__(self) -> StalledClient:
+        await self.connect()
+        await self.read_head()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def reset(self) -> None:
+        """Ends the connection with a reset, as a crash would."""
+        self._socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    async def connect(self) -> None:
+        """Asks for the handshake."""
         await self._loop.sock_connect(self._socket, ("127.0.0.1", self._port))
         request = (
             f"GET {self._path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -31,13 +46,11 @@ class StalledClient:
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         await self._loop.sock_sendall(self._socket, request.encode())
+
+    async def read_head(self) -> None:
         while not self.head.endswith(b"\r\n\r\n"):
             self.head += await self._loop.sock_recv(self._socket, 1)
         assert b" 101 " in self.head
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._socket.close()
 
     async def send_text(self, payload: bytes) -> None:
         """One masked frame, with a mask of zeros."""
