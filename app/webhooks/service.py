@@ -16,6 +16,8 @@ from typing import Any
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg.errors import ForeignKeyViolation
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from app.barrier import BarrierReports
 from app.clock import Clock
@@ -42,12 +44,15 @@ log = structlog.get_logger("webhooks")
 STAGE = "webhooks"
 """Who reports barriers, and the name of the consumer group."""
 _POOL_SIZE = 4
+_LOOKS = 5
 
 
 def outbox_table(settings: Settings, clock: Clock, written: Callable[[], None]) -> SinkTable:
     """[alerts] into webhook_deliveries, as a sink reads and writes. `written` is called after new deliveries."""
     allowed = AllowedHosts.of(settings)
 
+    # a user or a target that is deleted meanwhile is not there any more at the next look
+    @retry(retry=retry_if_exception_type(ForeignKeyViolation), stop=stop_after_attempt(_LOOKS), reraise=True)
     async def write(connection: AsyncConnection, alerts: Sequence[Any]) -> int:
         now_ms = clock.now_ms()
         await follow_settings(connection, allowed, now_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from app.webhooks.housekeeping import delete_old, measure
 from app.webhooks.message import DIGEST_MAX_ALERTS
 from app.webhooks.outbox import Claimed, Room, Settled, claim, release, settle
 from app.webhooks.post import Answer
+from app.webhooks.service import outbox_table
 from app.webhooks.settings_target import put_settings_target
+from app.webhooks.target_store import TargetStore
 from app.webhooks.targets import AllowedHosts
 from app.webhooks.verdicts import verdict
 from tests.support.alerts import RULES
+from tests.support.eventually import eventually
 from tests.support.webhooks import START_MS, Outbox, alert, outbox, receiving
 
 LEASE_MS = 20_000
@@ -411,6 +415,24 @@ async def test_only_what_is_settled_is_deleted_when_it_is_old(box: Outbox) -> No
     assert seqs(await take(box)) == [[3], [4]]
     cursor = await box.connection.execute("SELECT seq FROM webhook_alerts ORDER BY seq")
     assert await cursor.fetchall() == [(3,), (4,)]
+
+
+async def test_a_target_that_is_deleted_meanwhile_keeps_no_alert_from_the_others(box: Outbox) -> None:
+    going, staying = await box.add(HOOK), await box.add(HOOK)
+    write = outbox_table(box.settings, box.clock, lambda: None).write
+    async with box.pool.connection() as deletes, box.pool.connection() as writes:
+        async with deletes.transaction():
+            await TargetStore(deletes, box.settings, box.clock).remove(going.id)
+            writing = asyncio.create_task(write(writes, [alert(1)]))
+
+            async def waits_for_the_deletion() -> bool:
+                query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
+                cursor = await box.connection.execute(query, (writes.info.backend_pid,))
+                return await cursor.fetchone() == (1,)
+
+            await eventually(waits_for_the_deletion)
+        assert await writing == 1
+    assert [one.target_id for one in await box.deliveries()] == [staying.id]
 
 
 async def test_the_depth_of_the_outbox_is_measured(box: Outbox) -> None:
