@@ -184,6 +184,9 @@ class Settings(BaseModel):
     webhook_target_concurrency: int = Field(default=8, ge=1, le=100)
     """Most webhook requests at a time to one target, in one process. 1 keeps first attempts in the order of the
     alerts."""
+    webhook_max_age_minutes: int = Field(default=60, ge=0, le=100_000)
+    """Alerts that were about a time longer ago already when they were published, such as those of a backfilled day,
+    are not sent by webhook; 0 sends all."""
     webhook_retention_days: int = Field(default=14, ge=4, le=365)
     """How long the outbox keeps webhooks that were delivered or given up, for redelivery; longer than the three days
     of retries."""

@@ -15,6 +15,8 @@ class WebhookMetrics:
     """Requests that the receiver answered with 2xx."""
     failed: Counter
     """{reason}: attempts that were not, by the outcomes of `app.webhooks.post`; each is tried again by the schedule."""
+    stale: Counter
+    """Alerts not sent because they were about a time long ago when they were published."""
     dead: Counter
     """Messages given up: after the last attempt, or because the receiver answered 410."""
     disabled: Counter
@@ -39,6 +41,11 @@ def webhook_metrics(registry: CollectorRegistry) -> WebhookMetrics:
             "alert_engine_webhooks_failed_total",
             "Webhook attempts that failed",
             ["reason"],
+            registry=registry,
+        ),
+        stale=Counter(
+            "screener_webhook_alerts_stale_total",
+            "Alerts too old to be sent when published",
             registry=registry,
         ),
         dead=Counter("screener_webhooks_dead_total", "Webhooks given up", registry=registry),

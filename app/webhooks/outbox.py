@@ -72,7 +72,7 @@ async def route(connection: AsyncConnection, alerts: Sequence[StoredAlert], now_
     parameters = {
         "seqs": [alert.seq for alert in alerts],
         "alerts": [orjson.dumps(alert.alert).decode() for alert in alerts],
-        "published": [_published(alert, now_ms) for alert in alerts],
+        "published": [moment(_published_ms(alert, now_ms)) for alert in alerts],
         "now": moment(now_ms),
     }
     async with connection.transaction():
@@ -80,10 +80,16 @@ async def route(connection: AsyncConnection, alerts: Sequence[StoredAlert], now_
     return cursor.rowcount
 
 
-def _published(alert: StoredAlert, now_ms: int) -> datetime:
+def is_stale(alert: StoredAlert, now_ms: int, max_age_ms: int) -> bool:
+    """It was about a time longer ago than that when it was published. How long it waited since does not count."""
+    about_ms = datetime.fromisoformat(alert.alert["timestamp"]).timestamp() * 1000
+    return _published_ms(alert, now_ms) - about_ms > max_age_ms
+
+
+def _published_ms(alert: StoredAlert, now_ms: int) -> int:
     """Now, for an alert that does not say it in a way to be believed."""
     time_ms = alert.alert["timings"].get("publish_ts_ms")
-    return moment(time_ms if type(time_ms) is int and 0 <= time_ms <= now_ms else now_ms)
+    return time_ms if type(time_ms) is int and 0 <= time_ms <= now_ms else now_ms
 
 
 async def claim(connection: AsyncConnection, now_ms: int, lease_ms: int, room: Room) -> list[Claimed]:

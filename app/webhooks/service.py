@@ -29,10 +29,10 @@ from app.database.sinks import report_changes, sink_consumer
 from app.database.topic_sink import SinkEdges, TopicSink
 from app.kafka import ensure_topics, kafka_producer
 from app.settings import Settings
-from app.telemetry import database_metrics
+from app.telemetry import database_metrics, webhook_metrics
 from app.topics import Topics
 from app.webhooks.housekeeping import keep_house
-from app.webhooks.outbox import route
+from app.webhooks.outbox import is_stale, route
 from app.webhooks.post import webhook_client
 from app.webhooks.sender import Sender, SenderLimits
 from app.webhooks.settings_target import put_settings_target
@@ -50,13 +50,16 @@ _LOOKS = 5
 def outbox_table(settings: Settings, clock: Clock, written: Callable[[], None]) -> SinkTable:
     """[alerts] into webhook_deliveries, as a sink reads and writes. `written` is called after new deliveries."""
     allowed = AllowedHosts.of(settings)
+    max_age_ms = settings.webhook_max_age_minutes * 60_000
 
     # a user or a target that is deleted meanwhile is not there any more at the next look
     @retry(retry=retry_if_exception_type(ForeignKeyViolation), stop=stop_after_attempt(_LOOKS), reraise=True)
     async def write(connection: AsyncConnection, alerts: Sequence[Any]) -> int:
         now_ms = clock.now_ms()
         await follow_settings(connection, allowed, now_ms)
-        new = await route(connection, alerts, now_ms)
+        wanted = [alert for alert in alerts if not max_age_ms or not is_stale(alert, now_ms, max_age_ms)]
+        new = await route(connection, wanted, now_ms) if wanted else 0
+        webhook_metrics().stale.inc(len(alerts) - len(wanted))
         if new:
             written()
         return new

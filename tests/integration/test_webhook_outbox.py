@@ -14,6 +14,7 @@ import pytest
 from app.database.migrate import migrate
 from app.errors import BadWebhookTarget, NoSuchWebhook, SettingsError
 from app.settings import Settings
+from app.sidecar.times import rfc3339
 from app.telemetry import webhook_metrics
 from app.webhooks.housekeeping import delete_old, measure
 from app.webhooks.message import DIGEST_MAX_ALERTS
@@ -420,10 +421,11 @@ async def test_only_what_is_settled_is_deleted_when_it_is_old(box: Outbox) -> No
 async def test_a_target_that_is_deleted_meanwhile_keeps_no_alert_from_the_others(box: Outbox) -> None:
     going, staying = await box.add(HOOK), await box.add(HOOK)
     write = outbox_table(box.settings, box.clock, lambda: None).write
+    fresh = alert(1, timestamp=rfc3339(START_MS))
     async with box.pool.connection() as deletes, box.pool.connection() as writes:
         async with deletes.transaction():
             await TargetStore(deletes, box.settings, box.clock).remove(going.id)
-            writing = asyncio.create_task(write(writes, [alert(1)]))
+            writing = asyncio.create_task(write(writes, [fresh]))
 
             async def waits_for_the_deletion() -> bool:
                 query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
@@ -433,6 +435,24 @@ async def test_a_target_that_is_deleted_meanwhile_keeps_no_alert_from_the_others
             await eventually(waits_for_the_deletion)
         assert await writing == 1
     assert [one.target_id for one in await box.deliveries()] == [staying.id]
+
+
+@pytest.mark.parametrize(("minutes", "sent"), [(60, [1, 3]), (0, [1, 2, 3])])
+async def test_alerts_that_were_old_when_they_were_published_are_counted_and_not_sent(
+    box: Outbox, minutes: int, sent: list[int]
+) -> None:
+    """How long an alert waited for the role since it was published does not count."""
+    await box.add(HOOK)
+    settings = box.settings.model_copy(update={"webhook_max_age_minutes": minutes})
+    write = outbox_table(settings, box.clock, lambda: None).write
+    hour_ms = 3_600_000
+    before = webhook_metrics().stale._value.get()
+    box.clock.advance_ms(10 * hour_ms)
+    ages_ms = {1: hour_ms, 2: hour_ms + 1, 3: -hour_ms}
+    alerts = [alert(seq, timestamp=rfc3339(START_MS - age_ms)) for seq, age_ms in ages_ms.items()]
+    assert await write(box.connection, alerts) == len(sent)
+    assert [delivery.seq for delivery in await box.deliveries()] == sent
+    assert webhook_metrics().stale._value.get() - before == 3 - len(sent)
 
 
 async def test_the_depth_of_the_outbox_is_measured(box: Outbox) -> None:

@@ -22,6 +22,7 @@ from app.database.connection import connection_url
 from app.database.migrate import migrate
 from app.kafka import ensure_topics
 from app.settings import Settings
+from app.sidecar.times import rfc3339
 from app.stack.embedded import EmbeddedStack
 from app.stack.ports import free_port
 from app.stack.process import ChildProcess
@@ -40,9 +41,10 @@ SHORT: dict[str, Any] = LOOPBACK | {"webhook_timeout_s": 2.0, "webhooks_port": 0
 
 
 def fresh_alerts(numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Published now."""
+    """Published now, about now."""
     now_ms = SystemClock().now_ms()
-    return [make_alert(number) | {"timings": {"publish_ts_ms": now_ms}} for number in numbers]
+    fresh = {"timings": {"publish_ts_ms": now_ms}, "timestamp": rfc3339(now_ms)}
+    return [make_alert(number) | fresh for number in numbers]
 
 
 @asynccontextmanager
