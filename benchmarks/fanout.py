@@ -8,7 +8,8 @@ the clients, bare sockets in a process of their own, the embedded broker, and th
 share the others. Latency is from the broker's acknowledgement to the last byte at a client, over all clients
 and alerts, and beside it from the moment the alert was given to the producer, which is an upper bound; the
 clocks are CLOCK_MONOTONIC of one machine. CPU is the server's own, per alert delivered; memory is what the
-server's grew by when the clients had connected.
+server's grew by when the clients had connected. With `--watch 10` each client subscribes on /ws to ten symbols
+of its own, so that an alert goes to a fiftieth of them; the plain server looks at every client's set.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from app.settings import Settings
 from app.stack.embedded import EmbeddedStack
 from app.stack.ports import free_port
 from app.topics import Topics
-from benchmarks.fanout_cpu import CORE_VARIABLE
+from benchmarks.fanout_shared import CORE_VARIABLE, expected_deliveries, symbol_of
 from benchmarks.measure import ContenderEnded, Processes, processes
 
 _PADDING = "x" * 600
@@ -49,6 +50,8 @@ class Load:
     burst: int
     """Alerts produced together."""
     seconds: float
+    watched: int
+    """Symbols of 500 that each client wants, each its own; 0 for all."""
 
     @property
     def alerts(self) -> int:
@@ -82,7 +85,7 @@ def _alert(number: int) -> bytes:
     return orjson.dumps(
         {
             "id": str(uuid4()),
-            "symbol": "BTCUSDT",
+            "symbol": symbol_of(number),
             "rule_type": "futures_pioneer_bull",
             "rule_version": 1,
             "severity": "critical",
@@ -144,11 +147,12 @@ async def _measure(
         running.start(name, arguments, environ)
         await _ready(f"{url}/health/ready", running)
         alone_bytes = running.memory_bytes(name)
-        counts = (str(load.clients), str(load.alerts))
+        counts = (str(load.clients), str(load.alerts), str(load.watched))
+        path = "/ws" if load.watched else "/ws/alerts"
         ready, result = Path(scratch, "ready"), Path(scratch, "received.npy")
         running.start(
             "clients",
-            ["-m", "benchmarks.fanout_clients", f"{url}/ws/alerts", *counts, str(ready), str(result)],
+            ["-m", "benchmarks.fanout_clients", f"{url}{path}", *counts, str(ready), str(result)],
             os.environ,
         )
         await _until(ready, running)
@@ -166,7 +170,7 @@ async def _measure(
     return Figures(
         name=name,
         delivered=received.shape[1],
-        missing=load.alerts * load.clients - received.shape[1],
+        missing=expected_deliveries(load.clients, load.alerts, load.watched) - received.shape[1],
         latency_ms=np.maximum(0, received[1] - acked_ns) / 1e6,
         whole_latency_ms=(received[1] - given_ns) / 1e6,
         cpu_us_per_delivery=1e6 * cpu_s / max(1, received.shape[1]),
@@ -228,15 +232,19 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="alerts a second")
     parser.add_argument("--burst", type=int, default=1, help="alerts produced together")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument(
+        "--watch", type=int, default=0, help="symbols of 500 that each client wants; 0 for all"
+    )
     given = parser.parse_args()
     core = _share_out_cores()
-    load = Load(given.clients, given.rate, given.burst, given.seconds)
+    load = Load(given.clients, given.rate, given.burst, given.seconds, given.watch)
     with tempfile.TemporaryDirectory() as directory, EmbeddedStack.start(Path(directory)) as stack:
         urls = {f"{server}_url": url for server, url in stack.urls.items()}
         settings = Settings.load({}, **urls, namespace="fanout")
         figures = asyncio.run(_compare(settings, load, core))
     print(f"server on core {core or 'any'}; load average before: {os.getloadavg()[0]:.1f}")
-    print(f"{load.clients} clients, {load.alerts} alerts, {load.rate:g}/s in bursts of {load.burst}\n")
+    print(f"{load.clients} clients, each of {load.watched or 'all'} symbols")
+    print(f"{load.alerts} alerts, {load.rate:g}/s in bursts of {load.burst}\n")
     print(
         "| server | deliveries | missing | p50 ms | p99 ms | worst ms | p99 ms from sending "
         "| server CPU us/delivery | of its core | server kB/client |"

@@ -1,7 +1,7 @@
 """Many WebSocket clients in one process, as cheap as Python makes them, which note when each alert arrived.
 
-All clients are sent the same bytes. So the stream is taken apart for one of them only; of each other it is
-noted when how many bytes had come, and a checksum shows in the end that they were the same ones.
+Clients that want everything are sent the same bytes. So the stream is taken apart for one of them only; of
+each other it is noted when how many bytes had come, and a checksum shows in the end that they were the same.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import orjson
 
-from benchmarks.fanout_cpu import allow_many_files
+from benchmarks.fanout_shared import allow_many_files, expected_deliveries, watch_list
 
 _SEQ = re.compile(rb'"seq":(\d+)')
 _GIVE_UP_AFTER_S = 10.0
@@ -47,6 +48,11 @@ class Client:
             raise ConnectionError(head.decode())
         self.socket.setblocking(False)
 
+    def subscribe(self, symbols: frozenset[str]) -> None:
+        """One masked text frame, with a mask of zeros."""
+        said = orjson.dumps({"type": "subscribe", "channel": "alerts", "symbols": sorted(symbols)})
+        self.socket.sendall(b"\x81\xfe" + len(said).to_bytes(2, "big") + bytes(4) + said)
+
     def read(self, buffer: bytearray, view: memoryview) -> None:
         count = self.socket.recv_into(buffer)
         now_ns = time.monotonic_ns()
@@ -59,7 +65,7 @@ class Client:
             self.whole += view[:count]
 
 
-def receive(url: str, clients: int, alerts: int, ready: Path) -> np.ndarray:
+def receive(url: str, clients: int, alerts: int, watched: int, ready: Path) -> np.ndarray:
     """(seq, CLOCK_MONOTONIC ns) of every delivery, shape (2, deliveries); touches `ready` when all listen."""
     address = urlsplit(url)
     assert address.hostname is not None
@@ -67,13 +73,16 @@ def receive(url: str, clients: int, alerts: int, ready: Path) -> np.ndarray:
     poller = select.epoll()
     by_file: dict[int, Client] = {}
     for n in range(clients):
-        client = Client((address.hostname, address.port), address.path, keep=n == 0)
+        client = Client((address.hostname, address.port), address.path, keep=n == 0 or watched > 0)
+        if watched:
+            client.subscribe(watch_list(n, watched))
         by_file[client.socket.fileno()] = client
         poller.register(client.socket, select.EPOLLIN)
-    first = next(iter(by_file.values()))
-    # the server makes a client a receiver right after the upgrade
+    # the server makes a client a receiver right after the upgrade, or the subscription
     time.sleep(1.0)
     ready.touch()
+    everybody = list(by_file.values())
+    expected = expected_deliveries(clients, alerts, watched)
     buffer = bytearray(_READ_BYTES)
     view = memoryview(buffer)
     quiet_since_s = time.monotonic()
@@ -83,18 +92,13 @@ def receive(url: str, clients: int, alerts: int, ready: Path) -> np.ndarray:
             by_file[file].read(buffer, view)
         if events:
             quiet_since_s = time.monotonic()
-        elif _is_over(by_file.values(), first, alerts):
+        elif _deliveries(everybody, watched > 0).shape[1] >= expected:
             break
-    return _deliveries(list(by_file.values()), *_alert_ends(bytes(first.whole or b"")))
-
-
-def _is_over(clients: object, first: Client, alerts: int) -> bool:
-    seqs, _ = _alert_ends(bytes(first.whole or b""))
-    return len(seqs) >= alerts and len({client.bytes for client in clients}) == 1  # type: ignore[attr-defined]
+    return _deliveries(everybody, watched > 0)
 
 
 def _alert_ends(stream: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Of each text frame of the stream: the alert's seq, and where it ends."""
+    """Of each text frame of the stream with an alert: its seq, and where it ends."""
     seqs, ends, at = [], [], 0
     while at + 4 <= len(stream):
         length, begin = stream[at + 1], at + 2
@@ -103,7 +107,7 @@ def _alert_ends(stream: bytes) -> tuple[np.ndarray, np.ndarray]:
         end = begin + length
         if end > len(stream):
             break
-        if stream[at] == 0x81:
+        if stream[at] == 0x81 and b'"subscribed"' not in stream[at:end]:
             found = _SEQ.search(stream, at, end)
             assert found is not None
             seqs.append(int(found[1]))
@@ -112,11 +116,14 @@ def _alert_ends(stream: bytes) -> tuple[np.ndarray, np.ndarray]:
     return np.array(seqs, dtype=np.int64), np.array(ends, dtype=np.int64)
 
 
-def _deliveries(clients: list[Client], seqs: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    whole = clients[0].bytes, clients[0].checksum
-    found = []
+def _deliveries(clients: list[Client], each_its_own: bool) -> np.ndarray:
+    first = clients[0]
+    seqs, ends = _alert_ends(bytes(first.whole or b""))
+    found = [np.empty((2, 0), dtype=np.int64)]
     for client in clients:
-        if client.bytes == whole[0] and client.checksum != whole[1]:
+        if each_its_own:
+            seqs, ends = _alert_ends(bytes(client.whole or b""))
+        elif client.bytes == first.bytes and client.checksum != first.checksum:
             raise AssertionError("two clients received different bytes")
         times_ns, upto = np.array(client.received, dtype=np.int64).reshape(-1, 2).T
         position = np.searchsorted(upto, ends)
@@ -126,9 +133,9 @@ def _deliveries(clients: list[Client], seqs: np.ndarray, ends: np.ndarray) -> np
 
 
 def main() -> None:
-    where, clients, alerts, ready, result = sys.argv[1:]
+    where, clients, alerts, watched, ready, result = sys.argv[1:]
     allow_many_files()
-    found = receive(where, int(clients), int(alerts), Path(ready))
+    found = receive(where, int(clients), int(alerts), int(watched), Path(ready))
     unfinished = Path(f"{result}.part")
     with unfinished.open("wb") as file:
         np.save(file, found)

@@ -12,7 +12,7 @@ from app.observe import configure_logging
 from app.settings import Settings
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.server import serve_sidecar
-from benchmarks.fanout_cpu import allow_many_files, keep_to_core
+from benchmarks.fanout_shared import allow_many_files, keep_to_core
 
 
 async def main() -> None:

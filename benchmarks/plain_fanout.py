@@ -1,4 +1,4 @@
-"""What the fan-out is compared with: aiohttp, sending each alert to each client with `send_str`."""
+"""What the fan-out is compared with: aiohttp, sending each alert to each client that wants it with `send_str`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import uvloop
 from aiohttp import WSMsgType, web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from benchmarks.fanout_cpu import allow_many_files, keep_to_core
+from benchmarks.fanout_shared import allow_many_files, keep_to_core
 
-clients: set[web.WebSocketResponse] = set()
+clients: dict[web.WebSocketResponse, frozenset[str] | None] = {}
+"""Client -> symbols it wants; None for all."""
 
 
 async def alerts(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(compress=False)
     await socket.prepare(request)
-    clients.add(socket)
+    clients[socket] = None if request.path == "/ws/alerts" else frozenset()
     try:
         async for message in socket:
             if message.type is WSMsgType.ERROR:
                 break
+            clients[socket] = frozenset(orjson.loads(message.data)["symbols"])
     finally:
-        clients.discard(socket)
+        del clients[socket]
     return socket
 
 
@@ -36,6 +38,7 @@ async def main() -> None:
     allow_many_files()
     app = web.Application()
     app.router.add_get("/ws/alerts", alerts)
+    app.router.add_get("/ws", alerts)
     app.router.add_get("/health/ready", ready)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -46,9 +49,11 @@ async def main() -> None:
     consumer.assign([partition])
     consumer.seek(partition, int(os.environ["PLAIN_START"]))
     async for record in consumer:
-        text = orjson.dumps({**orjson.loads(record.value), "seq": record.offset}).decode()
-        for socket in tuple(clients):
-            await socket.send_str(text)
+        alert = orjson.loads(record.value)
+        text = orjson.dumps({**alert, "seq": record.offset}).decode()
+        for socket, wanted in tuple(clients.items()):
+            if wanted is None or alert["symbol"] in wanted:
+                await socket.send_str(text)
 
 
 if __name__ == "__main__":
