@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
@@ -19,7 +18,6 @@ from app.database.named_queries import named_queries
 from app.errors import RuleError
 from app.rules.files import MAX_RULES, RULE_FIELDS, check_unique, rule_from_mapping
 from app.rules.rule import Rule
-from app.telemetry import database_metrics
 
 QUERIES = named_queries("rules.sql")
 
@@ -63,12 +61,12 @@ class RuleStore:
 
     async def load(self) -> StoredRules:
         """Every rule, and the fault of each that does not compile."""
-        async with self._counted("read_rules") as connection:
+        async with self._connections.connection() as connection:
             return stored_rules(await read_rules(connection))
 
     async def get(self, rule_type: str) -> Rule | None:
         """None if there is none of this name. Raises RuleError if it does not compile."""
-        async with self._counted("read_rules") as connection:
+        async with self._connections.connection() as connection:
             found = await _rows(connection, "rule", {"rule_type": _storable(rule_type)})
         return rule_from_mapping(found[0]) if found else None
 
@@ -115,20 +113,10 @@ class RuleStore:
             return (await connection.execute(QUERIES["delete_rule"], parameters)).rowcount > 0
 
     @asynccontextmanager
-    async def _counted(self, operation: str) -> AsyncIterator[AsyncConnection]:
-        database_metrics().queries.labels(operation=operation).inc()
-        try:
-            async with self._connections.connection() as connection:
-                yield connection
-        except psycopg.Error:
-            database_metrics().errors.labels(operation=operation).inc()
-            raise
-
-    @asynccontextmanager
     async def _writing(self, dry_run: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that survives a crash once it is answered, on a server set up to answer earlier too."""
         async with (
-            self._counted("write_rules") as connection,
+            self._connections.connection() as connection,
             connection.transaction(force_rollback=dry_run),
         ):
             await connection.execute(QUERIES["commit_durably"])

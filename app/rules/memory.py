@@ -179,9 +179,10 @@ class HeldSince:
         self.minute_ms: IntArray = np.zeros(0, np.int64)
 
     def grow(self, symbols: int) -> None:
-        more = np.full(max(0, symbols - len(self.since_ms)), NEVER)
-        self.since_ms = np.append(self.since_ms, more)
-        self.minute_ms = np.append(self.minute_ms, more)
+        if symbols > len(self.since_ms):
+            more = np.full(symbols - len(self.since_ms), NEVER)
+            self.since_ms = np.append(self.since_ms, more)
+            self.minute_ms = np.append(self.minute_ms, more)
 
     def apply(
         self,
