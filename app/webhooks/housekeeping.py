@@ -7,6 +7,7 @@ import asyncio
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg.errors import ForeignKeyViolation
 
 from app.clock import Clock
 from app.database.connection import Pool
@@ -28,7 +29,8 @@ _DAY_MS = 24 * 3_600_000
 async def keep_house(pool: Pool, settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     """Every 2 s the settings, every 10 s the gauges, every 10 min the deletions, until `stop`.
 
-    A database that fails is left alone until the next round: sending does not wait for this.
+    A database that fails is left alone until the next round, and so is a user who is deleted meanwhile: sending does
+    not wait for this.
     """
     allowed = AllowedHosts.of(settings)
     rounds = 0
@@ -40,7 +42,7 @@ async def keep_house(pool: Pool, settings: Settings, clock: Clock, stop: asyncio
                     await measure(connection, clock.now_ms())
                 if rounds % _ROUNDS_PER_DELETION == 0:
                     await delete_old(connection, clock.now_ms(), settings.webhook_retention_days)
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, ForeignKeyViolation) as error:
             database_metrics().errors.labels(operation="webhooks_housekeeping").inc()
             log.warning("housekeeping_failed", error=str(error))
         rounds += 1

@@ -106,9 +106,14 @@ class Sender:
             log.warning("stopped_in_outage", error=str(error))
         finally:
             waiter.cancel()
-            for task in self._in_flight:
-                task.cancel()
-            await asyncio.gather(*self._in_flight, return_exceptions=True)
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Ends what is under way and records nothing: it is sent again when its lease is over."""
+        for task in self._in_flight:
+            task.cancel()
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
+        self._in_flight.clear()
 
     async def step(self) -> int:
         """Records what ended and begins what is due; returns how many messages it began. Raises psycopg.Error."""
@@ -218,7 +223,7 @@ class Sender:
             async with connection.transaction():
                 disabled = await self._settle(connection, ended)
             self._forget(ended, disabled)
-            for task in self._in_flight:
-                task.cancel()
+            left = list(self._in_flight.values())
+            await self.abandon()
             with suppress(psycopg.OperationalError):
-                await release(connection, list(self._in_flight.values()))
+                await release(connection, left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -15,7 +16,7 @@ from app.settings import Settings
 from app.stack.ports import free_port
 from app.webhooks.sender import Sender, SenderLimits
 from tests.support.eventually import eventually
-from tests.support.webhooks import Outbox, Received, alert, outbox, receiving
+from tests.support.webhooks import Outbox, Received, Receiver, alert, outbox, receiving
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -259,6 +260,19 @@ async def test_a_receiver_that_dies_and_comes_back_gets_everything(box: Outbox) 
     assert sorted(again.seqs) == [2, 3]
 
 
+async def test_several_senders_share_the_outbox_and_send_nothing_twice(box: Outbox) -> None:
+    async with receiving() as one, receiving() as two:
+        await box.add(one.url)
+        await box.add(two.url)
+        await box.put(*(alert(number) for number in range(60)))
+        senders = [box.sender(target_concurrency=3) for _ in range(2)]
+        attempts = await asyncio.gather(*(sender.deliver_due() for sender in senders))
+        attempts.append(await senders[0].deliver_due())
+    assert sum(attempts) == 120
+    assert all(count > 0 for count in attempts[:2])
+    assert sorted(one.seqs) == sorted(two.seqs) == list(range(60))
+
+
 async def test_redelivery_sends_the_same_message_under_the_same_id(box: Outbox) -> None:
     async with receiving() as receiver:
         await box.add(receiver.url)
@@ -294,3 +308,54 @@ async def test_what_is_under_way_at_a_stop_is_left_to_others_at_once(box: Outbox
         release.set()
         assert await box.sender().deliver_due() == 2
     assert len(set(receiver.ids)) == 2
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_whatever_receivers_and_senders_do_every_alert_arrives_under_one_id(
+    box: Outbox, seed: int
+) -> None:
+    """Answers at random, and senders that vanish at random: after claiming, or after the answer and before it is
+    recorded. In the end the receivers recover."""
+    chance = random.Random(seed)
+    bad = [
+        (500, {}),
+        (404, {}),
+        (302, {"Location": "http://169.254.169.254/"}),
+        (429, {"Retry-After": "3"}),
+        (503, {}),
+    ]
+    async with receiving() as one, receiving() as two:
+
+        async def answer(_: Received) -> web.StreamResponse:
+            status, headers = chance.choice([(200, {}), *bad])
+            return web.Response(status=status, headers=headers)
+
+        one.answer = two.answer = answer
+        await box.add(one.url)
+        await box.add(two.url, digest_s=60)
+        sender = box.sender(target_concurrency=3)
+        for number in range(40):
+            await box.put(alert(number))
+            await sender.step()
+            if chance.random() < 0.4:
+                await sender.deliver_due()
+            if chance.random() < 0.3:
+                await sender.abandon()
+                sender = box.sender(target_concurrency=3)
+            box.clock.advance_ms(chance.choice([0, 1_000, 6_000, 61_000]))
+        one.says(200)
+        two.says(200)
+        for wait_ms in DOCUMENTED_MS:
+            box.clock.advance_ms(wait_ms + 60_000)
+            await sender.deliver_due()
+    assert {delivery.status for delivery in await box.deliveries()} == {"delivered"}
+    for receiver, seqs in ((one, one.seqs), (two, digests(two))):
+        assert set(seqs) == set(range(40))
+        bodies = {received.id: received.body for received in receiver.received}
+        assert all(bodies[received.id] == received.body for received in receiver.received)
+        assert len(bodies) < len(receiver.received)
+    assert len(set(one.ids)) == 40
+
+
+def digests(receiver: Receiver) -> list[int]:
+    return [one["seq"] for received in receiver.received for one in received.json["data"]["alerts"]]
