@@ -84,7 +84,7 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "tickers_not_written": "24 h tickers could not be written to Redis",
         "tickers_unavailable": "24 h tickers could not be read from the exchange",
         "universe_changed": "symbols are followed from now on, or no longer",
-        "universe_shrank": "the exchange lists far fewer symbols than are followed: not believed",
+        "universe_shrank": "the exchange lists far fewer symbols than are followed: asked once more",
     },
     "Simulated exchange": {
         "fault_begun": "a fault on command began",

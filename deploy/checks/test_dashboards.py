@@ -45,21 +45,8 @@ def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return (panel for panel in dashboard["panels"] if panel["type"] != "row")
 
 
-def all_panels() -> list[Any]:
-    return [
-        pytest.param(panel, id=f"{name}: {panel['title']}")
-        for name, dashboard in LOADED.items()
-        for panel in panels(dashboard)
-    ]
-
-
-def all_targets() -> list[Any]:
-    return [
-        pytest.param(target["expr"], id=f"{name}: {panel['title']} {target['refId']}")
-        for name, dashboard in LOADED.items()
-        for panel in panels(dashboard)
-        for target in panel["targets"]
-    ]
+def expressions(dashboard: dict[str, Any]) -> list[str]:
+    return [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
 
 
 def plain(expression: str) -> str:
@@ -151,50 +138,50 @@ def test_panels_do_not_overlap_and_have_numbers_of_their_own(dashboard: dict[str
     assert len(set(numbers)) == len(numbers)
 
 
-@pytest.mark.parametrize("panel", all_panels())
-def test_panel_rules(panel: dict[str, Any]):
-    assert panel["datasource"]["uid"] == "${datasource}", "panel-datasource-rule"
-    assert panel["title"], "panel-title-description-rule"
-    assert len(panel["description"].split()) > 3, "panel-title-description-rule"
-    assert panel["fieldConfig"]["defaults"]["unit"], "panel-units-rule"
-    assert panel["targets"], "panel-no-targets-rule"
+def test_panel_rules(dashboard: dict[str, Any]):
+    for panel in panels(dashboard):
+        assert panel["datasource"]["uid"] == "${datasource}", "panel-datasource-rule"
+        assert panel["title"], "panel-title-description-rule"
+        assert len(panel["description"].split()) > 3, "panel-title-description-rule"
+        assert panel["fieldConfig"]["defaults"]["unit"], "panel-units-rule"
+        assert panel["targets"], "panel-no-targets-rule"
 
 
-@pytest.mark.parametrize("expression", all_targets())
-def test_target_promql_rule(expression: str):
-    assert promql_parser.parse(plain(expression))
+def test_target_promql_rule(dashboard: dict[str, Any]):
+    for expression in expressions(dashboard):
+        assert promql_parser.parse(plain(expression))
 
 
-@pytest.mark.parametrize("expression", all_targets())
-def test_target_rate_interval_rule(expression: str):
-    for inside in re.findall(r"\bi?rate\([^\[]*\[([^\]]+)\]", expression):
-        assert inside == "$__rate_interval"
+def test_target_rate_interval_rule(dashboard: dict[str, Any]):
+    for expression in expressions(dashboard):
+        for inside in re.findall(r"\bi?rate\([^\[]*\[([^\]]+)\]", expression):
+            assert inside == "$__rate_interval"
 
 
-@pytest.mark.parametrize("expression", all_targets())
-def test_target_job_and_instance_rules(expression: str):
-    for selector in selectors(expression.replace("$__rate_interval", "1m")):
-        matchers = {matcher.name: matcher for matcher in selector.matchers.matchers}
-        assert matchers["job"].value == "$job"
-        assert matchers["instance"].value == "$instance"
-        assert {str(matchers[name].op) for name in ("job", "instance")} == {"MatchOp.Re"}
+def test_target_job_and_instance_rules(dashboard: dict[str, Any]):
+    for expression in expressions(dashboard):
+        for selector in selectors(expression.replace("$__rate_interval", "1m")):
+            matchers = {matcher.name: matcher for matcher in selector.matchers.matchers}
+            assert matchers["job"].value == "$job"
+            assert matchers["instance"].value == "$instance"
+            assert {str(matchers[name].op) for name in ("job", "instance")} == {"MatchOp.Re"}
 
 
-@pytest.mark.parametrize("expression", all_targets())
-def test_target_counter_agg_rule(expression: str):
-    for function, metric in ranges(plain(expression)):
-        if metric.endswith("_total"):
-            assert function in {"rate", "irate", "increase"}, f"{metric} outside of a rate"
+def test_target_counter_agg_rule(dashboard: dict[str, Any]):
+    for expression in expressions(dashboard):
+        for function, metric in ranges(plain(expression)):
+            if metric.endswith("_total"):
+                assert function in {"rate", "irate", "increase"}, f"{metric} outside of a rate"
 
 
-@pytest.mark.parametrize("expression", all_targets())
-def test_targets_ask_only_for_what_is_exported_with_labels_that_it_has(expression: str):
-    known = exported()
-    for selector in selectors(plain(expression)):
-        assert selector.name in set(known) | recorded() | FOREIGN, selector.name
-        if selector.name in known:
-            asked = {matcher.name for matcher in selector.matchers.matchers}
-            assert asked <= known[selector.name] | {"job", "instance"}
+def test_targets_ask_only_for_what_is_exported_with_labels_that_it_has(dashboard: dict[str, Any]):
+    for expression in expressions(dashboard):
+        known = exported()
+        for selector in selectors(plain(expression)):
+            assert selector.name in set(known) | recorded() | FOREIGN, selector.name
+            if selector.name in known:
+                asked = {matcher.name for matcher in selector.matchers.matchers}
+                assert asked <= known[selector.name] | {"job", "instance"}
 
 
 def test_every_metric_that_the_screener_promises_is_on_some_dashboard():

@@ -337,6 +337,65 @@ FEED: Final = Dashboard(
                 ),
             ),
         ),
+        Row(
+            "Candles",
+            (
+                Panel(
+                    "Updates",
+                    "Candles read from sockets, forming and closed, and forming ones left out for newer ones.",
+                    "rowsps",
+                    (
+                        (rate("screener_feed_updates_total", "kind"), "{{kind}}"),
+                        (rate("screener_feed_dropped_updates_total"), "left out"),
+                        (rate("screener_feed_unreadable_frames_total"), "unreadable frames"),
+                    ),
+                ),
+                Panel(
+                    "Minutes owed",
+                    "Closed minutes that the exchange has had time to send and that are not there.",
+                    "short",
+                    (("sum(screener_feed_owed_minutes{HERE})", "owed"),),
+                    limits=((1, "orange"),),
+                ),
+                Panel(
+                    "Minutes fetched and given up",
+                    "Closed minutes fetched over REST, and those that the exchange does not give.",
+                    "short",
+                    (
+                        ("sum(increase(screener_feed_backfilled_minutes_total{HERE}[RATE]))", "fetched"),
+                        ("sum(increase(screener_feed_given_up_minutes_total{HERE}[RATE]))", "given up"),
+                    ),
+                ),
+                Panel(
+                    "Symbols",
+                    "Symbols that the feed follows.",
+                    "short",
+                    (("max(screener_feed_symbols{HERE})", "followed"),),
+                ),
+                Panel(
+                    "REST requests",
+                    "Requests to the exchange, by outcome, and whether it has asked for a pause.",
+                    "reqps",
+                    (
+                        (rate("screener_feed_rest_requests_total", "outcome"), "{{outcome}}"),
+                        ("max(screener_feed_rest_paused{HERE})", "paused"),
+                    ),
+                ),
+                Panel(
+                    "Request weight",
+                    "Weight used in this minute; the exchange refuses above its limit.",
+                    "short",
+                    (("max(screener_feed_rest_used_weight{HERE})", "used"),),
+                ),
+                Panel(
+                    "Connections by state",
+                    "How many connections to the exchange are in each state.",
+                    "short",
+                    (("sum by (state) (screener_feed_connection_state{HERE})", "{{state}}"),),
+                    stacked=True,
+                ),
+            ),
+        ),
         PROCESS,
     ),
 )
@@ -736,6 +795,53 @@ WEBHOOKS: Final = Dashboard(
                     (
                         (rate("database_queries_total", "operation"), "{{operation}}"),
                         (rate("database_errors_total", "operation"), "{{operation}} failed"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Outbox",
+            (
+                Panel(
+                    "Time to delivery",
+                    "From the publication of an alert to its delivery.",
+                    "s",
+                    quantiles("screener_webhook_delivery_seconds"),
+                ),
+                Panel(
+                    "Time of a request",
+                    "One attempt, answered or not.",
+                    "s",
+                    quantiles("screener_webhook_attempt_seconds"),
+                ),
+                Panel(
+                    "Messages",
+                    "Messages in the outbox, by state.",
+                    "short",
+                    (("max by (state) (screener_webhook_outbox_messages{HERE})", "{{state}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Oldest due",
+                    "How long the oldest message is due that may be sent.",
+                    "s",
+                    (("max(screener_webhook_oldest_due_seconds{HERE})", "oldest"),),
+                    limits=((600, "red"),),
+                ),
+                Panel(
+                    "Failures by reason",
+                    "Attempts that failed, by reason.",
+                    "cps",
+                    ((rate("alert_engine_webhooks_failed_total", "reason"), "{{reason}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Given up and switched off",
+                    "Webhooks given up after a day, and targets switched off, within the last hour.",
+                    "short",
+                    (
+                        ("sum(increase(screener_webhooks_dead_total{HERE}[1h]))", "given up"),
+                        ("sum(increase(screener_webhook_targets_disabled_total{HERE}[1h]))", "switched off"),
                     ),
                 ),
             ),
