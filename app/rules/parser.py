@@ -56,9 +56,10 @@ def parse_condition(text: str, universe: bool = False) -> ConditionNode:
     return _condition(text, universe) if universe else _rule_condition(text)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8_192)
 def _rule_condition(text: str) -> ConditionNode:
-    """Remembered, because a rule is parsed when it is made and again when its book is compiled."""
+    """Remembered, because a rule is parsed when it is made and again whenever its book is compiled: all rules
+    there may be, so that a change of one costs no more than that one."""
     return _condition(text, universe=False)
 
 
