@@ -242,7 +242,7 @@ def main() -> None:
         urls = {f"{server}_url": url for server, url in stack.urls.items()}
         settings = Settings.load({}, **urls, namespace="fanout")
         figures = asyncio.run(_compare(settings, load, core))
-    print(f"server on core {core or 'any'}; load average before: {os.getloadavg()[0]:.1f}")
+    print(f"server on core {core or 'any'}; load average: {os.getloadavg()[0]:.1f}")
     print(f"{load.clients} clients, each of {load.watched or 'all'} symbols")
     print(f"{load.alerts} alerts, {load.rate:g}/s in bursts of {load.burst}\n")
     print(

@@ -15,20 +15,31 @@ AlertFrame = Callable[[LoggedAlert], bytes]
 """Frames an alert in the form of one endpoint."""
 
 
+Selection = frozenset[tuple[str, str]]
+"""Pairs of rule and symbol, `*` for any; an alert that fits one of them is selected."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which alerts a client wants; None does not filter."""
+    """Which alerts a client wants: those that pass every filter; None does not filter."""
 
     symbols: frozenset[str] | None = None
     rules: frozenset[str] | None = None
     severities: frozenset[str] | None = None
+    selection: Selection | None = None
 
     def includes(self, alert: LoggedAlert) -> bool:
         return (
             (self.symbols is None or alert.symbol in self.symbols)
             and (self.rules is None or alert.rule_type in self.rules)
             and (self.severities is None or alert.severity in self.severities)
+            and (self.selection is None or _selects(self.selection, alert))
         )
+
+
+def _selects(selection: Selection, alert: LoggedAlert) -> bool:
+    rules, symbols = (alert.rule_type, "*"), (alert.symbol, "*")
+    return any((rule, symbol) in selection for rule in rules for symbol in symbols)
 
 
 EVERY_ALERT = Wanted()

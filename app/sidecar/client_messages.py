@@ -3,7 +3,7 @@
 | type | fields beside `type` and an optional `id`, which the answer repeats |
 |---|---|
 | auth | token |
-| subscribe | channel `alerts`: symbols, rules, severities, since, since_id |
+| subscribe | channel `alerts`: symbols, rules, severities, mine, since, since_id |
 | | channel `metrics`: symbols, timeframes, fields, interval_ms |
 | | channel `candles`: symbols, interval_ms |
 | unsubscribe | channel |
@@ -61,6 +61,8 @@ class SubscribeAlerts:
     wanted: Wanted
     since: int | None
     since_id: str | None
+    mine: bool = False
+    """Only what the user's settings select."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +137,14 @@ class _Reader:
         return Ping(self.identifier)
 
     def alerts(self) -> SubscribeAlerts:
-        self._only("channel", "symbols", "rules", "severities", "since", "since_id")
+        self._only("channel", "symbols", "rules", "severities", "mine", "since", "since_id")
         wanted = Wanted(
             self._symbols(),
             self._words("rules", RULE_TYPE.fullmatch, "a rule_type"),
             self._choices("severities", SEVERITIES),
         )
         since = self._whole_number("since", _SEQ)
-        return SubscribeAlerts(self.identifier, wanted, since, self._uuid("since_id"))
+        return SubscribeAlerts(self.identifier, wanted, since, self._uuid("since_id"), self._flag("mine"))
 
     def metrics(self) -> SubscribeValues:
         self._only("channel", "symbols", "timeframes", "fields", "interval_ms")
@@ -188,6 +190,12 @@ class _Reader:
                 "bad_field", f"{name}: must be a whole number from {allowed.start} to {allowed.stop - 1}"
             )
         return value
+
+    def _flag(self, name: str) -> bool:
+        value = self._said.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise MessageError("bad_field", f"{name}: must be true or false")
+        return bool(value)
 
     def _uuid(self, name: str) -> str | None:
         value = self._said.get(name)

@@ -30,6 +30,7 @@ from app.sidecar.origins import Origins
 from app.sidecar.rate_limit import RateLimiter
 from app.sidecar.session import Channels
 from app.sidecar.shared_counts import SharedCounts
+from app.sidecar.user_selection import UserSelections
 from app.sidecar.websocket import AlertStream, ChannelStream
 from app.telemetry import database_metrics, gateway_metrics, pipeline_metrics, runtime_metrics
 from app.topics import Topics
@@ -106,6 +107,7 @@ def build_parts(
         groups=receivers,
         resume=resume,
         values={channel.name: channel for channel in channels},
+        selections=UserSelections(database),
         verifier=verifier,
         closed=settings.websocket_token_required,
         clock=clock,

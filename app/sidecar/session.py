@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from traceback import format_exception
 from typing import Any, Final
@@ -15,7 +15,7 @@ from aiohttp import WSCloseCode
 
 from app.clock import Clock
 from app.errors import TokenRefused
-from app.sidecar.alert_groups import AlertGroups
+from app.sidecar.alert_groups import AlertGroups, Wanted
 from app.sidecar.alert_log import LoggedAlert
 from app.sidecar.alert_resume import AlertResume, ResumeError
 from app.sidecar.auth import Caller, TokenVerifier
@@ -31,11 +31,13 @@ from app.sidecar.client_messages import (
     parse_message,
 )
 from app.sidecar.clients import Clients
+from app.sidecar.database import HistoryUnavailable
 from app.sidecar.latest_channel import LatestChannel
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.receivers import Receiver, ending_client
 from app.sidecar.server_messages import alert_frame, message
 from app.sidecar.times import rfc3339
+from app.sidecar.user_selection import UserSelections
 
 EXPIRED: Final = "the token has expired: connect again with a new one"
 NOT_ACCEPTED: Final = "the token is not accepted"
@@ -43,6 +45,7 @@ AUTH_FIRST: Final = "the first message must be auth, with a token"
 TOO_MANY_OF_USER: Final = "this user has as many connections as one may have"
 NOTHING_SUBSCRIBED: Final = "nothing was subscribed to for too long"
 TEXT_ONLY: Final = "messages must be text"
+NO_SELECTION: Final = "the settings cannot be reached: try again"
 FAILED: Final = "the sidecar failed"
 
 log = structlog.get_logger("sidecar.websocket")
@@ -56,6 +59,7 @@ class Channels:
     groups: AlertGroups
     resume: AlertResume
     values: Mapping[str, LatestChannel]
+    selections: UserSelections
     verifier: TokenVerifier | None
     closed: bool
     clock: Clock
@@ -121,6 +125,8 @@ class Session:
             await self._leave(said.channel)
             self._say("unsubscribed", channel=said.channel, identifier=said.identifier)
         elif isinstance(said, SubscribeAlerts):
+            if said.mine and self._caller is None:
+                raise MessageError("user_required", "mine is for users: send auth first")
             await self._serve("alerts", partial(self._alerts, said))
         else:
             await self._serve(said.channel, partial(self._values, said))
@@ -200,24 +206,29 @@ class Session:
             self._tasks.pop("alerts", None)
             self._watch_idleness()
 
+    async def _wanted(self, said: SubscribeAlerts) -> Wanted:
+        """With what the user has selected. Raises ResumeError when that cannot be read."""
+        if not said.mine or self._caller is None:
+            return said.wanted
+        try:
+            return replace(said.wanted, selection=await self._channels.selections.of(self._caller.user_id))
+        except HistoryUnavailable:
+            raise ResumeError(WSCloseCode.TRY_AGAIN_LATER, NO_SELECTION) from None
+
     async def _follow_alerts(self, said: SubscribeAlerts) -> None:
         resume, groups = self._channels.resume, self._channels.groups
+        wanted = await self._wanted(said)
 
         def subscribed(seq: int) -> None:
-            lists = {
-                "symbols": said.wanted.symbols,
-                "rules": said.wanted.rules,
-                "severities": said.wanted.severities,
-            }
-            self._say(
-                "subscribed", channel="alerts", seq=seq, data=_sorted(lists), identifier=said.identifier
-            )
+            lists = {"symbols": wanted.symbols, "rules": wanted.rules, "severities": wanted.severities}
+            data: dict[str, Any] = {**_sorted(lists), **({"mine": True} if said.mine else {})}
+            self._say("subscribed", channel="alerts", seq=seq, data=data, identifier=said.identifier)
 
         def join() -> None:
-            groups.add(self._receiver, alert_frame, said.wanted)
+            groups.add(self._receiver, alert_frame, wanted)
 
         async def send(alerts: Sequence[LoggedAlert]) -> None:
-            frames = (alert_frame(alert) for alert in alerts if said.wanted.includes(alert))
+            frames = (alert_frame(alert) for alert in alerts if wanted.includes(alert))
             for block in blocks(frames, self._limits.block_bytes):
                 await self._receiver.ready()
                 self._receiver.write(block)

@@ -12,6 +12,7 @@ from uuid import uuid4
 import aiohttp
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from app.settings import Settings
 from app.sidecar.limits import SidecarLimits
@@ -21,6 +22,7 @@ from app.supervisor import role_argv, role_environ
 from tests.support.alerts import make_alert, publish, store
 from tests.support.eventually import eventually
 from tests.support.sidecar import FREE_PORTS, prepare, running_sidecar
+from tests.support.tokens import SECRET, bearer
 
 SMALL_MEMORY = SidecarLimits(remembered_alerts=20, repeat_distance=10, catch_up_alerts=7, settle_s=1.0)
 
@@ -86,6 +88,36 @@ async def test_each_subscriber_gets_the_symbols_rules_and_severities_it_named_an
 
 def _renamed(alert: dict) -> dict:
     return {**alert, "id": str(uuid4())}
+
+
+async def test_a_user_may_ask_for_what_the_settings_select(settings):
+    users = settings.model_copy(update={"jwt_secret": SecretStr(SECRET)})
+    selected = {"selected_alerts": ["futures_top_hunter"]}
+    subscribed = {"subscriptions": [{"rule_type": "*", "symbol": "ETHUSDT"}]}
+    alerts = [make_alert(n, symbol) for n in range(6) for symbol in ("BTCUSDT", "ETHUSDT")]
+    chosen = [a for a in alerts if a["rule_type"] == "futures_top_hunter" or a["symbol"] == "ETHUSDT"]
+    seqs = await publish(settings, alerts)
+    async with running_sidecar(users) as client:
+        async with client.session.post(
+            "/api/settings", json=selected | subscribed, headers=bearer("ann")
+        ) as response:
+            assert response.status == 200
+        async with client.channels(**bearer("ann")) as ann:
+            answer = await ann.subscribe("alerts", mine=True, since=-1)
+            assert answer["data"] == {"mine": True}
+            assert ids(await ann.hear_alerts(until(chosen[-1]))) == ids(chosen)
+            await ann.subscribe("alerts", mine=True, symbols=["BTCUSDT"], since=-1)
+            narrowed = [alert for alert in chosen if alert["symbol"] == "BTCUSDT"]
+            assert ids(await ann.hear_alerts(until(narrowed[-1]))) == ids(narrowed)
+        async with client.channels(**bearer("bob")) as bob:
+            await bob.subscribe("alerts", mine=True, since=-1)
+            await bob.say("ping")
+            await bob.hear_kind("pong")
+        async with client.channels() as nobody:
+            await nobody.say("subscribe", channel="alerts", mine=True)
+            assert (await nobody.hear_kind("error"))["data"]["error"] == "user_required"
+            await nobody.subscribe("alerts", since=seqs[-2])
+            assert ids(await nobody.hear_alerts(until(alerts[-1]))) == ids(alerts[-1:])
 
 
 async def test_a_new_subscription_replaces_the_old_and_unsubscribing_ends_it(settings):

@@ -7,7 +7,8 @@ function state(text, open) {
 }
 const say = message => socket.send(JSON.stringify(message));
 function subscribeAlerts() {
-  say({type: "subscribe", channel: "alerts", ...(newest ? {since: newest.seq, since_id: newest.id} : {})});
+  const point = newest ? {since: newest.seq, ...(newest.id ? {since_id: newest.id} : {})} : {};
+  say({type: "subscribe", channel: "alerts", mine: element("mine").checked, ...point});
 }
 function subscribeMetrics() {
   symbols.clear();
@@ -17,9 +18,10 @@ function refused(message) {
   const {error, message: text} = message.data;
   if (error === "not_ready") setTimeout(() => { if (socket.readyState === WebSocket.OPEN) subscribeAlerts(); }, 2000);
   else notice(text);
-  if (["token_required", "token_invalid", "token_expired"].includes(error)) element("sign-in").hidden = false;
+  if (["token_required", "token_invalid", "token_expired"].includes(error)) element("user").open = true;
 }
 const HEARD = {
+  authenticated: () => { element("mine-label").hidden = false; },
   subscribed: message => { if (message.channel === "alerts" && !newest) newest = {seq: message.seq}; },
   alert: message => showAlert(message.data, true),
   gap: message => showGap(message.data.reason),
@@ -72,12 +74,13 @@ function watchHealth() {
   setTimeout(watchHealth, HEALTH_MS);
 }
 
+element("mine").onchange = () => { if (socket?.readyState === WebSocket.OPEN) subscribeAlerts(); };
 element("timeframe").onchange = () => { if (socket?.readyState === WebSocket.OPEN) subscribeMetrics(); };
 element("sign-in").onsubmit = event => {
   event.preventDefault();
   token = element("token").value.trim() || null;
   element("token").value = "";
-  element("sign-in").hidden = true;
+  element("user").open = false;
   notice("");
   loadRules().catch(() => {});
   socket.close();
