@@ -15,12 +15,17 @@ function filterAlerts() {
   element("no-alerts").hidden = any;
 }
 
+/** Of today without the date. */
+function shortTime(timestamp) {
+  const today = timestamp.startsWith(new Date().toISOString().slice(0, 10));
+  return today ? timestamp.slice(11, 19) : timestamp.slice(5, 16).replace("T", " ");
+}
 function alertRow(alert, fresh) {
   const row = active(document.createElement("tr"), () => explainAlert(alert));
-  row.title = alert.description;
+  row.title = `${alert.timestamp} ${alert.description}`;
   row.hidden = !wanted(alert);
   if (fresh) row.classList.add("new");
-  cell(row, alert.timestamp.slice(5, 19).replace("T", " "));
+  cell(row, shortTime(alert.timestamp));
   cell(row, alert.symbol);
   cell(row, alert.rule_type, alert.severity);
   cell(row, price(alert.price), "number");
