@@ -43,6 +43,8 @@ ALWAYS = {
     'slo:sli_error:ratio_rate5m{slo="api"}',
 }
 """Recorded series that have values whatever the market does; those of alerts and webhooks need some."""
+WITHOUT_METRICS = {"sidecar", "sim_exchange"}
+"""Ports of `screener up` that serve clients; the sidecar has another one for Prometheus."""
 Found = TypeVar("Found")
 
 
@@ -87,7 +89,7 @@ def end(process: subprocess.Popen[bytes], number: int) -> None:
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
     """Name of a port setting of `screener up` -> a free port."""
-    ask = "from app.cli.up import PORTS; print(*PORTS)"
+    ask = "from app.cli.up import FEED_PORTS, PORTS; print(*PORTS, *FEED_PORTS)"
     names = subprocess.run(
         [SCREENER / "python", "-c", ask], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
@@ -180,7 +182,7 @@ def test_every_target_is_up(prometheus: Callable[..., Any], ports: dict[str, int
     targets = prometheus("targets")["activeTargets"]
     states = {target["labels"]["job"]: (target["health"], target["lastError"]) for target in targets}
     assert states == dict.fromkeys(states, ("up", ""))
-    assert len(states) == len(set(ports) - {"sidecar"})
+    assert len(states) == len(set(ports) - WITHOUT_METRICS)
     assert {"screener-collector", "screener-calculator", "screener-alerts", "screener-sinks"} <= set(states)
 
 
@@ -204,6 +206,21 @@ def test_recording_rules_give_values(prometheus: Callable[..., Any], series: str
         assert float(sample["value"][1]) >= 0
 
 
+def test_lag_recovery_pools_and_waiting_messages_are_seen(prometheus: Callable[..., Any]):
+    lag = prometheus("query", query="screener_consumer_lag_records")["result"]
+    seen = {sample["metric"]["stage"] for sample in lag}
+    assert seen >= {"collector", "calculator", "alerts", "sinks-candles", "sinks-metrics", "sidecar"}
+    recovered = prometheus("query", query="screener_recovery_duration_seconds_count > 0")["result"]
+    assert {sample["metric"]["stage"] for sample in recovered} == {"collector", "calculator", "alerts"}
+    pools = prometheus("query", query='database_connection_pool_size{state="max"} > 0')["result"]
+    assert {sample["metric"]["job"] for sample in pools} >= {"screener-sinks", "screener-sidecar"}
+    assert prometheus("query", query="nats_consumer_pending_messages")["result"]
+    memory = prometheus("query", query="job:metrics_calculator_memory_bytes_per_symbol:ratio")["result"]
+    assert float(memory[0]["value"][1]) > 1_000
+    free = prometheus("query", query="screener_disk_free_bytes / screener_disk_size_bytes")["result"]
+    assert all(0 < float(sample["value"][1]) < 1 for sample in free)
+
+
 def test_a_worker_of_three_roles_counts_nothing_twice(prometheus: Callable[..., Any]):
     for metric, job in (
         ("data_collector_candles_received_total", "screener-collector"),
@@ -213,6 +230,18 @@ def test_a_worker_of_three_roles_counts_nothing_twice(prometheus: Callable[..., 
     ):
         found = prometheus("query", query=metric)["result"]
         assert [sample["metric"]["job"] for sample in found] == [job]
+
+
+def test_every_role_answers_three_questions_about_its_health(screener: str, ports: dict[str, int]):
+    assert json.loads(get(f"{screener}/api/health"))["status"] in {"ok", "degraded"}
+    for name in set(ports) - WITHOUT_METRICS:
+        address = f"http://127.0.0.1:{ports[name]}"
+        assert json.loads(get(f"{address}/health/live")) == {"live": True}
+        assert json.loads(get(f"{address}/health/ready")) == {"ready": True}
+        report = json.loads(get(f"{address}/health"))
+        states = {server: one["state"] for server, one in report["dependencies"].items()}
+        assert states == dict.fromkeys(states, "up")
+        assert states
 
 
 def test_a_sound_screener_raises_no_critical_alert_and_shows_that_alerting_works(
