@@ -30,6 +30,7 @@ HEALTH_PORTS = {
     "webhooks": "webhooks_port",
 }
 """Service roles without an HTTP server of their own -> the setting of their health port."""
+_WITHOUT_SERVERS = ("exchange",)
 _NICENESS = {"sinks": 10}
 """The database may wait where alerts must not."""
 
@@ -39,7 +40,8 @@ _NICENESS = {"sinks": 10}
 def run(role: str) -> None:
     """Run one ROLE of the pipeline against servers given by URL, until SIGTERM or Ctrl-C."""
     settings = Settings.load()
-    settings.server_urls()
+    if role not in _WITHOUT_SERVERS:
+        settings.server_urls()
     if role in WORKER_ROLES:
         os.execv(sys.executable, role_argv(role))  # noqa: S606  # reason: our own command line, no shell
     configure_logging(settings.log_level, settings.log_format)

@@ -22,11 +22,16 @@ class Admin:
 
     def routes(self) -> list[web.RouteDef]:
         return [
+            web.get("/health/live", self._healthy),
+            web.get("/health/ready", self._healthy),
             web.get("/sim/state", self._get_state),
             web.get("/sim/faults", self._list),
             web.post("/sim/faults", self._begin),
             web.delete("/sim/faults", self._end),
         ]
+
+    async def _healthy(self, _: web.Request) -> web.Response:
+        return _json(200, {"ready": True})
 
     async def _get_state(self, _: web.Request) -> web.Response:
         return _json(200, self._state())
