@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import time
 from contextlib import suppress
@@ -15,6 +14,7 @@ import uvloop
 from rich.console import Console
 from rich.status import Status
 
+from app.cli.settings_here import settings_here
 from app.clock import SystemClock
 from app.errors import SettingsError
 from app.ingress.pull import connect_to, ensure_stream
@@ -43,20 +43,25 @@ def record(
 ) -> None:
     """Record the closed candles that go over NATS into FILE (parquet), for `screener replay` and `backtest`.
 
-    Reads from SCREENER_NATS_URL, or from the NATS of a `screener up` on this machine. The file is readable at
+    Reads from SCREENER_NATS_URL, or from the NATS of a `screener up` in this directory. The file is readable at
     any moment, whatever happens to the recorder.
     """
-    settings = Settings.load()
+    settings = settings_here()
+    if settings.nats_url is None:
+        raise SettingsError(
+            "there is no NATS to record from: set SCREENER_NATS_URL, or run `screener up` here first"
+        )
     configure_logging("warning", settings.log_format)
     if file.exists() and not append:
         raise click.UsageError(f"{file} is there already: give another name, or --append")
     known = read_candles(file) if append and file.exists() else None
     candles = CandleFile(file, rows_per_file=rows_per_file, known=known)
-    uvloop.run(_record(settings, candles, backlog, minutes, flush_s))
+    url = settings.nats_url.get_secret_value()
+    uvloop.run(_record(url, settings, candles, backlog, minutes, flush_s))
 
 
 async def _record(
-    settings: Settings, file: CandleFile, backlog: bool, minutes: float | None, flush_s: float
+    url: str, settings: Settings, file: CandleFile, backlog: bool, minutes: float | None, flush_s: float
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -64,7 +69,7 @@ async def _record(
         loop.add_signal_handler(number, stop.set)
     if minutes is not None:
         loop.call_later(minutes * 60, stop.set)
-    client = await connect_to(_nats_url(settings), "recorder")
+    client = await connect_to(url, "recorder")
     try:
         await ensure_stream(client, settings)
         recorder = Recorder(client, settings, SystemClock(), file, flush_s=flush_s, backlog=backlog)
@@ -80,20 +85,6 @@ async def _record(
     finally:
         with suppress(TimeoutError):
             await client.close()
-
-
-def _nats_url(settings: Settings) -> str:
-    """The one that is set, or that of the servers under the data directory."""
-    if settings.nats_url is not None:
-        return settings.nats_url.get_secret_value()
-    configuration = settings.data_dir / "nats" / "nats.conf"
-    try:
-        found = json.loads(configuration.read_text())
-        return f"nats://{found['host']}:{found['port']}"
-    except (OSError, ValueError, KeyError) as error:
-        raise SettingsError(
-            f"there is no NATS to record from: set SCREENER_NATS_URL, or run `screener up` here first ({error})"
-        ) from error
 
 
 async def _show(recorder: Recorder, file: CandleFile, status: Status) -> None:

@@ -82,8 +82,11 @@ def sim_exchange(
     start_ms = None if start is None else int(start.replace(tzinfo=UTC).timestamp() * 1000)
     market: Market = SimulatedMarket(settings.simulated_symbols, settings.simulated_seed)
     if file is not None:
+        candles = read_candles(file)
+        if not len(candles):
+            raise click.UsageError(f"{file} holds no candle")
         market = FileMarket(
-            read_candles(file),
+            candles,
             settings.simulated_seed,
             begins_ms=None
             if file_clock == "own"
