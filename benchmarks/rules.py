@@ -202,6 +202,36 @@ def measure_price_alerts(symbols: int) -> str:
     return f"{len(rules)} price alerts of one symbol each: {vector_us:,.0f} µs, row by row {row_us:,.0f} µs"
 
 
+def measure_crossings(symbols: int, count: int) -> str:
+    """Rules that remember the minute before of every symbol; by hand in a dictionary by rule and symbol."""
+    batches = frames(symbols, 1.0)
+    fast, slow = COLUMN_POSITION["price_change_5m"], COLUMN_POSITION["price_change_1h"]
+    rules = [
+        Rule(f"crossing_{at}", f"crosses_above(price_change_5m, price_change_1h + {at})", "low")
+        for at in range(count)
+    ]
+    was: dict[tuple[int, int], float] = {}
+
+    def by_hand(batch: MetricsBatch) -> list[tuple[int, int]]:
+        found = []
+        pairs = batch.values[:, [fast, slow]].tolist()
+        for row, (left, right) in enumerate(pairs):
+            for at in range(count):
+                above = left - (right + at)
+                if above > 0 and was.get((at, row), 1.0) <= 0:
+                    found.append((row, at))
+                was[at, row] = above
+        return found
+
+    evaluator = Evaluator(RuleBook.compile(rules, "close"))
+    for batch in batches[:3]:
+        matches = evaluator.evaluate(batch)
+        if list(zip(matches.row.tolist(), matches.rule.tolist(), strict=True)) != by_hand(batch):
+            raise SystemExit("the two evaluations differ: the figures would mean nothing")
+    vector_us, row_us = _median_us(evaluator.evaluate, batches[3:]), _median_us(by_hand, batches[3:12])
+    return f"{count} crossings on {symbols} symbols: {vector_us:,.0f} µs, row by row {row_us:,.0f} µs"
+
+
 def main() -> None:
     print(f"Python {platform.python_version()}, NumPy {np.__version__}, one core")
     print(f"median of {FRAMES} frames, µs of CPU time a frame\n")
@@ -212,6 +242,7 @@ def main() -> None:
             for volatility in (1.0, 5.0):
                 print(measure(symbols, count, volatility), flush=True)
     print(f"\n{measure_price_alerts(500)}")
+    print(measure_crossings(500, 500))
     began = time.process_time()
     RuleBook.compile(rule_set(500)[0], "close")
     print(f"reading and compiling 500 new rules: {(time.process_time() - began) * 1000:,.0f} ms")

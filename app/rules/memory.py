@@ -74,22 +74,22 @@ def rounds(positions: Positions) -> list[Positions]:
 class Links:
     """Where each value comes from, as positions in [this batch's rows | now | before | NaN].
 
-    source: shape (rows,), the prev of each row. now, before: shape (symbols,), the state after the batch.
+    source: shape (rows + 2 x symbols,): of the prev of each row, then of the state after the batch. Without a
+    closed row that state is what it was, and left out. room: for the values at those positions.
     """
 
     source: Positions
-    now: Positions
-    before: Positions
+    room: FloatArray
 
 
 class PreviousValues:
     """The remembered operands of prev() at each symbol's last two closed minutes, by text of the operand."""
 
-    def __init__(self, texts: Sequence[str] = ()) -> None:
+    def __init__(self) -> None:
         self.minute_now: IntArray = np.zeros(0, np.int64)
         self.minute_before: IntArray = np.zeros(0, np.int64)
-        self.now: dict[str, FloatArray] = {text: np.zeros(0) for text in texts}
-        self.before: dict[str, FloatArray] = {text: np.zeros(0) for text in texts}
+        self.planes: dict[str, FloatArray] = {}
+        """Operand -> its value at the last and the second last closed minute, (2, symbols)."""
 
     def grow(self, symbols: int) -> None:
         more = symbols - len(self.minute_now)
@@ -97,15 +97,13 @@ class PreviousValues:
             return
         self.minute_now = np.append(self.minute_now, np.full(more, NEVER))
         self.minute_before = np.append(self.minute_before, np.full(more, NEVER))
-        for plane in (self.now, self.before):
-            for text, values in plane.items():
-                plane[text] = np.append(values, np.full(more, np.nan))
+        unknown = np.full((2, more), np.nan)
+        self.planes = {text: np.hstack((plane, unknown)) for text, plane in self.planes.items()}
 
     def keep(self, texts: Sequence[str]) -> None:
         """Forget all operands but these; new ones are null until their second closed minute."""
-        unknown = np.full(len(self.minute_now), np.nan)
-        self.now = {text: self.now.get(text, unknown).copy() for text in texts}
-        self.before = {text: self.before.get(text, unknown).copy() for text in texts}
+        unknown = np.full((2, len(self.minute_now)), np.nan)
+        self.planes = {text: self.planes.get(text, unknown) for text in texts}
 
     def follow(self, batch: MetricsBatch, symbols: Positions, turns: Sequence[Positions]) -> Links:
         """Move the minutes on by the batch and say where values come from and go to."""
@@ -126,7 +124,11 @@ class PreviousValues:
             symbol, minute, turn = symbol[closed], minute[closed], turn[closed]
             in_batch[symbol], in_batch_minute[symbol] = turn, minute
             self._move(symbol, minute, turn, now, before)
-        return Links(source, now, before)
+        if batch.closed.any():
+            source = np.concatenate((source, now, before))
+        room = np.empty(null + 1)
+        room[null] = np.nan
+        return Links(source, room)
 
     def _move(
         self, symbol: Positions, minute: IntArray, row: Positions, now: Positions, before: Positions
@@ -143,10 +145,13 @@ class PreviousValues:
 
     def exchange(self, text: str, links: Links, values: FloatArray) -> FloatArray:
         """The operand's previous value per row; remembers its values of this batch."""
-        everything = np.concatenate((values, self.now[text], self.before[text], (np.nan,)))
-        self.now[text] = everything[links.now]
-        self.before[text] = everything[links.before]
-        return everything[links.source]
+        rows, room, plane = len(values), links.room, self.planes[text]
+        room[:rows] = values
+        room[rows:-1] = plane.ravel()
+        found = room.take(links.source)
+        if len(found) > rows:
+            self.planes[text] = found[rows:].reshape(plane.shape)
+        return found[:rows]
 
     def minutes(self) -> IntArray:
         """Each symbol's last and second last closed minute, (2, symbols)."""
@@ -154,16 +159,14 @@ class PreviousValues:
 
     def values(self) -> FloatArray:
         """What is remembered of them, (operands, 2, symbols), in the order of the operands."""
-        planes = [(self.now[text], self.before[text]) for text in self.now]
+        planes = list(self.planes.values())
         return np.array(planes, np.float64).reshape(len(planes), 2, len(self.minute_now))
 
     def take_back(self, minutes: IntArray, values: Mapping[str, FloatArray]) -> None:
         """What `minutes` and `values` gave, the latter (2, symbols) by operand; those not in use are left out."""
-        texts = list(self.now)
+        texts = list(self.planes)
         self.minute_now, self.minute_before = minutes.copy()
-        known = {text: values[text] for text in texts if text in values}
-        self.now = {text: now for text, (now, _) in known.items()}
-        self.before = {text: before for text, (_, before) in known.items()}
+        self.planes = {text: plane for text, plane in values.items() if text in texts}
         self.keep(texts)
 
 
