@@ -35,9 +35,9 @@ class MessageBudget:
         self._per_minute = self._left = float(per_minute)
         self._at_s = asyncio.get_running_loop().time()
 
-    def allows(self, now_s: float) -> bool:
+    def allows(self, now_s: float, cost: float = 1.0) -> bool:
         refilled = self._left + (now_s - self._at_s) * self._per_minute / 60
-        self._left, self._at_s = min(self._per_minute, refilled) - 1, now_s
+        self._left, self._at_s = min(self._per_minute, refilled) - cost, now_s
         return self._left >= 0
 
 

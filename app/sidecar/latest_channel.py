@@ -52,7 +52,7 @@ class Values(Protocol):
         ...
 
     def encode(self, key: Key, fields: Fields) -> bytes | None:
-        """The JSON of a known key as it is now; None if it is not known any more."""
+        """The JSON of a known key as it is now; None if it is not known any more. Cheap while nothing changes."""
         ...
 
 
@@ -89,8 +89,6 @@ class LatestChannel:
         self._groups: dict[WantedValues, _Group] = {}
         self._of: dict[Receiver, _Group] = {}
         self._changed: dict[str, dict[Key, bytes | None]] = {}
-        self._encoded: dict[Fields, dict[Key, bytes | None]] = {}
-        """What was encoded in this round and has not changed since."""
 
     def __len__(self) -> int:
         return len(self._of)
@@ -116,8 +114,6 @@ class LatestChannel:
             return
         for key, value in self._values.changed(batch):
             self._changed.setdefault(key[0], {})[key] = value
-            for encoded in self._encoded.values():
-                encoded.pop(key, None)
 
     async def run(self) -> None:
         """Sends what changed, for as long as the process lives."""
@@ -140,7 +136,6 @@ class LatestChannel:
             if now_s - begun_s > _SLICE_S:
                 await asyncio.sleep(0)
                 begun_s = loop.time()
-        self._encoded.clear()
 
     async def send_snapshot(self, receiver: Receiver, wanted: WantedValues) -> None:
         """In parts, each as it is when the client takes it. Raises as `Receiver.ready` does."""
@@ -184,14 +179,11 @@ class LatestChannel:
 
     def _encode(self, pending: Mapping[Key, bytes | None], fields: Fields) -> Iterator[tuple[Key, bytes]]:
         """As they are now: a client may have had a snapshot since they were noted, and goes never back."""
-        encoded = self._encoded.setdefault(fields, {})
         nothing: dict[Key, bytes | None] = {}
         for key, noted in pending.items():
             value = self._changed.get(key[0], nothing).get(key, noted)
             if value is None:
-                if key not in encoded:
-                    encoded[key] = self._values.encode(key, fields)
-                value = encoded[key]
+                value = self._values.encode(key, fields)
             if value is not None:
                 yield key, value
 

@@ -12,10 +12,11 @@ from app.market.columns import COLUMN_POSITION
 from app.market.metrics import MetricsBatch
 from app.sidecar.latest import LatestMetrics
 from app.sidecar.latest_channel import Fields, Key
-from app.sidecar.metrics_json import MetricsLayout
+from app.sidecar.metrics_json import EncodedMetrics, MetricsLayout
 from app.sidecar.times import rfc3339
 
-_LAYOUTS_KEPT: Final = 256
+_LAYOUTS_KEPT: Final = 32
+"""Choices of timeframes and fields whose JSON is kept: up to 8 kB a symbol each."""
 _CANDLE_COLUMNS: Final = {
     "open": "open_1m",
     "high": "high_1m",
@@ -35,7 +36,7 @@ class MetricsValues:
 
     def __init__(self, latest: LatestMetrics) -> None:
         self._latest = latest
-        self._layouts: dict[Fields, MetricsLayout] = {}
+        self._layouts: dict[Fields, EncodedMetrics] = {}
 
     def changed(self, batch: MetricsBatch) -> Iterable[tuple[Key, None]]:
         return (((batch.symbols[index], 0), None) for index in np.unique(batch.symbol_index).tolist())
@@ -44,16 +45,12 @@ class MetricsValues:
         return [(symbol, 0) for symbol in _known(self._latest, symbols)]
 
     def encode(self, key: Key, fields: Fields) -> bytes | None:
-        row = self._latest.row(key[0])
-        return None if row is None else self._layout(fields).encode(row)
-
-    def _layout(self, fields: Fields) -> MetricsLayout:
         layout = self._layouts.get(fields)
         if layout is None:
-            layout = self._layouts[fields] = MetricsLayout(*fields)
+            layout = self._layouts[fields] = EncodedMetrics(self._latest, MetricsLayout(*fields))
             if len(self._layouts) > _LAYOUTS_KEPT:
                 del self._layouts[next(iter(self._layouts))]
-        return layout
+        return layout.of(key[0])
 
 
 class CandleValues:

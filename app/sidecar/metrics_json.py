@@ -101,20 +101,22 @@ class MetricsLayout:
 
 
 class EncodedMetrics:
-    """The whole JSON of each symbol, encoded once per change of its row."""
+    """The JSON of each symbol in one layout (by default whole), encoded once per change of its row."""
 
-    def __init__(self, latest: LatestMetrics) -> None:
+    def __init__(self, latest: LatestMetrics, layout: MetricsLayout | None = None) -> None:
         self._latest = latest
-        self._layout = MetricsLayout()
+        self._layout = layout or MetricsLayout()
         self._encoded: dict[str, tuple[int, bytes]] = {}
 
     def of(self, symbol: str) -> bytes | None:
         """None for a symbol never seen."""
-        row = self._latest.row(symbol)
-        if row is None:
+        if symbol not in self._latest:
             return None
         version = self._latest.version(symbol)
         known = self._encoded.get(symbol)
         if known is None or known[0] != version:
+            row = self._latest.row(symbol)
+            if row is None:
+                return None
             known = self._encoded[symbol] = (version, self._layout.encode(row))
         return known[1]

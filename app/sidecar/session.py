@@ -30,14 +30,17 @@ from app.sidecar.client_messages import (
     Unsubscribe,
     parse_message,
 )
-from app.sidecar.clients import Clients
+from app.sidecar.clients import TOO_MANY_MESSAGES, Client, Clients
 from app.sidecar.database import HistoryUnavailable
 from app.sidecar.latest_channel import LatestChannel
 from app.sidecar.limits import SidecarLimits
-from app.sidecar.receivers import Receiver, ending_client
+from app.sidecar.receivers import ending_client
 from app.sidecar.server_messages import alert_frame, message
 from app.sidecar.times import rfc3339
 from app.sidecar.user_selection import UserSelections
+
+_SUBSCRIPTION_COST: Final = 9.0
+"""In messages, beside the one it is: snapshots and resumptions are work."""
 
 EXPIRED: Final = "the token has expired: connect again with a new one"
 NOT_ACCEPTED: Final = "the token is not accepted"
@@ -68,8 +71,9 @@ class Channels:
 class Session:
     """Everything said is answered in order; only the alerts of a resumption take their own time."""
 
-    def __init__(self, receiver: Receiver, channels: Channels, limits: SidecarLimits) -> None:
-        self._receiver = receiver
+    def __init__(self, client: Client, channels: Channels, limits: SidecarLimits) -> None:
+        self._receiver = client.receiver
+        self._budget = client.budget
         self._channels = channels
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -124,6 +128,8 @@ class Session:
         elif isinstance(said, Unsubscribe):
             await self._leave(said.channel)
             self._say("unsubscribed", channel=said.channel, identifier=said.identifier)
+        elif not self._budget.allows(self._loop.time(), _SUBSCRIPTION_COST):
+            self._receiver.close(WSCloseCode.POLICY_VIOLATION, TOO_MANY_MESSAGES)
         elif isinstance(said, SubscribeAlerts):
             if said.mine and self._caller is None:
                 raise MessageError("user_required", "mine is for users: send auth first")

@@ -94,7 +94,7 @@ class ChannelStream:
         Parameters(request.query, ())
         caller = known_caller(request)
         async with self._clients.connected(request) as client:
-            session = Session(client.receiver, self._channels, self._limits)
+            session = Session(client, self._channels, self._limits)
             try:
                 session.begin(caller)
                 await client.listen(session.hear)

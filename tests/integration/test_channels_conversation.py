@@ -92,9 +92,16 @@ async def test_a_list_with_one_item_too_many_is_refused(settings):
             lambda socket: asyncio.gather(*(socket.send_str('{"type":"ping"}') for _ in range(3))),
             aiohttp.WSCloseCode.POLICY_VIOLATION,
         ),
+        (
+            SidecarLimits(client_messages_per_minute=25),
+            lambda socket: asyncio.gather(
+                *(socket.send_str('{"type":"subscribe","channel":"metrics"}') for _ in range(3))
+            ),
+            aiohttp.WSCloseCode.POLICY_VIOLATION,
+        ),
         (SidecarLimits(idle_s=0.05), lambda socket: asyncio.sleep(0), aiohttp.WSCloseCode.POLICY_VIOLATION),
     ],
-    ids=["binary", "too large", "too many", "nothing subscribed"],
+    ids=["binary", "too large", "too many", "too much to do", "nothing subscribed"],
 )
 async def test_a_client_that_breaks_a_limit_is_closed_with_its_code_and_the_others_stay(
     settings, limits, say, code
