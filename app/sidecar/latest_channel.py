@@ -7,8 +7,9 @@ another by key. So nothing queues up, however many updates there are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from aiohttp import WSCloseCode
@@ -16,7 +17,7 @@ from aiohttp import WSCloseCode
 from app.market.metrics import MetricsBatch
 from app.sidecar.blocks import Block
 from app.sidecar.limits import SidecarLimits
-from app.sidecar.receivers import Receiver
+from app.sidecar.receivers import Receiver, ending_client
 from app.sidecar.server_messages import values_frame
 
 _SLICE_S: Final = 0.004
@@ -56,6 +57,14 @@ class Values(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Behind:
+    """What a client has not taken yet, and who sends it as it does."""
+
+    values: dict[Key, bytes | None]
+    task: asyncio.Task[None]
+
+
 @dataclass(slots=True, eq=False)
 class _Group:
     """The clients that want the same."""
@@ -63,8 +72,7 @@ class _Group:
     wanted: WantedValues
     receivers: set[Receiver] = field(default_factory=set)
     pending: dict[Key, bytes | None] = field(default_factory=dict)
-    behind: dict[Receiver, dict[Key, bytes]] = field(default_factory=dict)
-    """What clients have missed that did not take it."""
+    behind: dict[Receiver, _Behind] = field(default_factory=dict)
     due_s: float = 0.0
 
     def merge(self, changed: Mapping[str, Mapping[Key, bytes | None]]) -> None:
@@ -105,7 +113,9 @@ class LatestChannel:
         if group is None:
             return
         group.receivers.discard(receiver)
-        group.behind.pop(receiver, None)
+        behind = group.behind.pop(receiver, None)
+        if behind is not None:
+            behind.task.cancel()
         if not group.receivers:
             del self._groups[group.wanted]
 
@@ -130,7 +140,7 @@ class LatestChannel:
         for group in tuple(self._groups.values()):
             group.merge(changed)
             now_s = loop.time()
-            if now_s >= group.due_s and (group.pending or group.behind):
+            if now_s >= group.due_s and group.pending:
                 group.due_s = now_s + group.wanted.interval_ms / 1000
                 self._send_group(group)
             if now_s - begun_s > _SLICE_S:
@@ -159,47 +169,69 @@ class LatestChannel:
 
     def _send_group(self, group: _Group) -> None:
         pending, group.pending = group.pending, {}
-        values = dict(self._encode(pending, group.wanted.fields))
-        whole = list(self._blocks(values))
+        parts = list(self._parts(pending, group.wanted.fields))
         for receiver in tuple(group.receivers):
             behind = group.behind.get(receiver)
-            if not receiver.takes_now:
-                self._keep_for(receiver, group, values)
-            elif behind is not None:
-                del group.behind[receiver]
-                self._write(receiver, self._blocks({**behind, **values}))
-            else:
-                self._write(receiver, whole)
+            if behind is not None:
+                behind.values.update(pending)
+                self._check_bounds(receiver, behind)
+                continue
+            for number, (block, _) in enumerate(parts):
+                if not receiver.takes_now:
+                    self._fall_behind(receiver, group, parts[number:])
+                    break
+                receiver.write(block)
 
-    def _keep_for(self, receiver: Receiver, group: _Group, values: Mapping[Key, bytes]) -> None:
-        behind = group.behind.setdefault(receiver, {})
-        behind.update(values)
-        if len(behind) > self._limits.client_behind_values:
+    def _fall_behind(
+        self, receiver: Receiver, group: _Group, parts: Sequence[tuple[Block, Mapping[Key, bytes | None]]]
+    ) -> None:
+        """Leaves the rest of an update to a task: no client makes us hold more than newest values."""
+        values = {key: value for _, part in parts for key, value in part.items()}
+        sending = asyncio.create_task(ending_client(receiver, partial(self._catch_up, receiver, group)))
+        group.behind[receiver] = _Behind(values, sending)
+        self._check_bounds(receiver, group.behind[receiver])
+
+    def _check_bounds(self, receiver: Receiver, behind: _Behind) -> None:
+        if len(behind.values) > self._limits.client_behind_values:
             receiver.close(WSCloseCode.TRY_AGAIN_LATER, TOO_FAR_BEHIND, "slow")
 
-    def _encode(self, pending: Mapping[Key, bytes | None], fields: Fields) -> Iterator[tuple[Key, bytes]]:
-        """As they are now: a client may have had a snapshot since they were noted, and goes never back."""
-        nothing: dict[Key, bytes | None] = {}
-        for key, noted in pending.items():
-            value = self._changed.get(key[0], nothing).get(key, noted)
-            if value is None:
-                value = self._values.encode(key, fields)
-            if value is not None:
-                yield key, value
+    async def _catch_up(self, receiver: Receiver, group: _Group) -> None:
+        """Raises as `Receiver.ready` does."""
+        values = group.behind[receiver].values
+        while values:
+            await asyncio.sleep(0)
+            await receiver.ready()
+            block, part = next(self._parts(values, group.wanted.fields), (None, values))
+            for key in tuple(part):
+                del values[key]
+            if block is not None:
+                receiver.write(block)
+        del group.behind[receiver]
 
-    def _blocks(self, values: Mapping[Key, bytes]) -> Iterator[Block]:
-        part: list[bytes] = []
+    def _parts(
+        self, pending: Mapping[Key, bytes | None], fields: Fields
+    ) -> Iterator[tuple[Block, dict[Key, bytes | None]]]:
+        """Messages of limited size, each with what it tells, as that is now: a client may have had a snapshot
+        since it was noted, and goes never back."""
+        values: list[bytes] = []
+        part: dict[Key, bytes | None] = {}
         size = 0
-        for value in values.values():
+        for key, noted in pending.items():
+            value = self._newest(key, noted, fields)
+            part[key] = noted
+            if value is not None:
+                values.append(value)
+                size += len(value)
             if size >= self._limits.block_bytes:
-                yield Block(values_frame("update", self.name, self.seq, part), 1)
-                part, size = [], 0
-            part.append(value)
-            size += len(value)
-        if part:
-            yield Block(values_frame("update", self.name, self.seq, part), 1)
+                yield self._update(values), part
+                values, part, size = [], {}, 0
+        if values:
+            yield self._update(values), part
 
-    @staticmethod
-    def _write(receiver: Receiver, blocks: Iterable[Block]) -> None:
-        for block in blocks:
-            receiver.write(block)
+    def _newest(self, key: Key, noted: bytes | None, fields: Fields) -> bytes | None:
+        changed = self._changed.get(key[0])
+        value = noted if changed is None else changed.get(key, noted)
+        return self._values.encode(key, fields) if value is None else value
+
+    def _update(self, values: Sequence[bytes]) -> Block:
+        return Block(values_frame("update", self.name, self.seq, values), 1)

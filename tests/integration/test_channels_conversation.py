@@ -302,10 +302,10 @@ async def test_a_user_is_known_by_the_token_of_the_first_message_or_of_the_reque
             await eventually(lambda: client.receivers == 1)
 
 
-async def test_a_token_that_is_not_accepted_closes_the_client_and_is_not_logged(settings):
+async def test_a_token_that_is_not_accepted_closes_the_client_and_none_is_logged(settings):
     bad = (token("ann", expires_in_s=-100), token("ann") + "x", "planted-token")
     settings = with_users(settings, jwt_leeway_s=0)
-    codes = []
+    good, codes = bearer("ann"), []
     with capture_logs() as logged:
         async with running_sidecar(settings) as client:
             for text in bad:
@@ -313,8 +313,11 @@ async def test_a_token_that_is_not_accepted_closes_the_client_and_is_not_logged(
                     await socket.say("auth", token=text)
                     codes.append((await socket.hear_kind("error"))["data"]["error"])
                     assert (await socket.close_of())[0] == aiohttp.WSCloseCode.POLICY_VIOLATION
+            async with client.channels(**good) as socket:
+                await socket.say("auth", token=good["Authorization"].removeprefix("Bearer "))
+                await socket.hear_kind("authenticated")
     assert codes == ["token_expired", "token_invalid", "token_invalid"]
-    assert not any(text in repr(logged) for text in bad)
+    assert not any(text in repr(logged) for text in (*bad, good["Authorization"].removeprefix("Bearer ")))
 
 
 async def test_a_connection_ends_when_its_token_expires_unless_it_brings_a_new_one(settings):

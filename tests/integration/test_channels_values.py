@@ -176,6 +176,10 @@ async def test_a_client_that_does_not_keep_up_gets_the_newest_values_and_stays(s
                         Topics.of(settings).metrics, encode_metrics(batch), partition=0
                     )
                 await updates_until(quick, symbols[0], float(number))
+            waiting_bytes = [
+                receiver._transport.get_write_buffer_size()
+                for receiver in client.sidecar.parts.clients._connected
+            ]
             newest = {symbol: float(rounds) for symbol in symbols}
             heard: dict[str, list[float]] = {symbol: [] for symbol in symbols}
 
@@ -191,6 +195,7 @@ async def test_a_client_that_does_not_keep_up_gets_the_newest_values_and_stays(s
             assert len(client.sidecar.parts.clients) == 2
     assert all(closes == sorted(closes) for closes in heard.values())
     assert max(map(len, heard.values())) < rounds // 2
+    assert max(waiting_bytes) < limits.client_socket_bytes + 2 * limits.block_bytes, "one update is 240 kB"
 
 
 async def test_updates_come_no_oftener_than_the_client_asked(settings):
