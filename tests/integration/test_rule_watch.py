@@ -36,6 +36,12 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
     return settings.model_copy(update={"data_dir": tmp_path})
 
 
+@pytest.fixture(autouse=True)
+def _no_look_without_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a change of which no word came would be found by looking, only later."""
+    monkeypatch.setattr(app.database.rule_watch, "_POLL_S", 3_600.0)
+
+
 def in_force(watch: RuleWatch) -> dict[str, Rule]:
     return {rule.rule_type: rule for rule in watch.book.rules}
 
