@@ -169,7 +169,8 @@ class Settings(BaseModel):
     websocket_clients: int = Field(default=5_000, ge=1, le=100_000)
     """WebSocket connections that one sidecar takes."""
     websocket_clients_per_address: int = Field(default=200, ge=1, le=100_000)
-    """WebSocket connections of one client address (see the trusted proxies)."""
+    """WebSocket connections of one client address. Behind a proxy that is not among the trusted ones all clients have
+    its address, and so this limit together."""
     websocket_clients_per_user: int = Field(default=20, ge=1, le=100_000)
     """WebSocket connections of one user at one sidecar."""
     websocket_token_required: bool = False
