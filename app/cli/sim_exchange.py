@@ -101,6 +101,7 @@ def sim_exchange(
         start_ms=start_ms,
         history_days=history_days,
         ping_s=ping_s,
+        silence_s=max(ExchangeOptions.silence_s, 3 * ping_s),
         lifetime_s=lifetime_s,
         streams_per_connection=streams,
         schedule=() if faults_file is None else read_schedule(faults_file),

@@ -77,6 +77,7 @@ class Faults:
 
     def begin(self, fault: Fault) -> dict[str, Any]:
         """Does it, and tells what was hit. Raises FaultRefused."""
+        self._forget_what_is_over()
         match fault:
             case Drop() | DayCut() | Garbage() | Stall():
                 hit = self._to_connections(fault)
@@ -101,7 +102,7 @@ class Faults:
         return ended
 
     def under_way(self) -> list[dict[str, Any]]:
-        self._active = [active for active in self._active if active.left_s > 0]
+        self._forget_what_is_over()
         lasting = [active.fault.model_dump() | {"left_s": round(active.left_s, 3)} for active in self._active]
         minutes = [
             running.fault.model_dump()
@@ -137,6 +138,9 @@ class Faults:
             self.count(found.fault.kind)
             return found.fault.status, found.left_s
         return None
+
+    def _forget_what_is_over(self) -> None:
+        self._active = [active for active in self._active if active.left_s > 0]
 
     def _current(self, kind: type[Lasting]) -> Lasting | None:
         found = self._find(kind)

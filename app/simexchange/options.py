@@ -8,7 +8,7 @@ from app.settings import Settings
 from app.simexchange.fault_kinds import ScheduledFault
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExchangeOptions:
     """updates_per_s: of each stream, by the wall clock. speed: simulated time to wall clock.
 

@@ -60,9 +60,9 @@ class Rest:
             if broken := self._faults.rest_error():
                 return self._broken(*broken)
             used, refusal = self._weights.spend(request.remote or "", weigh(request))
-            if refusal is not None:
-                return self._refuse(refusal)
             headers = {"X-MBX-USED-WEIGHT-1M": str(used)}
+            if refusal is not None:
+                return self._refuse(refusal, headers)
             try:
                 body = await answer(request)
             except ApiError as error:
@@ -73,11 +73,11 @@ class Rest:
 
     def _broken(self, status: int, left_s: float) -> web.Response:
         if status in (418, 429):
-            return self._refuse(Refusal(status, max(1, round(left_s))))
+            return self._refuse(Refusal(status, max(1, round(left_s))), {})
         # as from the balancer in front of the exchange: no JSON, no weights
         return web.Response(status=status, text=f"<html><head><title>{status}</title></head></html>")
 
-    def _refuse(self, refusal: Refusal) -> web.Response:
+    def _refuse(self, refusal: Refusal, headers: dict[str, str]) -> web.Response:
         self.refused += 1
         limit = self._weights.per_minute
         text = (
@@ -85,7 +85,7 @@ class Rest:
             if refusal.status == 429
             else "Way too many requests; IP banned."
         )
-        return _problem(refusal.status, -1003, text, {"Retry-After": str(refusal.retry_after_s)})
+        return _problem(refusal.status, -1003, text, headers | {"Retry-After": str(refusal.retry_after_s)})
 
     async def _ping(self, _: web.Request) -> bytes:
         return b"{}"
