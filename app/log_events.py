@@ -12,7 +12,7 @@ from typing import Final
 EVENTS: Final[dict[str, dict[str, str]]] = {
     "A candle on its way": {
         "alerts_published": "Kafka has these alerts (`id symbol rule_type` each) that came of this frame",
-        "frame_done": "a stage is done with a frame: what followed from it is in Kafka and in its table",
+        "frame_done": "a stage, or the sidecar, is done with a frame: what followed from it is where it belongs",
         "frame_made": "the bridge made a frame of candles and gave it the id by which the other stages name it",
         "gap": "minutes are missing between two closed candles of a symbol",
         "market_refilled": "the past of symbols that the tables do not know came from the database",
@@ -134,8 +134,8 @@ Libraries write their own texts into `event`; theirs are not listed.
 
 **Following a candle.** Every event of a frame has its `frame_id`; at `SCREENER_LOG_LEVEL=debug` each stage logs each
 frame. From an alert to its candle: find the alert's id in `alerts_published`, take the `frame_id`, and look for it in
-all roles: `frame_made` (bridge), `frame_done` (collector, calculator, alerts), `rows_stored` (sinks). The same id is
-the trace's id where `SCREENER_TRACE_URL` is set.
+all roles: `frame_made` (bridge), `frame_done` (collector, calculator, alerts, sidecar), `rows_stored` (sinks). The same
+id is the trace's id where `SCREENER_TRACE_URL` is set.
 """
 
 

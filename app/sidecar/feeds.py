@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -19,6 +20,7 @@ from app.sidecar.latest import LatestMetrics
 from app.sidecar.latest_channel import LatestChannel
 from app.sidecar.limits import SidecarLimits
 from app.telemetry import PipelineMetrics
+from app.tracing import recorder
 
 STAGE = "sidecar"
 BEGAN_ANEW = "the sequence of alerts began anew: connect again"
@@ -122,8 +124,13 @@ class MetricsFeed:
     last sent something."""
 
     def __init__(
-        self, latest: LatestMetrics, channels: Sequence[LatestChannel], metrics: PipelineMetrics
+        self,
+        latest: LatestMetrics,
+        channels: Sequence[LatestChannel],
+        clock: Clock,
+        metrics: PipelineMetrics,
     ) -> None:
+        self._clock = clock
         self._latest = latest
         self._channels = channels
         self._metrics = metrics
@@ -139,6 +146,7 @@ class MetricsFeed:
             value = record.value or b""
             if _is_barrier(value):
                 continue
+            began_s = time.perf_counter()
             try:
                 batch, info = decode_metrics(value)
             except BadInput as error:
@@ -149,5 +157,12 @@ class MetricsFeed:
                 channel.note(batch)
             self._metrics.frames.labels(STAGE).inc()
             self._metrics.rows.labels(STAGE).inc(len(batch))
+            self._follow(info.frame_id, time.perf_counter() - began_s)
             for stage, ts_ms in info.stage_ts_ms.items():
                 self.stage_ts_ms[stage] = max(ts_ms, self.stage_ts_ms.get(stage, 0))
+
+    def _follow(self, frame_id: str, duration_s: float) -> None:
+        log.debug("frame_done", frame_id=frame_id)
+        spans = recorder()
+        if spans:
+            spans.record(STAGE, frame_id, end_ms=self._clock.now_ms(), duration_s=duration_s)

@@ -75,7 +75,7 @@ def build_parts(
     latest = LatestMetrics()
     channels = tuple(LatestChannel(values(latest), limits) for values in (MetricsValues, CandleValues))
     alert_feed = AlertFeed(alerts, receivers, limits, clock, pipeline)
-    metrics_feed = MetricsFeed(latest, channels, pipeline)
+    metrics_feed = MetricsFeed(latest, channels, clock, pipeline)
     alert_follower = TopicFollower(
         access,
         topics.alerts,

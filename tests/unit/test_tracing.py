@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from app import tracing
+from app.clock import ManualClock
 from app.errors import SettingsError
-from app.frames import FrameInfo, decode_candles, encode_candles
+from app.frames import FrameInfo, decode_candles, encode_candles, encode_metrics
 from app.settings import Settings
-from tests.support.database import candles
+from app.sidecar import feeds
+from app.sidecar.latest import LatestMetrics
+from app.telemetry import pipeline_metrics
+from tests.support.database import candles, metrics
 
 
 def test_without_the_setting_no_process_loads_what_sends_traces():
@@ -43,3 +49,18 @@ def test_a_frame_keeps_its_id_and_one_of_an_older_bridge_has_none():
     batch = candles(["AUSDT"], 1)
     assert decode_candles(encode_candles(batch, FrameInfo({"bridge": 5}, "ab" * 16)))[1].frame_id == "ab" * 16
     assert decode_candles(encode_candles(batch, FrameInfo({"bridge": 5})))[1].frame_id == ""
+
+
+def test_the_sidecar_records_a_span_for_every_frame_that_it_takes(monkeypatch):
+    spans: list[tuple[str, str, int]] = []
+
+    class Spans:
+        def record(self, stage: str, frame_id: str, *, end_ms: int, duration_s: float) -> None:
+            assert duration_s >= 0
+            spans.append((stage, frame_id, end_ms))
+
+    monkeypatch.setattr(feeds, "recorder", lambda: Spans())
+    feed = feeds.MetricsFeed(LatestMetrics(), (), ManualClock(77), pipeline_metrics(CollectorRegistry()))
+    frame = encode_metrics(metrics(candles(["AUSDT"], 1)), FrameInfo({"bridge": 5}, "cd" * 16))
+    feed.take([SimpleNamespace(value=frame)], True)
+    assert spans == [("sidecar", "cd" * 16, 77)]
