@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from psycopg import AsyncConnection
 
@@ -14,7 +15,7 @@ from app.database.named_queries import named_queries
 
 _QUERIES = named_queries("klines.sql")
 _LATEST_MS: Final = 253_370_764_800_000
-"""9999-01-01, near the end of what the language can name."""
+"""9999-01-01: the bar after it has a name too, in any interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +47,34 @@ async def klines(
     missing is left out: nothing is made up from a part of it. The last one may still be forming: it is given if
     all its minutes so far are there.
     """
-    newest_ms = await _newest_minute(connection, symbol)
-    if newest_ms is None:
-        return None
-    forming_ms = interval.start_of(newest_ms)
-    last_ms = forming_ms if until_ms is None else min(forming_ms, interval.start_of(max(0, until_ms - 1)))
-    if since_ms is None:
-        first_ms = max(0, interval.step(last_ms, 1 - limit))
-    else:
-        first_ms = interval.start_of(min(max(0, since_ms), _LATEST_MS))
-        first_ms = first_ms if first_ms >= since_ms else interval.step(first_ms, 1)
-        last_ms = min(last_ms, interval.step(first_ms, limit - 1))
-    if first_ms > last_ms or (until_ms is not None and until_ms <= first_ms):
-        return []
+    first_ms = None
+    if since_ms is not None:
+        start_ms = interval.start_of(min(max(0, since_ms), _LATEST_MS))
+        first_ms = start_ms if start_ms >= since_ms else interval.step(start_ms, 1)
+    by_month = interval.length_ms is None
     parameters = {
         "symbol": symbol,
-        "by_month": interval.length_ms is None,
-        "length": timedelta(milliseconds=interval.length_ms or MINUTE_MS),
+        "by_month": by_month,
+        "length": "1 month" if by_month else f"{interval.length_ms} milliseconds",
         "origin": _moment(interval.origin_ms),
-        "since": _moment(first_ms),
-        "until": _moment(interval.step(last_ms, 1)),
+        "bars": limit,
+        "first": None if first_ms is None else _moment(first_ms),
+        "last": _moment(_LATEST_MS if until_ms is None else min(until_ms - 1, _LATEST_MS)),
     }
     rows = await (await connection.execute(_QUERIES["klines"], parameters)).fetchall()
-    found = []
-    for bar, open_, high, low, close, volume, quote_volume, trades, minutes in rows:
-        start_ms = _ms(bar)
-        end_ms = interval.step(start_ms, 1)
-        whole = newest_ms + MINUTE_MS - start_ms if start_ms == forming_ms else end_ms - start_ms
-        if minutes * MINUTE_MS == whole:
-            found.append(Kline(start_ms, end_ms - 1, open_, high, low, close, volume, quote_volume, trades))
-    return found
+    if rows[0][0] is None:
+        return None
+    newest_ms = _ms(rows[0][0])
+    bars = (_kline(interval, row[1:], newest_ms) for row in rows if row[1] is not None)
+    return [kline for kline in bars if kline is not None]
 
 
-async def _newest_minute(connection: AsyncConnection, symbol: str) -> int | None:
-    row = await (await connection.execute(_QUERIES["newest_minute"], {"symbol": symbol})).fetchone()
-    return _ms(row[0]) if row and row[0] is not None else None
+def _kline(interval: Interval, row: Sequence[Any], newest_ms: int) -> Kline | None:
+    """None for a bar of which a minute is missing."""
+    start_ms = _ms(row[0])
+    end_ms = interval.step(start_ms, 1)
+    minutes = (min(end_ms, newest_ms + MINUTE_MS) - start_ms) // MINUTE_MS
+    return Kline(start_ms, end_ms - 1, *row[1:-1]) if row[-1] == minutes else None
 
 
 def _moment(time_ms: int) -> datetime:

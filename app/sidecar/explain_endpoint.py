@@ -20,10 +20,10 @@ from app.rules.rule import Rule
 from app.rules.tree import previous_depth
 from app.sidecar.answers import private_json
 from app.sidecar.database import Database, HistoryUnavailable
+from app.sidecar.known_rules import KnownRules
 from app.sidecar.latest import LatestMetrics, LatestRow
 from app.sidecar.parameters import RULE_TYPE, SYMBOL, Parameters
 from app.sidecar.problems import RequestError, missing_parameter, unavailable, unknown_symbol
-from app.sidecar.rules_endpoint import RulesEndpoint
 from app.sidecar.times import rfc3339
 
 _MOST_WAITING: Final = 8
@@ -42,7 +42,7 @@ class _Explained:
 class ExplainEndpoint:
     """A minute of history is computed again from its candles, one request at a time, beside the event loop."""
 
-    def __init__(self, database: Database, latest: LatestMetrics, rules: RulesEndpoint) -> None:
+    def __init__(self, database: Database, latest: LatestMetrics, rules: KnownRules) -> None:
         self._database = database
         self._latest = latest
         self._rules = rules

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.sidecar.explain_endpoint import ExplainEndpoint
 from app.sidecar.health_pages import HealthPages
 from app.sidecar.klines import KlinesEndpoint
+from app.sidecar.known_rules import KnownRules
 from app.sidecar.openapi import openapi_response
 from app.sidecar.page import page_response
 from app.sidecar.parts import Parts
@@ -21,7 +22,14 @@ from app.webhooks.targets import AllowedHosts
 
 
 def routes_of(parts: Parts) -> tuple[Route, ...]:
-    return (*_pages(parts), *_reads(parts), *_rules(parts), *_users(parts), *_websockets(parts))
+    rules = KnownRules(parts.database)
+    return (
+        *_pages(parts),
+        *_reads(parts),
+        *_rules(parts, rules),
+        *_users(parts, rules),
+        *_websockets(parts),
+    )
 
 
 def _pages(parts: Parts) -> tuple[Route, ...]:
@@ -66,9 +74,9 @@ def _reads(parts: Parts) -> tuple[Route, ...]:
     )
 
 
-def _rules(parts: Parts) -> tuple[Route, ...]:
-    rules = RulesEndpoint(parts.database)
-    explanations = ExplainEndpoint(parts.database, parts.latest, rules)
+def _rules(parts: Parts, known: KnownRules) -> tuple[Route, ...]:
+    rules = RulesEndpoint(parts.database, known)
+    explanations = ExplainEndpoint(parts.database, parts.latest, known)
     return (
         Route("GET", "/api/rules", rules.get_all, Access.PUBLIC),
         Route("POST", "/api/rules", rules.create, Access.ADMIN),
@@ -79,8 +87,8 @@ def _rules(parts: Parts) -> tuple[Route, ...]:
     )
 
 
-def _users(parts: Parts) -> tuple[Route, ...]:
-    settings = SettingsEndpoint(parts.database, AllowedHosts.of(parts.settings), parts.clock)
+def _users(parts: Parts, rules: KnownRules) -> tuple[Route, ...]:
+    settings = SettingsEndpoint(parts.database, rules, AllowedHosts.of(parts.settings), parts.clock)
     webhook = WebhookEndpoint(parts.database, parts.settings, parts.clock)
     return (
         Route("GET", "/api/settings", settings.get, Access.USER),

@@ -19,6 +19,7 @@ from app.sidecar.admission import caller_of
 from app.sidecar.answers import conditional_json, private_json
 from app.sidecar.bodies import json_object
 from app.sidecar.database import Database, HistoryUnavailable
+from app.sidecar.known_rules import KnownRules
 from app.sidecar.parameters import Parameters
 from app.sidecar.problems import RequestError, bad_expression, unavailable, unknown_rule
 
@@ -39,32 +40,21 @@ log = structlog.get_logger("sidecar.rules")
 
 
 class RulesEndpoint:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, known: KnownRules) -> None:
         self._database = database
+        self._known = known
 
     async def get_all(self, request: web.Request) -> web.Response:
         """Beside the rules: what is wrong with those that somebody wrote into the table and that are none."""
         Parameters(request.query, ())
-        async with _answering(), self._database.pool("read_rules") as pool:
-            stored = await RuleStore(pool).load()
+        stored = await self._known.stored()
         body = {"rules": stored.rules, "refused": dict(stored.refused)}
         return conditional_json(request, orjson.dumps(body))
 
     async def get_one(self, request: web.Request) -> web.Response:
         Parameters(request.query, ())
-        rule = await self.find(request.match_info["rule_type"])
+        rule = await self._known.find(request.match_info["rule_type"])
         return conditional_json(request, orjson.dumps(rule))
-
-    async def find(self, rule_type: str) -> Rule:
-        """Raises RequestError 404, and 409 for what is stored under this name and is no rule."""
-        async with _answering(), self._database.pool("read_rules") as pool:
-            try:
-                rule = await RuleStore(pool).get(rule_type)
-            except RuleError as error:
-                raise RequestError(409, "rule_refused", f"what is stored cannot be used: {error}") from None
-        if rule is None:
-            raise unknown_rule()
-        return rule
 
     async def create(self, request: web.Request) -> web.Response:
         Parameters(request.query, ())
@@ -83,16 +73,15 @@ class RulesEndpoint:
     async def delete(self, request: web.Request) -> web.Response:
         Parameters(request.query, ())
         name = request.match_info["rule_type"]
-        async with _answering(), self._database.pool("write_rules") as pool:
-            found = await RuleStore(pool).delete(name)
+        async with self._changing() as store:
+            found = await store.delete(name)
         if not found:
             raise unknown_rule()
         log.info("rule_deleted", rule_type=name, by=caller_of(request).user_id)
         return web.Response(status=204)
 
     async def _put(self, request: web.Request, rule: Rule, *, new: bool) -> Rule:
-        async with _answering(), self._database.pool("write_rules") as pool:
-            store = RuleStore(pool)
+        async with self._changing() as store:
             if new and any(known.rule_type == rule.rule_type for known in await store.all()):
                 raise RequestError(409, "rule_exists", "there is a rule of this name: PUT replaces it")
             try:
@@ -103,6 +92,16 @@ class RulesEndpoint:
             "rule_put", rule_type=stored.rule_type, version=stored.version, by=caller_of(request).user_id
         )
         return stored
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[RuleStore]:
+        try:
+            async with self._database.pool("write_rules") as pool:
+                yield RuleStore(pool)
+        except HistoryUnavailable:
+            raise unavailable("the rules") from None
+        finally:
+            self._known.forget()
 
 
 def rule_of(values: Mapping[str, Any]) -> Rule:
@@ -117,12 +116,3 @@ def rule_of(values: Mapping[str, Any]) -> Rule:
         return rule_from_mapping(values)
     except RuleError as error:
         raise RequestError(400, "bad_rule", str(error)) from None
-
-
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """Turns what the database does not answer into what the client is told."""
-    try:
-        yield
-    except HistoryUnavailable:
-        raise unavailable("the rules") from None

@@ -10,7 +10,6 @@ import structlog
 from aiohttp import web
 
 from app.clock import Clock
-from app.database.rule_store import RuleStore
 from app.database.user_settings import (
     ANY,
     SettingsChange,
@@ -25,6 +24,7 @@ from app.sidecar.admission import caller_of
 from app.sidecar.answers import private_json
 from app.sidecar.bodies import json_object
 from app.sidecar.database import Database, HistoryUnavailable
+from app.sidecar.known_rules import KnownRules
 from app.sidecar.parameters import RULE_TYPE, SYMBOL, Parameters
 from app.sidecar.problems import RequestError, unavailable
 from app.sidecar.times import rfc3339
@@ -43,8 +43,9 @@ log = structlog.get_logger("sidecar.settings")
 class SettingsEndpoint:
     """Nobody's settings but the caller's can be named: there is no user in the address or the body."""
 
-    def __init__(self, database: Database, allowed: AllowedHosts, clock: Clock) -> None:
+    def __init__(self, database: Database, rules: KnownRules, allowed: AllowedHosts, clock: Clock) -> None:
         self._database = database
+        self._rules = rules
         self._clock = clock
         self._allowed = allowed
 
@@ -107,9 +108,7 @@ class SettingsEndpoint:
         named = set(change.selected_alerts or ()) | {one.rule_type for one in change.subscriptions or ()}
         if named <= {ANY}:
             return
-        async with self._database.pool("read_rules") as pool:
-            known = {rule.rule_type for rule in await RuleStore(pool).all()}
-        if unknown := sorted(named - known - {ANY}):
+        if unknown := sorted(named - await self._rules.names() - {ANY}):
             raise RequestError(400, "unknown_rule", f"there is no rule {unknown[0]}")
 
 
