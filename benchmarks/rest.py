@@ -220,7 +220,7 @@ async def _sidecar(
     url = f"http://127.0.0.1:{port}"
     ports = {"SCREENER_SIDECAR_PORT": str(port), "SCREENER_SIDECAR_METRICS_PORT": "0"}
     with tempfile.TemporaryDirectory() as directory, processes({}, Path(directory)) as running:
-        running.start("sidecar", ["-m", "benchmarks.fanout_sidecar"], {**environ, **ports})
+        running.start("sidecar", ["-m", "app", "run", "sidecar"], {**environ, **ports})
         await _answers(url, running, "/health/ready")
         await _publish(settings, symbols, _MINUTES, None)
         await _answers(url, running, f"/api/metrics/{symbols[-1]}")

@@ -20,7 +20,7 @@ KEY_TYPES: Final = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC", "EdDSA": "OKP
 _RSA_MIN_BITS: Final = 2048
 _MOST_KEYS: Final = 100
 _KEY_SET_MAX_BYTES: Final = 256 * 1024
-_FETCH_TIMEOUT_S: Final = 5.0
+_FETCH_TIMEOUT_S: Final = 10.0
 
 REFRESH_MS: Final = 300_000
 """A set older than that is loaded again; the old one serves meanwhile."""
