@@ -67,8 +67,7 @@ async def test_a_stalled_connection_stays_open_and_says_nothing_until_it_is_over
     await other.until(lambda found: found.closed())
     assert (len(stalled.texts), stalled.close_code) == (seen, None)
     assert [one["stalled"] for one in (await exchange.state())["connections"]] == [True, False]
-    async with exchange.session.delete(exchange.url + "/sim/faults") as answer:
-        assert await answer.json() == {"ended": 1}
+    assert await exchange.end_faults() == 1
     await stalled.until(lambda found: len(found.texts) > seen)
     assert not stalled.closed()
 
@@ -94,7 +93,7 @@ async def test_new_connections_are_refused_while_that_lasts(exchange: Client):
         await exchange.session.ws_connect(exchange.url + "/ws")
     assert refused.value.status == 503
     assert await befallen(exchange, "refuse_connections") == 1
-    await exchange.session.delete(exchange.url + "/sim/faults")
+    assert await exchange.end_faults() == 1
     await exchange.listen(path="/ws")
 
 
@@ -124,7 +123,7 @@ async def test_a_slow_rest_answers_late(exchange: Client):
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await exchange.get("/fapi/v1/time")
-    await exchange.session.delete(exchange.url + "/sim/faults")
+    assert await exchange.end_faults() == 1
     assert await exchange.get("/fapi/v1/ping") == {}
 
 

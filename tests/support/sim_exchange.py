@@ -33,6 +33,13 @@ class Listener:
         self.close_code: int | None = None
 
     async def run(self) -> None:
+        """Until the connection is closed, or cancelled; then it is closed."""
+        try:
+            await self._run()
+        finally:
+            await self.socket.close()
+
+    async def _run(self) -> None:
         while True:
             message = await self.socket.receive()
             match message.type:
@@ -85,6 +92,11 @@ class Client:
             assert answer.status == 201, body
             return body
 
+    async def end_faults(self) -> int:
+        async with self.session.delete(self.url + "/sim/faults") as answer:
+            body = await answer.json()
+            return int(body["ended"])
+
     async def state(self) -> dict[str, Any]:
         found: dict[str, Any] = await self.get("/sim/state")
         return found
@@ -124,3 +136,4 @@ async def sim_exchange(
         finally:
             for task in client.listeners:
                 task.cancel()
+            await asyncio.gather(*client.listeners, return_exceptions=True)

@@ -14,6 +14,7 @@ from app.candles.batch import MINUTE_MS
 from app.replay.file import read_candles
 from app.simexchange.history import Asked, History
 from app.simexchange.intervals import LENGTHS
+from app.simexchange.kept import KeptDays
 from app.simexchange.market.file import FileMarket
 from app.simexchange.market.planes import NAMES, Planes, stack
 from app.simexchange.market.simulated import SimulatedMarket
@@ -124,6 +125,16 @@ def test_days_are_forgotten_beyond_the_memory_given(history: History):
             history.rows((FIRST_DAY + day) * 1440, (FIRST_DAY + day) * 1440 + 5).close,
         )
     assert len(frugal._minutes) == 1
+
+
+def test_the_days_used_last_are_kept_as_long_as_there_is_room():
+    planes = SimulatedMarket(1, seed=1).day(FIRST_DAY, 0)
+    kept = KeptDays(2 * planes.nbytes, at_least=1)
+    for day in (1, 2):
+        kept.put((day, 0), planes)
+    assert kept.get((1, 0)) is planes
+    kept.put((3, 0), planes)
+    assert [(day, 0) in kept for day in (1, 2, 3)] == [True, False, True]
 
 
 @pytest.mark.parametrize("moved", [False, True])
