@@ -21,6 +21,8 @@ REFUSED = {
     "bridge.keda.enabled=true": "bridge.keda scales by Kafka lag",
     "settings.kafka_url=": "settings.kafka_url is empty",
     "strimzi.enabled=true": "settings.kafka_url and strimzi.enabled exclude each other",
+    "settings.kafka_security=sasl_ssl": "set settings.kafka_username, and the secret kafka_password",
+    "strimzi.enabled=true,settings.kafka_url=,settings.kafka_security=ssl": "strimzi.authentication decides",
     "strimzi.enabled=true,settings.kafka_url=,strimzi.replicas=1": "replication_factor 3 is more than strimzi.replicas",
     "secrets.existingSecret=": "nothing gives postgres_url",
     "secrets.existingKeys={redis_url,postgres_url}": "nothing gives nats_url",

@@ -130,13 +130,19 @@ def test_no_secret_is_a_variable_and_each_is_a_file_that_is_mounted(renders: dic
 def test_secrets_and_maps_that_are_mounted_are_made_by_the_chart_or_named_by_the_user(
     renders: dict[str, Resources],
 ):
-    users = {"screener-servers", "timescale-app", "nats-users"}
+    # the last two are made by Strimzi's operator
+    users = {"screener-servers", "timescale-app", "nats-users", "kafka-authority"}
+    users |= {"rel-screener-kafka", "rel-screener-cluster-ca-cert"}
     for resources in renders.values():
         made = {name(one) for one in of_kind(resources, "Secret", "ConfigMap", "PersistentVolumeClaim")}
         for workload, pod in pods(resources):
             for volume in pod["spec"].get("volumes", []):
                 sources = volume.get("projected", {}).get("sources", [volume])
-                used = [f"Secret/{one['secret']['name']}" for one in sources if "secret" in one]
+                used = [
+                    f"Secret/{one['secret']['name']}" for one in sources if "name" in one.get("secret", {})
+                ]
+                if "secret" in volume:
+                    used = [f"Secret/{volume['secret']['secretName']}"]
                 used += [f"ConfigMap/{one['configMap']['name']}" for one in sources if "configMap" in one]
                 if "persistentVolumeClaim" in volume:
                     used.append(f"PersistentVolumeClaim/{volume['persistentVolumeClaim']['claimName']}")
@@ -150,6 +156,7 @@ def test_the_settings_of_every_pod_are_accepted_by_the_code(renders: dict[str, R
         "redis_url": "redis://redis:6379/0",
         "postgres_url": "postgresql://a:b@timescale/screener",
         "jwt_secret": "x" * 32,
+        "kafka_password": "y",
     }
     for setting, value in secrets.items():
         (tmp_path / setting).write_text(value)
@@ -161,7 +168,10 @@ def test_the_settings_of_every_pod_are_accepted_by_the_code(renders: dict[str, R
                 continue
             ours = {key: value.replace("/etc/screener/secrets", str(tmp_path)) for key, value in ours.items()}
             settings = Settings.load(ours)
-            assert settings.server_urls().kafka, f"{values}: {name(workload)}"
+            assert settings.kafka_url, f"{values}: {name(workload)}"
+            if component(workload) != "migrate":
+                assert settings.server_urls().kafka
+                assert settings.kafka_security.startswith("sasl") == (settings.kafka_password is not None)
             assert settings.log_format == "json"
             assert settings.bind_host == "0.0.0.0"
 
@@ -245,11 +255,64 @@ def test_topics_of_strimzi_are_those_that_the_code_would_make(renders: dict[str,
     from app.topics import Topics
 
     topics = {one["spec"]["topicName"]: one["spec"] for one in of_kind(renders["strimzi"], "KafkaTopic")}
-    names = Topics.of(Settings.load({}))
-    assert set(topics) == {names.ingress, names.candles, names.metrics, names.alerts, names.dead_letters}
+    names = Topics.of(Settings.load({}, namespace="main"))
+    assert set(topics) == {
+        names.ingress,
+        names.candles,
+        names.metrics,
+        names.alerts,
+        names.gaps,
+        names.dead_letters,
+    }
     for topic, spec in topics.items():
-        assert spec["partitions"] == (1 if topic in (names.alerts, names.dead_letters) else 12)
+        assert spec["partitions"] == (1 if topic in (names.alerts, names.gaps, names.dead_letters) else 12)
         assert spec["config"]["max.message.bytes"] == 16 * 1024 * 1024
+
+
+def test_kafka_of_strimzi_is_reached_at_its_listener_as_its_user(renders: dict[str, Resources]):
+    for values, port in (("strimzi", 9093), ("strimzi-plain", 9092)):
+        resources = renders[values]
+        (kafka,) = of_kind(resources, "Kafka")
+        (listener,) = kafka["spec"]["kafka"]["listeners"]
+        (config,) = [one for one in of_kind(resources, "ConfigMap") if component(one) == "config"]
+        host = f"{kafka['metadata']['name']}-kafka-bootstrap.screener.svc"
+        assert listener["port"] == port
+        assert config["data"]["SCREENER_KAFKA_URL"] == f"{host}:{port}"
+        for one in of_kind(resources, "KafkaTopic", "KafkaNodePool", "KafkaUser"):
+            assert one["metadata"]["labels"]["strimzi.io/cluster"] == kafka["metadata"]["name"]
+        policy = the(resources, "NetworkPolicy", "calculator")
+        assert port in {one["port"] for rule in policy["spec"]["egress"] for one in rule["ports"]}
+    (user,) = of_kind(renders["strimzi"], "KafkaUser")
+    (config,) = [one for one in of_kind(renders["strimzi"], "ConfigMap") if component(one) == "config"]
+    assert config["data"]["SCREENER_KAFKA_USERNAME"] == user["metadata"]["name"]
+    assert {acl["resource"]["name"] for acl in user["spec"]["authorization"]["acls"]} == {"main."}
+
+
+@pytest.mark.parametrize("values", ["kafka-secured", "strimzi"])
+def test_the_scaler_knows_the_credentials_that_the_pods_have(renders: dict[str, Resources], values: str):
+    resources = renders[values]
+    (scaled,) = of_kind(resources, "ScaledObject")
+    (authentication,) = of_kind(resources, "TriggerAuthentication")
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
+    assert (trigger["metadata"]["tls"], trigger["metadata"]["sasl"]) == ("enable", "scram_sha512")
+    parameters = {one["parameter"] for one in authentication["spec"]["secretTargetRef"]}
+    assert parameters == {"password", "ca"}
+    (username,) = authentication["spec"]["env"]
+    workload = the(resources, scaled["spec"]["scaleTargetRef"]["kind"], username["containerName"])
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    assert username["name"] in environment(container, resources)
+
+
+def test_the_migration_and_backups_see_no_secret_but_that_of_their_server(renders: dict[str, Resources]):
+    for resources in renders.values():
+        for workload, pod in pods(resources):
+            if component(workload).startswith(("migrate", "backup")):
+                volumes = [one["projected"] for one in pod["spec"]["volumes"] if one["name"] == "secrets"]
+                keys = [
+                    item for one in volumes for source in one["sources"] for item in source["secret"]["items"]
+                ]
+                assert len(keys) <= 1, name(workload)
 
 
 def test_pods_with_a_network_policy_may_reach_the_servers_they_need(renders: dict[str, Resources]):

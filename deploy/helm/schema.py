@@ -18,7 +18,7 @@ from app.settings import Settings
 
 CHART: Final = Path(__file__).parent / "screener"
 ROLES: Final = ("feed", "bridge", "collector", "calculator", "alerts", "sinks", "sidecar", "webhooks")
-_MANAGED: Final = frozenset({"bind_host", "data_dir"})
+_MANAGED: Final = frozenset({"bind_host", "data_dir", "kafka_ca_file"})
 """Settings that the chart gives itself, beside the ports."""
 _KEPT: Final = ("type", "description", "enum", "pattern", "items", "minimum", "maximum", "minLength")
 _KEPT_MORE: Final = ("exclusiveMinimum", "exclusiveMaximum", "maxLength", "default")

@@ -62,7 +62,7 @@ spec:
       envFrom:
         - configMapRef: {name: {{ include "screener.fullname" $root }}}
       env:
-        {{- include "screener.secretEnv" $root | trim | nindent 8 }}
+        {{- include "screener.secretEnv" (dict "root" $root) | trim | nindent 8 }}
         {{- with $values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -83,6 +83,9 @@ spec:
         - {name: data, mountPath: /var/lib/screener}
         - {name: tmp, mountPath: /tmp}
         - {name: secrets, mountPath: /etc/screener/secrets, readOnly: true}
+        {{- if include "screener.kafkaAuthority" $root }}
+        - {name: kafka-authority, mountPath: /etc/screener/kafka, readOnly: true}
+        {{- end }}
         {{- with $values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -92,6 +95,13 @@ spec:
     - name: tmp
       emptyDir: {sizeLimit: 64Mi}
     - {{- include "screener.secretVolume" (dict "root" $root) | nindent 6 }}
+    {{- with include "screener.kafkaAuthority" $root | fromYaml }}
+    - name: kafka-authority
+      secret:
+        secretName: {{ .name }}
+        defaultMode: 0440
+        items: [{key: {{ .key }}, path: ca.crt}]
+    {{- end }}
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

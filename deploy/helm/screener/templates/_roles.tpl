@@ -33,14 +33,3 @@ webhooks: {kind: Deployment, port: 9097, shares: any, public: true, needs: [kafk
 {{- with .root.Values.settings.namespace }}{{ . }}.{{ end }}{{ .plain }}
 {{- end }}
 
-{{- define "screener.kafkaUrl" -}}
-{{- if .Values.strimzi.enabled -}}
-{{ include "screener.kafkaCluster" . }}-kafka-bootstrap.{{ include "screener.namespace" . }}.svc:9092
-{{- else -}}
-{{ .Values.settings.kafka_url }}
-{{- end }}
-{{- end }}
-
-{{- define "screener.kafkaCluster" -}}
-{{- default (include "screener.fullname" .) .Values.strimzi.clusterName }}
-{{- end }}

@@ -17,30 +17,40 @@ which wins over the common Secret.
 {{- range $setting, $ref := .Values.secrets.fromSecrets }}
 {{- $_ := set $refs $setting (dict "name" $ref.name "key" $ref.key) }}
 {{- end }}
+{{- if include "screener.strimziAuthentication" . }}
+{{- $_ := set $refs "kafka_password" (dict "name" (include "screener.kafkaUser" .) "key" "password") }}
+{{- end }}
 {{- $refs | toYaml }}
 {{- end }}
 
-{{/* The volume with one file per secret setting, readable by the group of the pod alone. Dict: root, optional suffix. */}}
+{{/*
+The volume with one file per secret setting, readable by the group of the pod alone. Dict: root; optional `only`, a list
+of settings, and `suffix`, of the name of the chart's own Secret.
+*/}}
 {{- define "screener.secretVolume" -}}
 {{- $inline := include "screener.fullname" .root }}
 name: secrets
 projected:
   defaultMode: 0440
+  {{- $sources := list }}
+  {{- range $setting, $ref := include "screener.secretRefs" .root | fromYaml }}
+  {{- if has $setting (default (list $setting) $.only) }}
+  {{- $name := ternary (printf "%s%s" $ref.name (default "" $.suffix)) $ref.name (eq $ref.name $inline) }}
+  {{- $item := dict "key" $ref.key "path" $setting }}
+  {{- $sources = append $sources (dict "secret" (dict "name" $name "items" (list $item))) }}
+  {{- end }}
+  {{- end }}
   sources:
-    {{- range $setting, $ref := include "screener.secretRefs" .root | fromYaml }}
-    - secret:
-        name: {{ $ref.name }}{{ if and $.suffix (eq $ref.name $inline) }}{{ $.suffix }}{{ end }}
-        items:
-          - key: {{ $ref.key }}
-            path: {{ $setting }}
-    {{- end }}
+    {{- toYaml $sources | nindent 4 }}
 {{- end }}
 
-{{/* Each secret setting as the name of its file. Root context. */}}
+{{/* Each secret setting as the name of its file. Dict: root, optional `only`, a list of settings. */}}
 {{- define "screener.secretEnv" -}}
-{{- range $setting, $_ := include "screener.secretRefs" . | fromYaml }}
+{{- range $setting, $_ := include "screener.secretRefs" .root | fromYaml }}
+{{- if has $setting (default (list $setting) $.only) }}
 - name: SCREENER_{{ upper $setting }}_FILE
   value: /etc/screener/secrets/{{ $setting }}
+{{- end }}
 {{- end }}
 {{- end }}
 
