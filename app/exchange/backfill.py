@@ -97,6 +97,8 @@ class Backfill:
         """Bounded by two jobs a symbol."""
         self._busy: set[str] = set()
         """Symbols with a job that is waiting or being done."""
+        self._reported: set[tuple[str, int]] = set()
+        """(symbol, minute) that somebody downstream lacks."""
         self._stored: dict[str, list[Gap]] = {}
         self._heard_at_s = time.monotonic()
         self.refused = asyncio.Event()
@@ -130,6 +132,8 @@ class Backfill:
     def report(self, gap: Gap) -> None:
         """Somebody downstream lacks minutes."""
         if self._coverage.report(gap):
+            first_ms, last_ms = gap.first_ms, min(gap.last_ms, gap.first_ms + HISTORY_MINUTES * MINUTE_MS)
+            self._reported |= {(gap.symbol, at) for at in range(first_ms, last_ms + 1, MINUTE_MS)}
             log.info("gap_reported", symbol=gap.symbol, first_ms=gap.first_ms, minutes=gap.minutes)
 
     async def run(self) -> None:
@@ -231,7 +235,9 @@ class Backfill:
             bars = await klines_page(self._venue, self._get, gap.symbol, "1m", first_ms, gap.last_ms)
             if bars is None:
                 return
-            await self._publisher.publish(bars, _per_message(bars))
+            again = not self._reported.isdisjoint((gap.symbol, at) for at in bars.open_time_ms.tolist())
+            await self._publisher.publish_fetched(bars, _per_message(bars), again=again)
+            self._reported -= {(gap.symbol, at) for at in bars.open_time_ms.tolist()}
             feed_metrics().backfilled_minutes.inc(len(bars))
             self._progress.fetched(len(bars))
             first_ms = int(bars.open_time_ms[-1]) + MINUTE_MS
@@ -247,6 +253,7 @@ class Backfill:
         self._coverage.forget(symbol)
         self._debts.forget(symbol)
         self._stored.pop(symbol, None)
+        self._reported = {one for one in self._reported if one[0] != symbol}
 
 
 def _per_message(bars: CandleBatch) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 
 from app.candles.batch import BoolArray, CandleBatch, IntArray
+from app.candles.known_minutes import KnownMinutes
 from app.clock import Clock
 from app.exchange.coverage import Coverage
 from app.exchange.exchange_clock import ExchangeClock
@@ -27,20 +28,29 @@ log = structlog.get_logger("feed")
 
 
 class SharedPublisher:
-    """Lets several tasks publish, one batch after the other."""
+    """Lets several tasks publish, one batch after the other, and nothing twice.
+
+    A closed candle that was published with the same values is left out: it comes again when one socket replaces
+    another, and when it was late and has been fetched. One with other values is a correction, and goes on.
+    """
 
     def __init__(self, publisher: CandlePublisher, coverage: Coverage) -> None:
         self._publisher = publisher
         self._coverage = coverage
+        self._known = KnownMinutes()
         self._turn = asyncio.Lock()
 
-    async def publish(self, batch: CandleBatch, candles_per_message: int | None = None) -> None:
+    async def publish(self, batch: CandleBatch) -> None:
         """Returns when the batch is on its way; its closed minutes are not owed any more."""
-        async with self._turn:
-            await self._publisher.publish(batch, candles_per_message)
-        closed = np.flatnonzero(batch.closed)
-        for row in closed.tolist():
-            self._coverage.take(batch.symbol_of(row), int(batch.open_time_ms[row]))
+        await self._publish(self._known.accept(batch).batch, None)
+        self._take(batch)
+
+    async def publish_fetched(self, bars: CandleBatch, candles_per_message: int, *, again: bool) -> None:
+        """As `publish`, for closed candles of one symbol. again: those that were published too, since somebody
+        downstream does not have them."""
+        accepted = self._known.accept(bars).batch
+        await self._publish(bars if again else accepted, candles_per_message)
+        self._take(bars)
 
     async def publish_unreadable(self, frame: bytes) -> None:
         async with self._turn:
@@ -48,6 +58,15 @@ class SharedPublisher:
 
     async def flush(self) -> None:
         await self._publisher.flush()
+
+    async def _publish(self, batch: CandleBatch, candles_per_message: int | None) -> None:
+        if len(batch):
+            async with self._turn:
+                await self._publisher.publish(batch, candles_per_message)
+
+    def _take(self, batch: CandleBatch) -> None:
+        for row in np.flatnonzero(batch.closed).tolist():
+            self._coverage.take(batch.symbol_of(row), int(batch.open_time_ms[row]))
 
 
 class Pump:

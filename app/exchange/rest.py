@@ -80,7 +80,9 @@ class RestClient:
                 f"{self._where(request)} answers with what is not JSON: {error}"
             ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ExchangeUnreachable(f"{self._where(request)} does not answer: {error!r}") from error
+            raise ExchangeUnreachable(
+                f"{self._where(request)} does not answer: {str(error) or repr(error)}"
+            ) from error
         finally:
             feed_metrics().rest_requests.labels(outcome=outcome).inc()
 

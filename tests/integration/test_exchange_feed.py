@@ -94,8 +94,17 @@ async def test_recorded_frames_tickers_and_exchange_info_pass_through_the_whole_
 
         expected = [orjson.loads(message)["data"]["k"] for message in kline_messages()]
         forming = [(k["s"], k["t"], float(k["c"])) for k in expected if not k["x"]]
-        await eventually(lambda: _has_forming(running, len(forming)))
-        assert sorted(await running.candles(closed=False)) == sorted(forming)
+        over = {(k["s"], k["t"]) for k in expected if k["x"]}
+        # one that is read together with the close of its minute is left out
+        lasting = sorted(one for one in forming if one[:2] not in over)
+        assert len(lasting) > 100
+
+        async def all_lasting() -> bool:
+            found = await running.candles(closed=False)
+            assert set(found) <= set(forming)
+            return sorted(one for one in found if one[:2] not in over) == lasting
+
+        await eventually(all_lasting)
         closed = await running.candles(closed=True)
         for kline in (k for k in expected if k["x"]):
             assert (kline["s"], kline["t"], float(kline["c"])) in closed
