@@ -9,8 +9,9 @@ import time
 from typing import Final
 
 import orjson
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode
 
+_CLOSING_GRACE_S: Final = 1.0
 _TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
 
 
@@ -24,27 +25,19 @@ def frame(payload: bytes, opcode: int = _TEXT) -> bytes:
     return struct.pack("!BBQ", opcode, 127, length) + payload
 
 
-_CLOSING_GRACE_S: Final = 1.0
-
-
 class Connection:
     """`combined`: events come wrapped with the name of their stream, as on /stream."""
 
     def __init__(
         self,
-        response: web.WebSocketResponse,
-        request: web.Request,
+        transport: asyncio.Transport,
         *,
         combined: bool,
         lifetime_s: float,
         ping_s: float,
         buffer_max_bytes: int,
     ) -> None:
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client is gone")
         self._transport = transport
-        self._response = response
         self._buffer_max_bytes = buffer_max_bytes
         self.combined = combined
         self.streams: dict[str, None] = {}
@@ -60,6 +53,10 @@ class Connection:
         """Frames of this round, written together."""
         self.too_slow = False
         self.sent = 0
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            # a client that reads nothing shows here, not after megabytes in the system's buffers
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_max_bytes)
 
     @property
     def open(self) -> bool:
@@ -72,10 +69,6 @@ class Connection:
     @property
     def waiting_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
-
-    def shrink_socket_buffer(self, most_bytes: int) -> None:
-        """So that a client that reads nothing shows before the system has buffered much for it."""
-        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most_bytes)
 
     def flush(self) -> int:
         """Writes what is pending and returns how many frames that were; a stalled connection loses them."""

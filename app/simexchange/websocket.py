@@ -55,9 +55,10 @@ class WebSockets:
             autoping=False, autoclose=True, compress=False, max_msg_size=_MESSAGE_MAX_BYTES, timeout=1.0
         )
         await response.prepare(request)
+        if request.transport is None:
+            return response
         connection = Connection(
-            response,
-            request,
+            request.transport,
             combined=combined,
             lifetime_s=self._options.lifetime_s,
             ping_s=self._options.ping_s,

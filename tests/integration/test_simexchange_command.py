@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,41 +16,38 @@ from typing import Any
 import aiohttp
 
 from app.replay.file import read_candles
-from app.stack.ports import free_port
-from tests.support.eventually import eventually
 from tests.support.market_data import FULL_2024, market_data_dir
 
 
 @asynccontextmanager
 async def started(*options: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     """(session, URL) of an exchange that answers; at the end SIGTERM ends it properly."""
-    port = free_port()
-    command = (sys.executable, "-m", "app", "sim-exchange", "--port", str(port), *options)
+    command = (sys.executable, "-m", "app", "sim-exchange", "--port", "0", *options)
     process = await asyncio.create_subprocess_exec(
         *command, env=os.environ | {"SCREENER_LOG_LEVEL": "warning"}, stderr=asyncio.subprocess.PIPE
     )
-    url = f"http://127.0.0.1:{port}"
     try:
+        url = await asyncio.wait_for(told_url(process), 60)
         async with aiohttp.ClientSession() as session:
-
-            async def answers() -> bool:
-                assert process.returncode is None
-                try:
-                    async with session.get(url + "/health/ready") as answer:
-                        return answer.status == 200
-                except aiohttp.ClientConnectionError:
-                    return False
-
-            await eventually(answers, within_s=60)
+            assert await answer_of(session, url + "/health/ready") == {"ready": True}
             yield session, url
         process.send_signal(signal.SIGTERM)
         _, told = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 0, told.decode()
-        assert url in told.decode().replace("\n", "")
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def told_url(process: asyncio.subprocess.Process) -> str:
+    assert process.stderr is not None
+    told = []
+    while line := await process.stderr.readline():
+        told.append(line.decode())
+        if found := re.search(r"http://127\.0\.0\.1:\d+", told[-1]):
+            return found[0]
+    raise AssertionError("".join(told))
 
 
 async def answer_of(session: aiohttp.ClientSession, url: str, **query: str) -> Any:
