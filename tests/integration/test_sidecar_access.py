@@ -229,8 +229,11 @@ async def test_no_secret_is_in_the_log_or_the_command_line(ready, tmp_path):
             url = await eventually(lambda: _url(log.read_bytes()), within_s=60)
             arguments = psutil.Process(process.pid).cmdline()
             async with aiohttp.ClientSession(url) as session:
-                for text in (good, spoilt, good[:-5], "hush-token"):
-                    await _ask(session, text)
+                identifiers = [
+                    identifier
+                    for text in (good, spoilt, good[:-5], "hush-token")
+                    for identifier in await _ask(session, text)
+                ]
         finally:
             process.terminate()
             await asyncio.wait_for(process.wait(), 30)
@@ -238,21 +241,27 @@ async def test_no_secret_is_in_the_log_or_the_command_line(ready, tmp_path):
     urls = ready.server_urls()
     passwords = [url.split("@")[0].rpartition(":")[2] for url in (urls.postgres, urls.redis) if "@" in url]
     secrets = [SECRET, good, spoilt, "hush-token", "hush-hook", *passwords]
-    assert '"answered"' in written
+    events = [orjson.loads(line) for line in written.splitlines() if line.startswith("{")]
+    answered = [event["request_id"] for event in events if event["event"] == "answered"]
+    assert answered == identifiers
+    assert {event["request_id"] for event in events if event["event"] == "settings_changed"} < set(answered)
     for secret in filter(lambda found: len(found) > 7, secrets):
         assert secret not in written
         assert not any(secret in argument for argument in arguments)
 
 
-async def _ask(session: aiohttp.ClientSession, secret: str) -> None:
+async def _ask(session: aiohttp.ClientSession, secret: str) -> list[str]:
+    """The ids of the requests made."""
+    found = []
     headers = {"Authorization": f"Bearer {secret}"}
     for path in ("/api/settings", "/api/rules", f"/api/settings?token={secret}"):
         async with session.get(path, headers=headers) as response:
-            await response.read()
+            found.append(response.headers["X-Request-ID"])
     hook = {"webhook_url": "https://hooks.example/services/hush-hook?token=hush-hook"}
     for body in (hook, {**hook, "owner": "hush-hook"}):
         async with session.post("/api/settings", headers=headers, json=body) as response:
-            await response.read()
+            found.append(response.headers["X-Request-ID"])
+    return found
 
 
 def _url(written: bytes) -> str | None:
