@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ def rules_of(file: Path) -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
 
 
+@cache
 def all_rules() -> list[dict[str, Any]]:
     return [rule for file in RULES for rule in rules_of(file)]
 
@@ -32,10 +34,12 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for rule in all_rules() if "alert" in rule]
 
 
+@cache
 def recorded() -> set[str]:
     return {rule["record"] for rule in all_rules() if "record" in rule}
 
 
+@cache
 def exported() -> dict[str, set[str]]:
     """Series -> its labels, of all metrics that deploy/METRICS.md documents (a test there holds it to the code)."""
     found: dict[str, set[str]] = {}
@@ -49,15 +53,7 @@ def exported() -> dict[str, set[str]]:
 
 def selectors(expression: str) -> Iterator[promql_parser.VectorSelector]:
     """Every vector selector of an expression. Raises ValueError for what is no PromQL."""
-    pending = [promql_parser.parse(expression)]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, promql_parser.VectorSelector):
-            yield node
-        elif isinstance(node, promql_parser.MatrixSelector):
-            yield node.vector_selector
-        else:
-            pending += children(node)
+    yield from inner_selectors(promql_parser.parse(expression))
 
 
 def children(node: Any) -> list[Any]:
@@ -72,3 +68,31 @@ def names(expression: str) -> set[str]:
         assert selector.name, f"a selector without a name: {expression}"
         found.add(selector.name)
     return found
+
+
+def lost_labels(expression: str) -> set[str]:
+    """Labels by which an expression groups though no metric inside has them: they would be empty."""
+    known, lost = exported(), set()
+    pending = [promql_parser.parse(expression)]
+    while pending:
+        node = pending.pop()
+        pending += children(node)
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier:
+            inside = [selector.name for selector in inner_selectors(node)]
+            if all(name in known for name in inside):
+                lost |= (
+                    set(node.modifier.labels)
+                    - set().union(*(known[name] for name in inside))
+                    - {"job", "instance"}
+                )
+    return lost
+
+
+def inner_selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:
+    if isinstance(node, promql_parser.VectorSelector):
+        yield node
+    elif isinstance(node, promql_parser.MatrixSelector):
+        yield node.vector_selector
+    else:
+        for child in children(node):
+            yield from inner_selectors(child)

@@ -17,7 +17,7 @@ import promql_parser
 import pytest
 import yaml
 from programs import ROOT
-from promql import FOREIGN, children, exported, recorded, selectors
+from promql import FOREIGN, children, exported, lost_labels, recorded, selectors
 
 FOLDER = ROOT / "deploy" / "grafana" / "dashboards"
 FILES = sorted(FOLDER.glob("*.json"))
@@ -176,6 +176,7 @@ def test_target_counter_agg_rule(dashboard: dict[str, Any]):
 
 def test_targets_ask_only_for_what_is_exported_with_labels_that_it_has(dashboard: dict[str, Any]):
     for expression in expressions(dashboard):
+        assert lost_labels(plain(expression)) == set(), expression
         known = exported()
         for selector in selectors(plain(expression)):
             assert selector.name in set(known) | recorded() | FOREIGN, selector.name

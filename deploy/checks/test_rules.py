@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from programs import ROOT, run
-from promql import FOREIGN, RULES, alerts, all_rules, exported, names, recorded, selectors
+from promql import FOREIGN, RULES, alerts, all_rules, exported, lost_labels, names, recorded, selectors
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))
@@ -107,14 +107,13 @@ def test_rules_ask_only_for_what_is_exported_or_recorded():
     assert {name: missing for name, missing in unknown.items() if missing} == {}
 
 
-@pytest.mark.parametrize("rule", all_rules(), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_rules_match_only_labels_that_the_metrics_have(rule: dict):
-    given = {"job", "instance"}
-    for selector in selectors(rule["expr"]):
-        if selector.name in exported():
-            assert {matcher.name for matcher in selector.matchers.matchers} <= exported()[
-                selector.name
-            ] | given
+def test_rules_match_and_group_by_only_labels_that_the_metrics_have():
+    known = exported()
+    for rule in all_rules():
+        for selector in selectors(rule["expr"]):
+            asked = {matcher.name for matcher in selector.matchers.matchers}
+            assert asked <= known.get(selector.name, asked) | {"job", "instance"}, rule["expr"]
+        assert lost_labels(rule["expr"]) == set(), rule["expr"]
 
 
 @pytest.mark.parametrize(

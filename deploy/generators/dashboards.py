@@ -690,7 +690,7 @@ SIDECAR: Final = Dashboard(
                     "Refused as too many",
                     "Requests over the rate limit, by who was limited.",
                     "reqps",
-                    ((rate("api_gateway_rate_limited_total", "by"), "{{by}}"),),
+                    ((rate("api_gateway_rate_limited_total", "reason"), "{{reason}}"),),
                 ),
                 Panel(
                     "Faults of ours",
@@ -728,6 +728,13 @@ SIDECAR: Final = Dashboard(
                     "Messages that did not reach a client, by reason.",
                     "cps",
                     ((rate("api_gateway_websocket_messages_failed_total", "reason"), "{{reason}}"),),
+                ),
+                Panel(
+                    "Connections ended",
+                    "By closing code: 1013 too slow or not ready, 1008 a limit, 1001 and 1012 ours, 1000 theirs.",
+                    "cps",
+                    ((rate("api_gateway_websocket_closed_total", "code"), "{{code}}"),),
+                    stacked=True,
                 ),
             ),
         ),
