@@ -21,6 +21,7 @@ class Reason(StrEnum):
     MISSING_FIELD = "missing_field"
     BAD_TYPE = "bad_type"
     BAD_SYMBOL = "bad_symbol"
+    OTHER_EXCHANGE = "other_exchange"
     BAD_TIME = "bad_time"
     NOT_FINITE = "not_finite"
     PRICE_NOT_POSITIVE = "price_not_positive"

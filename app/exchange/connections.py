@@ -89,7 +89,8 @@ class Connections:
                 task.result()
 
     def _streams(self, url: str, messages: Sequence[str] = ()) -> Streams:
-        return Streams(url, tuple(messages), self._venue.keepalive, self._venue.keepalive_s)
+        venue = self._venue
+        return Streams(url, tuple(messages), venue.keepalive, venue.keepalive_s, venue.keepalive_answer)
 
     async def _read(self, name: str, streams: Streams, take: Callable[[bytes], None]) -> None:
         if name in self._running:

@@ -13,18 +13,21 @@ _MOST_BYTES: Final = 16 * 1024 * 1024
 """Of one message: all tickers of a market take about 0.3 MB."""
 _CLOSING_S: Final = 1.0
 """How long the other side is given to say goodbye."""
+_ANSWER_WITHIN_BYTES: Final = 200
 _LOOKS_PER_STALE: Final = 4
 _CONTENT: Final = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What a socket is opened for. messages: sent when it is open. keepalive: sent every `keepalive_s`."""
+    """What a socket is opened for. messages: sent when it is open. keepalive: sent every `keepalive_s`; what holds
+    `keepalive_answer` is the answer to it."""
 
     url: str
     messages: Sequence[str] = ()
     keepalive: str = ""
     keepalive_s: float | None = None
+    keepalive_answer: bytes = b""
 
 
 class Socket:
@@ -107,7 +110,9 @@ class Socket:
                 said = repr(message.data) if message.type is aiohttp.WSMsgType.ERROR else socket.close_code
                 self.why_ended = self.why_ended or f"closed: {said}"
                 return
-            self._heard_s = now_s()
+            answer = self.streams.keepalive_answer
+            if not answer or answer not in message.data[:_ANSWER_WITHIN_BYTES]:
+                self._heard_s = now_s()
             self._take(message.data)
             self.spoke.set()
 

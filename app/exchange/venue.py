@@ -74,6 +74,8 @@ class Venue(ABC):
     keepalive_s: ClassVar[float | None] = None
     """How often a socket must send `keepalive`; None where the exchange does the asking."""
     keepalive: ClassVar[str] = ""
+    keepalive_answer: ClassVar[bytes] = b""
+    """What stands in the answer to it, which is no sign that streams are alive; empty where there is none."""
 
     @abstractmethod
     async def listings(self, get: Get) -> Listings: ...

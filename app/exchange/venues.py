@@ -6,10 +6,11 @@ from typing import Final
 
 from app.errors import SettingsError
 from app.exchange.binance import BinanceFutures
+from app.exchange.bybit import BybitLinear
 from app.exchange.venue import Venue
 from app.settings import Settings
 
-VENUES: Final[dict[str, type[Venue]]] = {venue.name: venue for venue in (BinanceFutures,)}
+VENUES: Final[dict[str, type[Venue]]] = {venue.name: venue for venue in (BinanceFutures, BybitLinear)}
 
 
 def venue_of(settings: Settings) -> Venue:

@@ -152,6 +152,13 @@ def _columns(candles: Sequence[_Candle], ingest_ts_ms: int, exchange: str) -> Ca
             raise _Fault(Reason.BAD_TYPE, f"symbol is {_kind(symbol)}, not text")
         if not _SYMBOL.fullmatch(symbol):
             raise _Fault(Reason.BAD_SYMBOL, f"symbol {symbol[:40]!r} does not match {SYMBOL_PATTERN}")
+    # a symbol is a market of one exchange: two of them must not meet in its minutes
+    others = {document.get("exchange", exchange) for document in documents} - {exchange, None}
+    if others:
+        raise _Fault(
+            Reason.OTHER_EXCHANGE,
+            f"a candle of {str(others.pop())[:40]!r}, this screener follows {exchange!r}",
+        )
     number = {name: _floats([document[name] for document in documents]) for name in _NUMBERS}
     open_time_ms = _times([document["open_time"] for document in documents])
     closed = np.array(

@@ -126,8 +126,14 @@ def test_a_forming_candle_has_its_event_time_or_the_time_of_arrival():
     assert given.event_ts_ms.tolist() == [MINUTE_START_MS + 1234, NOW_MS]
 
 
+def test_a_candle_may_name_the_exchange_that_is_followed_and_no_other():
+    assert len(accepted(message(exchange="binance"), message(exchange=None))) == 2
+    assert refused(message(exchange="bybit")).reason is Reason.OTHER_EXCHANGE
+    assert refused(message(exchange=["binance"])).reason is Reason.BAD_TYPE
+
+
 def test_unknown_fields_are_ignored():
-    assert len(accepted(message(vwap=[1, {"deep": [2]}], exchange=5))) == 1
+    assert len(accepted(message(vwap=[1, {"deep": [2]}], source=5))) == 1
 
 
 def test_of_duplicate_keys_the_last_counts():
