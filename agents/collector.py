@@ -16,6 +16,7 @@ import orjson
 from agents.stage import Stage
 from app.candles.batch import CandleBatch
 from app.candles.known_minutes import Accepted, KnownMinutes
+from app.candles.open_gaps import OpenGaps
 from app.candles.validity import EXPLANATIONS, check
 from app.dead_letters import DeadLetter
 from app.frames import decode_candles, encode_candles
@@ -32,6 +33,7 @@ class Collector(Stage):
         self._table = table
         self._report_gaps = report_gaps
         self._known: dict[int, KnownMinutes] = {}
+        self._open_gaps: dict[int, OpenGaps] = {}
 
     async def handle(self, partition: int, data: bytes) -> None:
         arrived, info = decode_candles(data)
@@ -39,7 +41,7 @@ class Collector(Stage):
         collector_metrics().candles_received.inc(len(arrived))
         batch = await self._valid(arrived)
         accepted = self._minutes_of(partition).accept(batch)
-        self._count(accepted)
+        self._count(accepted, self._open_gaps.setdefault(partition, OpenGaps()))
         if len(accepted.batch):
             await self._deliver(partition, encode_candles(accepted.batch, self.stamped(info)))
             collector_metrics().candles_published.inc(len(accepted.batch))
@@ -51,6 +53,7 @@ class Collector(Stage):
 
     def forget(self, partition: int) -> None:
         self._known.pop(partition, None)
+        self._open_gaps.pop(partition, None)
 
     def restore(self, partitions: Collection[int]) -> None:
         self._table.rearm_expiry()
@@ -79,12 +82,15 @@ class Collector(Stage):
                 await self._dead_letters.send(letter)
         return batch.take(good)
 
-    def _count(self, accepted: Accepted) -> None:
+    def _count(self, accepted: Accepted, open_gaps: OpenGaps) -> None:
         metrics = collector_metrics()
         metrics.duplicates.inc(accepted.duplicates)
         metrics.corrections.inc(accepted.corrections)
         metrics.late.inc(accepted.late)
         metrics.closed_minutes.inc(int(accepted.batch.closed.sum()) - accepted.corrections)
+        # first: a minute that comes in the same frame as the one after the gap was never missing
+        metrics.filled.inc(open_gaps.fill(accepted.batch))
+        open_gaps.note(accepted.gaps)
         for gap in accepted.gaps:
             metrics.gaps.inc(gap.minutes)
             self.log.warning("gap", symbol=gap.symbol, first_ms=gap.first_ms, minutes=gap.minutes)

@@ -22,7 +22,9 @@ class CollectorMetrics:
     closed_minutes: Counter
     """Closed candles of minutes not known before: what completeness of ingest is measured by."""
     late: Counter
-    """Those of them older than the newest of their symbol: gaps that were filled."""
+    """Those of them older than the newest of their symbol: gaps that are filled, and history."""
+    filled: Counter
+    """Those of them that had been counted as missing before."""
 
 
 @once_per_registry
@@ -48,7 +50,12 @@ def collector_metrics(registry: CollectorRegistry) -> CollectorMetrics:
         ),
         late=Counter(
             "data_collector_late_minutes_total",
-            "Closed candles that filled a minute before the newest of their symbol",
+            "Closed candles of new minutes before the newest of their symbol: fills and history",
+            registry=registry,
+        ),
+        filled=Counter(
+            "data_collector_filled_minutes_total",
+            "Minutes found missing that came later",
             registry=registry,
         ),
     )

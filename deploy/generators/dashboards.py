@@ -214,7 +214,7 @@ OVERVIEW: Final = Dashboard(
                     (
                         (
                             "sum(increase(screener_gaps_total{HERE}[1h]))"
-                            " - sum(increase(data_collector_late_minutes_total{HERE}[1h]))",
+                            " - sum(increase(data_collector_filled_minutes_total{HERE}[1h]))",
                             "minutes",
                         ),
                     ),
@@ -465,7 +465,7 @@ COLLECTOR: Final = Dashboard(
                     "rowsps",
                     (
                         (rate("data_collector_closed_minutes_total"), "new"),
-                        (rate("data_collector_late_minutes_total"), "filled a gap"),
+                        (rate("data_collector_filled_minutes_total"), "filled a gap"),
                         (rate("screener_duplicates_total"), "repeats"),
                         (rate("screener_corrections_total"), "corrections"),
                     ),

@@ -54,7 +54,7 @@ class Objective:
 _LATENCY: Final = "alert_engine_alert_latency_seconds"
 _GAPS: Final = (
     "clamp_min("
-    "sum(rate(screener_gaps_total[WINDOW])) - sum(rate(data_collector_late_minutes_total[WINDOW]))"
+    "sum(rate(screener_gaps_total[WINDOW])) - sum(rate(data_collector_filled_minutes_total[WINDOW]))"
     ", 0)"
 )
 _ATTEMPTS: Final = (

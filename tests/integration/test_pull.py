@@ -21,10 +21,11 @@ from app.candles.batch import MINUTE_MS
 from app.clock import ManualClock
 from app.ingress.bridge import run_bridge
 from app.ingress.publish import candle_publisher
-from app.ingress.pull import DURABLE, ensure_stream, stream_name
+from app.ingress.pull import DURABLE, CandlePull, ensure_stream, note_pending, stream_name
 from app.settings import Settings
 from app.stack.embedded import EmbeddedStack
 from app.stack.ports import free_port
+from app.telemetry import nats_metrics
 from tests.support.candle_batches import Candle, batch_of
 from tests.support.candle_messages import MINUTE_START_MS, NOW_MS, candle, message
 from tests.support.eventually import eventually
@@ -190,3 +191,26 @@ async def test_the_subject_says_whether_a_candle_is_closed_if_itself_does_not(
     await publish(client, settings, "candles.1m.BUSDT", message("BUSDT"))
     found = await ingress_candles(settings, 2)
     assert {row.symbol: row.closed for _, row in found} == {"AUSDT": False, "BUSDT": True}
+
+
+async def test_what_the_bridges_have_not_dealt_with_is_counted_on_the_server(
+    client: Client, settings: Settings
+) -> None:
+    pull = CandlePull(client, settings, capacity=10)
+    await pull.open()
+    for number in range(5):
+        await publish(client, settings, "candles.1m.AUSDT", message("AUSDT", close=11.0 + number / 10))
+    noting = asyncio.create_task(note_pending(client, settings))
+    await eventually(lambda: nats_metrics().pending._value.get() == 5)
+    noting.cancel()
+    taken: list[Msg] = []
+    while len(taken) < 5:
+        taken += await pull.batch(5, 1_000_000, 0.01)
+    await pull.acknowledge(taken[:3])
+    await client.flush()
+    noting = asyncio.create_task(note_pending(client, settings))
+    # delivered and not acknowledged is not dealt with
+    await eventually(lambda: nats_metrics().pending._value.get() == 2)
+    noting.cancel()
+    await asyncio.gather(noting, return_exceptions=True)
+    await pull.release()
