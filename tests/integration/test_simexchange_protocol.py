@@ -126,6 +126,17 @@ async def test_a_five_minute_stream_closes_with_what_rest_gives(exchange: Client
     assert [bar["t"], bar["o"], bar["h"], bar["l"], bar["c"], bar["v"], bar["T"], bar["q"]] == row[:8]
 
 
+async def test_streams_go_on_while_a_long_history_is_computed():
+    async with sim_exchange(history_days=25) as exchange:
+        listener = await exchange.listen("btcusdt@kline_1m")
+        await listener.until(lambda found: found.klines)
+        asking = asyncio.create_task(exchange.klines("ETHUSDT", "1d", limit=25))
+        seen = len(listener.texts)
+        await listener.until(lambda found: len(found.texts) >= seen + 3)
+        assert not asking.done()
+        assert len(await asking) == 25
+
+
 async def test_a_restarted_exchange_goes_on_with_the_same_market(exchange: Client):
     asked = {"startTime": NOON_MS - 50 * MINUTE_MS, "limit": 51}
     before = await exchange.klines("SOLUSDT", **asked)
