@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import structlog
-from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 from redis.asyncio import Redis
 
@@ -19,6 +18,7 @@ from app.health.process import describe_process
 from app.observe import listen, serve_health
 from app.settings import Settings
 from app.sidecar.app import create_app
+from app.sidecar.http_server import QuietRunner
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.parts import Parts, build_parts
 from app.telemetry import runtime_metrics
@@ -81,7 +81,7 @@ async def serve_sidecar(
             )
         ]
         cleanup.push_async_callback(_end, tasks)
-        runner = web.AppRunner(create_app(parts), access_log=None, shutdown_timeout=_SHUTDOWN_GRACE_S)
+        runner = QuietRunner(create_app(parts), access_log=None, shutdown_timeout=_SHUTDOWN_GRACE_S)
         cleanup.push_async_callback(runner.cleanup)
         port = await listen(runner, settings.bind_host, settings.sidecar_port, "SCREENER_SIDECAR_PORT")
         metrics_port = await cleanup.enter_async_context(

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from structlog.testing import capture_logs
 
 from app.settings import Settings
 from app.sidecar.limits import SidecarLimits
@@ -191,6 +192,39 @@ async def test_what_goes_wrong_inside_is_told_to_the_log_and_not_to_the_client()
         assert response.status == 500
         text = await response.text()
     assert orjson.loads(text) == {"error": "internal", "message": "the request failed here; it was logged"}
+
+
+UNREADABLE = [
+    b"GET / HTTP/1.1\r\nHost: a\r\nhush header\r\n\r\n",
+    b"GET /" + b"hush" * 3000 + b" HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nAuthorization: Bearer " + b"hush" * 3000 + b"\r\n\r\n",
+    b"POST /api/rules HTTP/1.1\r\nHost: a\r\nContent-Length: hush\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"hush\r\n\r\n",
+]
+
+
+async def test_what_is_no_http_is_refused_without_repeating_it(ready, caplog):
+    with capture_logs() as events:
+        await _send_unreadable(ready)
+    assert [event["event"] for event in events].count("request_unreadable") == len(UNREADABLE)
+    assert "hush" not in repr(events) + caplog.text
+
+
+async def _send_unreadable(ready: Settings) -> None:
+    async with running_sidecar(ready) as client:
+        for sent in UNREADABLE:
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.sidecar.port)
+            writer.write(sent)
+            head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+            writer.close()
+            assert head.split()[1] == b"400", sent[:60]
+            assert b"aiohttp" not in head
+            assert orjson.loads(body) == {
+                "error": "bad_request",
+                "message": "the request cannot be understood",
+            }
+        assert (await client.get("/api/symbols"))[0] == 200
 
 
 async def test_a_query_that_takes_too_long_is_given_up(ready):
