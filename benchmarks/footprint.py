@@ -1,10 +1,11 @@
 """What each role takes of a machine: `python -m benchmarks.footprint`, for the requests and limits of the chart.
 
-A simulated market of SYMBOLS with UPDATES forming updates a second each runs through every role in a process of its
-own, as in a cluster, on the embedded servers. First a day of history goes in at once (the most memory that a role
-takes), then live updates for SECONDS, during which CPU time is counted. Then each stage is killed and started again:
-how long until it is ready (partitions assigned, tables recovered from the changelogs)? Memory is the resident set, its
-highest value seen twice a second; what two processes share of libraries is counted in both.
+The simulated exchange, with SYMBOLS that have UPDATES forming updates a second each, runs through every role in a
+process of its own, as in a cluster, on the embedded servers. First the feed fetches the day before, which goes through
+all at once (the most memory that a role takes), then live updates for SECONDS, during which CPU time is counted. Then
+each stage is killed and started again: how long until it is ready (partitions assigned, tables recovered from the
+changelogs)? Memory is the resident set, its highest value seen twice a second; what two processes share of libraries
+is counted in both.
 """
 
 from __future__ import annotations
@@ -21,16 +22,14 @@ from pathlib import Path
 import aiohttp
 import psutil
 import uvloop
-from app.ingress.simulated import SimulatedMarket
+from prometheus_client.parser import text_string_to_metric_families
 
-from app.candles.batch import MINUTE_MS
-from app.clock import SystemClock
+from app.barrier import BarrierReports
+from app.cooldown import connect_redis
 from app.database.migrate import migrate
-from app.ingress.publish import CandlePublisher, candle_publisher
-from app.ingress.pull import connect
-from app.kafka import ensure_topics
+from app.kafka import ensure_topics, kafka_producer
 from app.observe import configure_logging
-from app.replay.drain import nats_drained
+from app.replay.drain import barrier_passed, send_barrier
 from app.settings import Settings
 from app.stack.embedded import EmbeddedStack
 from app.stack.ports import free_port
@@ -38,10 +37,11 @@ from app.supervisor import RoleProcesses
 from benchmarks.measure import CpuMeter
 
 STAGES = ("collector", "calculator", "alerts")
-ROLES = (*STAGES, "bridge", "sinks", "sidecar", "webhooks")
-HISTORY_MINUTES = 1440
-_SLICE_MINUTES = 20
+ROLES = ("feed", "bridge", *STAGES, "sinks", "sidecar", "webhooks")
 _READY_TIMEOUT_S = 180.0
+_HISTORY_TIMEOUT_S = 900.0
+_HISTORY_MINUTES = 1440
+_RECEIVED = "data_collector_candles_received_total"
 _POLL_S = 0.05
 _WATCH_EVERY_S = 0.5
 _MEBIBYTE = 1024 * 1024
@@ -53,7 +53,7 @@ class Footprint:
 
     history_s: float = 0.0
     updates_per_s: float = 0.0
-    """As published: less than asked for on a machine that is too busy."""
+    """As the collector received them: fewer than asked for on a machine that is too busy."""
     idle_bytes: dict[str, int] = field(default_factory=dict)
     peak_bytes: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     cpu_share: dict[str, float] = field(default_factory=dict)
@@ -97,31 +97,36 @@ class _Run:
                     peak[role] = max(peak[role], process.memory_info().rss)
             await asyncio.sleep(_WATCH_EVERY_S)
 
-    async def publish_history(self, market: SimulatedMarket, publisher: CandlePublisher) -> None:
+    async def take_in_history(self) -> None:
+        """Returns when every stage and the database have the day before."""
         started_s = time.monotonic()
-        for _ in range(HISTORY_MINUTES // _SLICE_MINUTES):
-            await publisher.publish(market.history(_SLICE_MINUTES))
-        await publisher.flush()
-        client = await connect(self.settings, "footprint")
-        try:
-            await nats_drained(client, self.settings)
-        finally:
-            await client.close()
+        expected = self.settings.exchange_symbols * _HISTORY_MINUTES
+        async with asyncio.timeout(_HISTORY_TIMEOUT_S):
+            while await self.received() < expected:
+                await asyncio.sleep(_WATCH_EVERY_S)
+            redis = connect_redis(self.settings.server_urls().redis)
+            try:
+                async with kafka_producer(self.settings) as producer:
+                    await send_barrier(producer, self.settings, "history")
+                    await barrier_passed(BarrierReports(redis, self.settings), self.settings, "history")
+            finally:
+                await redis.aclose()
         self.footprint.history_s = time.monotonic() - started_s
 
-    async def live(self, market: SimulatedMarket, publisher: CandlePublisher, seconds: float) -> None:
+    async def received(self) -> float:
+        """Candles that the collector has read."""
+        async with self.session.get(f"http://127.0.0.1:{self.settings.collector_port}/metrics") as answer:
+            page = await answer.text()
+        families = text_string_to_metric_families(page)
+        return sum(one.value for family in families for one in family.samples if one.name == _RECEIVED)
+
+    async def live(self, seconds: float) -> None:
         cpu = CpuMeter()
         cpu.start(self.processes())
-        clock, started_s = SystemClock(), time.monotonic()
-        published = 0
-        pause_s = 1 / self.settings.simulated_updates_per_s
-        while (passed_s := time.monotonic() - started_s) < seconds:
-            next_s = time.monotonic() + pause_s
-            updates = market.step(clock.now_ms())
-            await publisher.publish(updates)
-            published += len(updates)
-            await asyncio.sleep(max(0.0, next_s - time.monotonic()))
-        self.footprint.updates_per_s = published / passed_s
+        before, started_s = await self.received(), time.monotonic()
+        await asyncio.sleep(seconds)
+        passed_s = time.monotonic() - started_s
+        self.footprint.updates_per_s = (await self.received() - before) / passed_s
         self.footprint.cpu_share = {role: used_s / passed_s for role, used_s in cpu.seconds().items()}
 
     async def recover(self, role: str) -> None:
@@ -141,20 +146,17 @@ async def measure(settings: Settings, seconds: float) -> Footprint:
     await ensure_topics(settings)
     async with AsyncExitStack() as exits:
         session = await exits.enter_async_context(aiohttp.ClientSession())
-        roles = RoleProcesses(settings, settings.data_dir / "logs", ROLES)
+        roles = RoleProcesses(settings, settings.data_dir / "logs", ("exchange", *ROLES))
         exits.push_async_callback(roles.stop)
         roles.start()
         run = _Run(settings, roles, session, footprint)
-        for role in ROLES:
+        for role in ROLES[1:]:
             await run.until_ready(role)
         footprint.idle_bytes = {role: one.memory_info().rss for role, one in run.processes().items()}
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(run.watch_memory()), tasks.create_task(roles.watch())]
-            start_ms = SystemClock().now_ms() - HISTORY_MINUTES * MINUTE_MS
-            market = SimulatedMarket(settings.simulated_symbols, settings.simulated_seed, start_ms)
-            publisher = await exits.enter_async_context(candle_publisher(settings, "footprint"))
-            await run.publish_history(market, publisher)
-            await run.live(market, publisher, seconds)
+            await run.take_in_history()
+            await run.live(seconds)
             for role in STAGES:
                 await run.recover(role)
             for task in watching:
@@ -190,12 +192,16 @@ def main() -> None:
         EmbeddedStack.start(Path(directory)) as stack,
     ):
         urls = {f"{server}_url": url for server, url in stack.urls.items()}
-        ports = {f"{role}_port": free_port() for role in ROLES}
+        ports = {f"{role}_port": free_port() for role in (*ROLES, "sim_exchange")}
+        exchange = f"127.0.0.1:{ports['sim_exchange_port']}"
         settings = Settings.load(
             {},
             **urls,
             **ports,
             sidecar_metrics_port=0,
+            exchange_rest_url=f"http://{exchange}",
+            exchange_ws_url=f"ws://{exchange}/market/stream",
+            exchange_symbols=arguments.symbols,
             data_dir=directory,
             log_level="warning",
             simulated_symbols=arguments.symbols,

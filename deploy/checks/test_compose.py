@@ -106,6 +106,19 @@ def test_the_settings_of_every_role_are_accepted(services: dict[str, Service]):
         assert set(hosts) == set(SERVERS)
 
 
+def test_the_simulated_exchange_is_where_the_feed_looks_for_it(services: dict[str, Service]):
+    simulated = yaml.safe_load((DEPLOY / "compose.simulated.yaml").read_text())["services"]
+    values = dict.fromkeys(env_example(), "a1b2c3d4e5f6a1b2c3d4e5f6a1b2c3d4e5f6")
+    environ = services["feed"]["environment"] | simulated["feed"]["environment"]
+    environ |= simulated["exchange"]["environment"]
+    ours = {key: filled_in(str(value), values) for key, value in environ.items() if key.startswith(PREFIX)}
+    settings = Settings.load(ours)
+    assert settings.exchange_rest_url == f"http://exchange:{settings.sim_exchange_port}"
+    assert str(settings.exchange_ws_url).startswith(f"ws://exchange:{settings.sim_exchange_port}/")
+    assert simulated["exchange"]["command"] == ["run", "exchange"]
+    assert simulated["exchange"]["read_only"] is True
+
+
 def test_health_is_asked_at_the_port_of_the_role(services: dict[str, Service]):
     for role in ROLES:
         setting = f"{role}_port"

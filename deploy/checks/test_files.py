@@ -10,6 +10,10 @@ from programs import ROOT, run
 
 YAML_FOLDERS = (
     "deploy/compose.yaml",
+    "deploy/compose.simulated.yaml",
+    "deploy/helm/screener/Chart.yaml",
+    "deploy/helm/screener/values.yaml",
+    "deploy/helm/screener/ci",
     "deploy/prometheus",
     "deploy/alertmanager",
     "deploy/grafana",
