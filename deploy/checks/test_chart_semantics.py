@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from charts import ROLES, Resource, Resources, component, containers, is_hook, name, of_kind, pods, the
+from charts import ROLES, Resource, Resources, component, containers, is_hook, load, name, of_kind, pods, the
 from programs import CHART, ROOT, run
 
 from app.settings import PREFIX, Settings
@@ -405,6 +405,17 @@ def test_names_and_labels_of_the_user_are_everywhere(renders: dict[str, Resource
         assert metadata["labels"]["team"] == "markets", name(resource)
         assert metadata["annotations"]["contact"] == "markets", name(resource)
         assert metadata["name"].startswith("screener-blue"), name(resource)
+
+
+def test_a_long_name_of_a_release_leaves_every_name_valid():
+    release = "a-release-with-a-name-as-long-as-helm-allows-them-is"
+    for values in ("backups", "workers-keda", "nats", "strimzi"):
+        file = CHART / "ci" / f"{values}-values.yaml"
+        for resource in load(run("helm", "template", release, CHART, "--values", file)):
+            most = {"CronJob": 52, "ConfigMap": 253}.get(resource["kind"], 63)
+            assert len(resource["metadata"]["name"]) <= most, name(resource)
+            for key, value in resource["metadata"]["labels"].items():
+                assert len(value) <= 63, f"{name(resource)} {key}"
 
 
 def test_pods_have_time_to_drain_after_the_pause_for_load_balancers(renders: dict[str, Resources]):
