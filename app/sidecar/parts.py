@@ -32,7 +32,13 @@ from app.sidecar.session import Channels
 from app.sidecar.shared_counts import SharedCounts
 from app.sidecar.user_selection import UserSelections
 from app.sidecar.websocket import AlertStream, ChannelStream
-from app.telemetry import database_metrics, gateway_metrics, pipeline_metrics, runtime_metrics
+from app.telemetry import (
+    PipelineMetrics,
+    database_metrics,
+    gateway_metrics,
+    pipeline_metrics,
+    runtime_metrics,
+)
 from app.topics import Topics
 
 _ALERTS_AT_ONCE: Final = 500
@@ -68,32 +74,14 @@ def build_parts(
     settings: Settings, clock: Clock, redis: Redis, limits: SidecarLimits, registry: CollectorRegistry
 ) -> Parts:
     """Connects nothing yet. Raises SettingsError naming the servers without a URL."""
-    urls, topics = settings.server_urls(), Topics.of(settings)
-    access = kafka_access(settings)
+    urls = settings.server_urls()
     pipeline, gateway = pipeline_metrics(registry), gateway_metrics(registry)
     alerts, receivers = AlertLog(limits), AlertGroups(gateway, limits.block_bytes)
     latest = LatestMetrics()
     channels = tuple(LatestChannel(values(latest), limits) for values in (MetricsValues, CandleValues))
     alert_feed = AlertFeed(alerts, receivers, limits, clock, pipeline)
     metrics_feed = MetricsFeed(latest, channels, clock, pipeline)
-    alert_follower = TopicFollower(
-        access,
-        topics.alerts,
-        1,
-        StartAt(limits.remembered_alerts + limits.repeat_distance, _ALERTS_AT_ONCE),
-        alert_feed.take,
-        alert_feed.begin,
-        pipeline,
-    )
-    metrics_follower = TopicFollower(
-        access,
-        topics.metrics,
-        settings.partitions,
-        StartAt(limits.metrics_records_back, _FRAMES_AT_ONCE),
-        metrics_feed.take,
-        metrics_feed.begin,
-        pipeline,
-    )
+    followers = _followers(settings, limits, alert_feed, metrics_feed, pipeline)
     database = Database(settings, limits, database_metrics(registry))
     history = AlertHistory(database)
     limiter = RateLimiter(settings.rate_limit_per_minute, clock)
@@ -101,7 +89,7 @@ def build_parts(
     clients = Clients(
         Origins(settings.allowed_origins), ClientAddresses(settings.trusted_proxies), limits, gateway
     )
-    resume = AlertResume(alerts, alert_feed, history, limits, lambda: alert_follower.caught_up)
+    resume = AlertResume(alerts, alert_feed, history, limits, lambda: followers[0].caught_up)
     shared = Channels(
         clients=clients,
         groups=receivers,
@@ -112,7 +100,6 @@ def build_parts(
         closed=settings.websocket_token_required,
         clock=clock,
     )
-    followers = (alert_follower, metrics_follower)
     checks = dependency_checks(urls.nats, redis, database)
     health = Health(checks, followers, metrics_feed, limits, clock, runtime_metrics(registry))
     return Parts(
@@ -134,4 +121,35 @@ def build_parts(
         channel_stream=ChannelStream(clients, shared, limits),
         health=health,
         followers=followers,
+    )
+
+
+def _followers(
+    settings: Settings,
+    limits: SidecarLimits,
+    alert_feed: AlertFeed,
+    metrics_feed: MetricsFeed,
+    pipeline: PipelineMetrics,
+) -> tuple[TopicFollower, TopicFollower]:
+    """Those of alerts and of metrics."""
+    access, topics = kafka_access(settings), Topics.of(settings)
+    return (
+        TopicFollower(
+            access,
+            topics.alerts,
+            1,
+            StartAt(limits.remembered_alerts + limits.repeat_distance, _ALERTS_AT_ONCE),
+            alert_feed.take,
+            alert_feed.begin,
+            pipeline,
+        ),
+        TopicFollower(
+            access,
+            topics.metrics,
+            settings.partitions,
+            StartAt(limits.metrics_records_back, _FRAMES_AT_ONCE),
+            metrics_feed.take,
+            metrics_feed.begin,
+            pipeline,
+        ),
     )
