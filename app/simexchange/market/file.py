@@ -12,6 +12,7 @@ from app.simexchange.market.planes import Planes
 
 _MOST_DECIMALS: Final = 8
 _LARGEST_TICKS: Final = 2_000_000_000
+_LARGEST_LOTS: Final = 2**52
 _HISTORY_MINUTES: Final = DAY_MINUTES
 """Of the file that are history when the exchange opens, at most half of it."""
 _TAKER_SHARE: Final = 0.5
@@ -39,7 +40,10 @@ class FileMarket:
         shift = 0 if begins_ms is None else begins_ms // MINUTE_MS - opens
         self.start_ms = opens * MINUTE_MS if begins_ms is None else begins_ms
         self._first, self._last = own_first + shift, own_last + shift
-        self.contracts = tuple(_contract(candles, number) for number in range(len(candles.symbols)))
+        self.contracts = _contracts(candles)
+        self._taker_volume = np.where(
+            np.isnan(candles.taker_buy_volume), candles.volume * _TAKER_SHARE, candles.taker_buy_volume
+        )
         self.first_listed = len(self.contracts)
         self._row = np.full((own_last - own_first + 1, len(self.contracts)), -1, dtype=np.int64)
         self._row[minutes - own_first, candles.symbol_index] = np.arange(len(candles))
@@ -63,9 +67,6 @@ class FileMarket:
 
     def _planes(self, row: IntArray, per_unit: FloatArray) -> Planes:
         candles, absent = self._candles, row < 0
-        taker = np.where(
-            np.isnan(candles.taker_buy_volume), candles.volume * _TAKER_SHARE, candles.taker_buy_volume
-        )
         opened, high, low, close = (
             np.round(prices[row] * per_unit).astype(np.int32)
             for prices in (candles.open, candles.high, candles.low, candles.close)
@@ -77,22 +78,32 @@ class FileMarket:
             close,
             candles.volume[row],
             candles.quote_volume[row],
-            taker[row],
+            self._taker_volume[row],
             candles.trades[row],
         ).without(absent)
 
 
-def _contract(candles: CandleBatch, number: int) -> Contract:
-    rows = candles.symbol_index == number
-    prices = np.concatenate([candles.open[rows], candles.high[rows], candles.low[rows], candles.close[rows]])
-    return Contract(candles.symbols[number], max(1, _decimals(prices)), _decimals(candles.volume[rows]))
+def _contracts(candles: CandleBatch) -> tuple[Contract, ...]:
+    """One for each symbol, with the digits that its own candles need."""
+    by_symbol = np.argsort(candles.symbol_index, kind="stable")
+    starts = np.searchsorted(candles.symbol_index[by_symbol], np.arange(1, len(candles.symbols)))
+    contracts = []
+    for symbol, rows in zip(candles.symbols, np.split(by_symbol, starts), strict=True):
+        columns = (candles.open, candles.high, candles.low, candles.close)
+        prices = np.concatenate([column[rows] for column in columns])
+        price_decimals = max(1, _decimals(prices, _LARGEST_TICKS))
+        contracts.append(Contract(symbol, price_decimals, _decimals(candles.volume[rows], _LARGEST_LOTS)))
+    return tuple(contracts)
 
 
-def _decimals(values: FloatArray) -> int:
-    """The fewest digits after the point that tell all values, if ticks of so many fit."""
+def _decimals(values: FloatArray, largest: int) -> int:
+    """The fewest digits after the point that tell all values, while none then is beyond `largest` units of the
+    last digit; 0 for no values."""
+    if not len(values):
+        return 0
     for decimals in range(_MOST_DECIMALS):
         scaled = values * 10.0**decimals
-        if np.abs(scaled).max() * 10 > _LARGEST_TICKS or np.allclose(
+        if np.abs(scaled).max() * 10 > largest or np.allclose(
             scaled, np.round(scaled), rtol=1e-12, atol=1e-6
         ):
             return decimals
