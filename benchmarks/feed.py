@@ -98,7 +98,10 @@ def feed_counts(port: int) -> Callable[[], tuple[float, float]]:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
-        return totals["screener_feed_updates_total"], totals["screener_feed_dropped_updates_total"]
+        # a counter with labels has no sample before its first count
+        return totals.get("screener_feed_updates_total", 0.0), totals.get(
+            "screener_feed_dropped_updates_total", 0.0
+        )
 
     return counts
 

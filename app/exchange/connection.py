@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 import aiohttp
 import structlog
 
-from app.exchange.socket import Socket, Streams
+from app.exchange.socket import Room, Socket, Streams, Take
 from app.telemetry import feed_metrics
 
 log = structlog.get_logger("exchange")
@@ -57,7 +56,8 @@ class Connection:
         name: str,
         session: aiohttp.ClientSession,
         streams: Streams,
-        take: Callable[[bytes], None],
+        take: Take,
+        room: Room,
         patience: Patience,
     ) -> None:
         self.name = name
@@ -67,6 +67,7 @@ class Connection:
         self._session = session
         self._streams = streams
         self._take = take
+        self._room = room
         self._patience = patience
         self._changed = asyncio.Event()
         self._failures = 0
@@ -113,6 +114,7 @@ class Connection:
             self._session,
             self._streams,
             self._take,
+            self._room,
             connect_s=self._patience.connect_s,
             stale_s=self._patience.stale_s,
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import aiohttp
 
 from app.exchange.connection import Connection, Patience
-from app.exchange.socket import Streams
+from app.exchange.socket import Room, Streams, Take, always_room
 from app.exchange.universe import assign
 from app.exchange.venue import Venue
 
@@ -27,14 +27,16 @@ class Connections:
         session: aiohttp.ClientSession,
         venue: Venue,
         ws_url: str,
-        take_klines: Callable[[bytes], None],
-        take_tickers: Callable[[bytes], None],
+        take_klines: Take,
+        room: Room,
+        take_tickers: Take,
         patience: Patience,
     ) -> None:
         self._session = session
         self._venue = venue
         self._ws_url = ws_url
         self._take_klines = take_klines
+        self._room = room
         self._take_tickers = take_tickers
         self._patience = patience
         self._shards: list[tuple[str, ...]] = []
@@ -71,10 +73,10 @@ class Connections:
             streams = self._streams(
                 self._venue.stream_url(self._ws_url, shard), self._venue.subscriptions(shard)
             )
-            await self._read(name, streams, self._take_klines)
+            await self._read(name, streams, self._take_klines, self._room)
         ticker_url = self._venue.ticker_stream_url(self._ws_url)
         if ticker_url is not None:
-            await self._read(TICKERS, self._streams(ticker_url), self._take_tickers)
+            await self._read(TICKERS, self._streams(ticker_url), self._take_tickers, always_room)
 
     async def close(self) -> None:
         tasks = [task for _, task in self._running.values()]
@@ -92,13 +94,13 @@ class Connections:
         venue = self._venue
         return Streams(url, tuple(messages), venue.keepalive, venue.keepalive_s, venue.keepalive_answer)
 
-    async def _read(self, name: str, streams: Streams, take: Callable[[bytes], None]) -> None:
+    async def _read(self, name: str, streams: Streams, take: Take, room: Room) -> None:
         if name in self._running:
             self._running[name][0].change(streams)
             return
         if self._running:
             await asyncio.sleep(_BETWEEN_OPENINGS_S)
-        connection = Connection(name, self._session, streams, take, self._patience)
+        connection = Connection(name, self._session, streams, take, room, self._patience)
         task = asyncio.create_task(connection.run(), name=f"connection-{name}")
         self._running[name] = connection, task
 

@@ -73,6 +73,7 @@ class Feed:
             venue,
             ws_url_of(settings, venue),
             inbox.add,
+            inbox.room,
             self._tickers.take,
             patience or Patience(stale_s=settings.exchange_stale_s),
         )

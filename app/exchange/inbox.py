@@ -1,8 +1,7 @@
-"""Frames of all sockets on their way to the pump: bounded, and what is lost at the bound comes again.
+"""Frames of all sockets on their way to the pump: bounded, because the sockets wait for it.
 
-The pump takes frames as fast as this process can read them, so that the bound is met only when the machine is
-too slow for the market. Then the oldest frames go, uncounted closed candles among them: those are owed, and come
-again over REST.
+A socket that waits is not read; its buffers fill up, and the exchange cuts it in the end. That happens only where this
+machine is too slow for the market. What is missed then is owed, and comes over REST.
 """
 
 from __future__ import annotations
@@ -10,10 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from app.telemetry import feed_metrics
-
-MOST_FRAMES: Final = 50_000
-"""Some 15 MB."""
+MOST_FRAMES: Final = 8_000
+"""Sockets wait from here on; each may add a few more before it looks."""
 
 
 class Inbox:
@@ -21,14 +18,22 @@ class Inbox:
         self._most_frames = most_frames
         self._frames: list[bytes] = []
         self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
     def add(self, frame: bytes) -> None:
-        if len(self._frames) >= self._most_frames:
-            half = len(self._frames) // 2
-            feed_metrics().dropped.inc(half)
-            del self._frames[:half]
         self._frames.append(frame)
         self._arrived.set()
+        if len(self._frames) >= self._most_frames:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Returns when more may be added, and not before other tasks had their turn."""
+        await asyncio.sleep(0)
+        await self._room.wait()
 
     async def wait(self) -> None:
         """Returns when there is a frame."""
@@ -39,4 +44,6 @@ class Inbox:
         taken, self._frames = self._frames[:most], self._frames[most:]
         if not self._frames:
             self._arrived.clear()
+        if len(self._frames) < self._most_frames:
+            self._room.set()
         return taken

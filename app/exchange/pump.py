@@ -96,7 +96,10 @@ class Pump:
     async def read(self) -> None:
         while True:
             await self._inbox.wait()
-            await asyncio.sleep(_GATHER_S)
+            if len(self._inbox) < _FRAMES_AT_ONCE:
+                await asyncio.sleep(_GATHER_S)
+            else:
+                await asyncio.sleep(0)
             frames = self._inbox.take(_FRAMES_AT_ONCE)
             if not frames:
                 continue

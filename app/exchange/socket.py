@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +14,20 @@ _MOST_BYTES: Final = 16 * 1024 * 1024
 _CLOSING_S: Final = 1.0
 """How long the other side is given to say goodbye."""
 _ANSWER_WITHIN_BYTES: Final = 200
+_MESSAGES_A_TURN: Final = 64
 _LOOKS_PER_STALE: Final = 4
 _CONTENT: Final = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
+
+
+Take = Callable[[bytes], None]
+"""Gets every message."""
+Room = Callable[[], Awaitable[None]]
+"""Returns when more messages can be taken."""
+
+
+async def always_room() -> None:
+    """For a taker that keeps nothing."""
+    await asyncio.sleep(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +43,15 @@ class Streams:
 
 
 class Socket:
-    """Opens at once and reads until it ends by itself or by `close`; messages go to `take` as they come."""
+    """Opens at once and reads until it ends by itself or by `close`; messages go to `take` as they come, as long as
+    there is `room`."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         streams: Streams,
-        take: Callable[[bytes], None],
+        take: Take,
+        room: Room,
         *,
         connect_s: float,
         stale_s: float,
@@ -50,6 +64,7 @@ class Socket:
         self.why_ended = ""
         self._session = session
         self._take = take
+        self._room = room
         self._connect_s = connect_s
         self._stale_s = stale_s
         self._heard_s = 0.0
@@ -104,6 +119,7 @@ class Socket:
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         now_s = asyncio.get_running_loop().time
+        messages = 0
         while True:
             message = await socket.receive()
             if message.type not in _CONTENT:
@@ -115,6 +131,10 @@ class Socket:
                 self._heard_s = now_s()
             self._take(message.data)
             self.spoke.set()
+            messages += 1
+            if messages % _MESSAGES_A_TURN == 0:
+                # messages that are there already are received without letting any other task run
+                await self._room()
 
     async def _watch(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         loop = asyncio.get_running_loop()

@@ -37,7 +37,7 @@ START_S = 90.0
 class Up:
     """A running `screener up` with ports and a folder of its own."""
 
-    def __init__(self, directory: Path, **settings: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
         self.ports = {name: free_port() for name in PORTS}
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SCREENER_")}
         environ |= {f"SCREENER_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
@@ -47,7 +47,7 @@ class Up:
         self.output = directory / "up.log"
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "up", "--symbols", "12"],
+                [sys.executable, "-m", "app", "up", "--symbols", "12", *arguments],
                 env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
@@ -85,8 +85,8 @@ class Up:
 
 
 @contextmanager
-def running(directory: Path, **settings: str) -> Iterator[Up]:
-    up = Up(directory, **settings)
+def running(directory: Path, *arguments: str, **settings: str) -> Iterator[Up]:
+    up = Up(directory, *arguments, **settings)
     try:
         yield up
     finally:
@@ -170,6 +170,20 @@ async def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
 
         await eventually(ready, START_S)
         assert up.process.poll() is None
+
+
+async def test_live_says_that_the_exchange_cannot_be_reached_before_anything_runs(tmp_path: Path) -> None:
+    urls = {
+        "SCREENER_EXCHANGE_REST_URL": "http://127.0.0.1:1",
+        "SCREENER_EXCHANGE_WS_URL": "ws://127.0.0.1:1",
+    }
+    with running(tmp_path, "--live", **urls) as up:
+        assert await up.ended() == EXIT_TEMPORARY
+        assert "the exchange binance at http://127.0.0.1:1/fapi/v1/time does not answer" in up.text()
+        assert "SCREENER_EXCHANGE_REST_URL" in up.text()
+        assert "Traceback" not in up.text()
+        assert up.descendants() == []
+        assert not (tmp_path / "data").exists()
 
 
 async def test_a_taken_port_is_reported_with_the_setting_to_change(tmp_path: Path) -> None:
