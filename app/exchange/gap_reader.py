@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from app.candles.known_minutes import Gap
 from app.errors import BadInput
 from app.gap_reports import decode_gaps
+from app.kafka_access import kafka_access
 from app.settings import Settings
 from app.topics import Topics
 
@@ -39,7 +40,7 @@ async def read_gaps(settings: Settings, take: Callable[[Gap], object]) -> None:
 async def _read(settings: Settings, take: Callable[[Gap], object]) -> None:
     consumer = AIOKafkaConsumer(
         Topics.of(settings).gaps,
-        bootstrap_servers=settings.server_urls().kafka,
+        **kafka_access(settings),
         group_id=settings.name("feed"),
         auto_offset_reset="earliest",
         enable_auto_commit=False,
