@@ -109,6 +109,7 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "answered": "a request was answered",
         "client_failed": "serving a WebSocket client failed",
         "conversation_failed": "a WebSocket conversation ended by a fault of ours",
+        "request_unreadable": "what came was no HTTP request",
         "request_failed": "a request failed by a fault of ours: the client got a neutral 500",
         "settings_changed": "a user changed settings",
         "token_key_unusable": "a key of the key set cannot be used",
