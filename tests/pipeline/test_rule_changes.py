@@ -8,24 +8,26 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
-from aiokafka import TopicPartition
 
+from app.barrier import Barrier, BarrierReports, connect_barriers
 from app.database.connection import connection_url, open_pool
 from app.database.migrate import migrate
 from app.database.rule_store import RuleStore
-from app.kafka import ensure_topics
+from app.kafka import ensure_topics, kafka_producer
+from app.replay.drain import barrier_passed
 from app.rules.alert import alert_id
 from app.rules.rule import Rule
 from app.settings import Settings
 from app.supervisor import RoleProcesses
-from app.topics import shard_of
+from app.topics import Topics, shard_of
 from tests.support.database import MIDNIGHT_MS
 from tests.support.eventually import eventually
 from tests.support.metric_batches import publish_metrics
-from tests.support.replays import published_alerts, records, replay_settings
+from tests.support.replays import published_alerts, replay_settings
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 UP = "price_change_1m > 1"
@@ -71,16 +73,24 @@ class Workers:
             self.settings,
             [(symbol, time_ms, {"price_change_1m": price_change, "close_1m": 1.0}) for symbol in SYMBOLS],
         )
-        await eventually(lambda: self._is_dealt_with(minute), within_s=60)
+        await self._dealt_with()
         return {(alert["rule_type"], alert["symbol"]) for alert in await self._alerts(time_ms)}
 
-    async def _is_dealt_with(self, minute: int) -> bool:
-        """Each frame writes the memory of the rules last, and every write of a shard has a record of its own."""
-        found = [
-            await records(self.settings, TopicPartition(self.settings.name("alerts-rules-changelog"), shard))
-            for shard in range(2)
-        ]
-        return all(len(written) > minute for written in found)
+    async def _dealt_with(self) -> None:
+        """Returns when the workers have passed a barrier behind all that was published."""
+        identifier = uuid4().hex
+        async with kafka_producer(self.settings) as producer:
+            for partition in range(self.settings.partitions):
+                value = Barrier(identifier, partition).encode()
+                await producer.send_and_wait(Topics.of(self.settings).metrics, value, partition=partition)
+        redis = connect_barriers(self.settings.server_urls().redis)
+        try:
+            async with asyncio.timeout(60):
+                await barrier_passed(
+                    BarrierReports(redis, self.settings), self.settings, identifier, ["alerts"]
+                )
+        finally:
+            await redis.aclose()
 
     async def _alerts(self, time_ms: int) -> list[dict[str, Any]]:
         identifiers = {

@@ -23,9 +23,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 SECRET = "a secret of tests that is long enough for HS256"
+A_DAY_S = 86_400.0
+"""Longer than any run of the tests: tokens are made when test modules are imported."""
 
 
-def token(user: str = "ann", *, admin: bool = False, expires_in_s: float = 600, **claims: Any) -> str:
+def token(user: str = "ann", *, admin: bool = False, expires_in_s: float = A_DAY_S, **claims: Any) -> str:
     """A token of `SECRET`; `claims` win, and those that are None are left out."""
     given = {"sub": user, "exp": time.time() + expires_in_s, "role": "admin" if admin else None} | claims
     return jwt.encode({k: v for k, v in given.items() if v is not None}, SECRET, "HS256")
@@ -64,7 +66,7 @@ def public_pem(key: rsa.RSAPrivateKey) -> str:
 
 
 def rsa_token(kid: str | None, key: rsa.RSAPrivateKey, headers: dict[str, Any] | None = None) -> str:
-    given = {"sub": "ann", "exp": time.time() + 600}
+    given = {"sub": "ann", "exp": time.time() + A_DAY_S}
     return jwt.encode(given, key, "RS256", headers={**(headers or {}), **({"kid": kid} if kid else {})})
 
 
