@@ -62,8 +62,9 @@ $(VENV)/.bench-installed: $(VENV)/.test-installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test,benchmark]'
 	touch $@
 
-$(DEPLOY_VENV)/.installed: deploy/checks/requirements.txt deploy/checks/install.py deploy/checks/package.json
+$(DEPLOY_VENV)/.installed: deploy/checks/requirements.txt deploy/checks/requirements.lock deploy/checks/install.py deploy/checks/package.json
 	$(PYTHON) -m venv $(DEPLOY_VENV)
-	$(DEPLOY_BIN)/pip install --quiet --disable-pip-version-check --requirement deploy/checks/requirements.txt
+	$(DEPLOY_BIN)/pip install --quiet --disable-pip-version-check --constraint deploy/checks/requirements.lock \
+		--requirement deploy/checks/requirements.txt
 	$(DEPLOY_BIN)/python deploy/checks/install.py $(DEPLOY_VENV)
 	touch $@
