@@ -50,12 +50,13 @@ def receiver() -> Iterator[tuple[str, Told]]:
 
 
 def configuration(folder: Path, url: str) -> Path:
-    """Ours, with the addresses of this machine and without waiting for more alerts of a group."""
+    """Ours, with the addresses of this machine and hardly any waiting for more alerts of a group."""
     text = (CONFIGURATION / "alertmanager.yml").read_text()
     text = text.replace("/etc/alertmanager/secrets", str(folder))
     text = text.replace("templates/*.tmpl", str(CONFIGURATION / "templates" / "*.tmpl"))
     text = text.replace("http://dead-man-switch:8080", url)
-    text = re.sub(r"group_wait: \d+s", "group_wait: 0s", text)
+    # warnings wait a little: an alert that inhibits others is known to those who tell them only a moment later
+    text = re.sub(r"group_wait: (10|0)s", "group_wait: 0s", text).replace("group_wait: 30s", "group_wait: 2s")
     text = text.replace("global:\n", f"global:\n  pagerduty_url: {url}/v2/enqueue\n")
     (folder / "slack_api_url").write_text(f"{url}/slack")
     (folder / "pagerduty_routing_key").write_text("key-for-tests")
