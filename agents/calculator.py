@@ -16,7 +16,7 @@ import numpy as np
 
 from agents.stage import Stage
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.frames import FrameInfo, decode_candles, encode_metrics
+from app.frames import FrameInfo, decode_bars, decode_candles, encode_metrics, is_bars
 from app.market.matrix import MarketMatrix
 from app.market.metrics import MetricsBatch
 from app.market.packing import unpack_minute
@@ -31,6 +31,8 @@ more CPU in a replay at 4,000); smaller ones pay Faust more often (10 % at 500).
 _SNAPSHOT_EVERY_MS = 60 * MINUTE_MS
 _SNAPSHOT_GRACE_MS = 10 * MINUTE_MS
 _REFILL_RETRY_MS = 30_000
+_BARS_WAITING = 500
+"""Records of bars that wait at most; the oldest go."""
 _NEVER_MS = 2**62
 
 History = Callable[[int, int, int], Awaitable[CandleBatch | None]]
@@ -48,12 +50,20 @@ class Calculator(Stage):
         self._matrices: dict[int, MarketMatrix] = {}
         self._refill_due_ms: dict[int, int] = {}
         self._snapshot_ms: dict[int, int] = {}
+        self._bars: dict[int, list[tuple[str, CandleBatch]]] = {}
+        """Bars that wait until the shard is refilled: symbols known from them alone would not be."""
 
     async def handle(self, partition: int, data: bytes) -> None:
+        if is_bars(data):
+            waiting = self._bars.setdefault(partition, [])
+            waiting.append(decode_bars(data))
+            del waiting[:-_BARS_WAITING]
+            return
         batch, info = decode_candles(data)
         self.follow(info)
         matrix = self._matrix(partition)
         await self._refill(partition, batch)
+        self._warm_up(partition)
         began = time.perf_counter()
         metrics = matrix.update(batch)
         calculator_metrics().calculation_duration.observe(time.perf_counter() - began)
@@ -63,6 +73,16 @@ class Calculator(Stage):
         calculator_metrics().candles_processed.inc(len(batch))
         calculator_metrics().metrics_calculated.inc(len(metrics))
         self.count(partition, batch.ingest_ts_ms, len(batch))
+
+    def _warm_up(self, partition: int) -> None:
+        """Takes in the bars that have come, and sees to it that the states made of them are written soon."""
+        if partition not in self._bars or self._refill_due_ms.get(partition) != _NEVER_MS:
+            return
+        matrix = self._matrix(partition)
+        for timeframe, bars in self._bars.pop(partition):
+            matrix.warm_up_bars(timeframe, bars)
+            self.log.info("warmed_up", shard=partition, timeframe=timeframe, symbols=len(bars.symbols))
+        self._snapshot_ms.pop(partition, None)
 
     async def _send(self, partition: int, metrics: MetricsBatch, info: FrameInfo) -> None:
         for start in range(0, len(metrics), _ROWS_PER_FRAME):
@@ -107,6 +127,7 @@ class Calculator(Stage):
                 gauge.labels(partition).set(0)
         self._refill_due_ms.pop(partition, None)
         self._snapshot_ms.pop(partition, None)
+        self._bars.pop(partition, None)
 
     def restore(self, partitions: Collection[int]) -> None:
         self._market.rearm_expiry()

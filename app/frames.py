@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 from app.candles.batch import COLUMNS, DTYPES, CandleBatch, IndexArray
 from app.errors import BadFrame
 from app.market.metrics import MetricsBatch
+from app.market.timeframes import TIMEFRAMES
 
 VERSION = 1
+_BARS_MARK = b"SCREENER-BARS\0"
+_TIMEFRAME_BYTES = 4
 _CANDLE_COLUMNS = tuple(name for name in COLUMNS if name != "symbol_index")
 _METRIC_ROW_COLUMNS = ("open_time_ms", "closed", "event_ts_ms", "ingest_ts_ms")
 
@@ -171,3 +174,22 @@ def decode_metrics(data: bytes) -> tuple[MetricsBatch, FrameInfo]:
         return batch, _info(metadata)
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise BadFrame("frame_schema", f"metrics frame with unexpected metadata: {error}") from error
+
+
+def encode_bars(timeframe: str, bars: CandleBatch) -> bytes:
+    """A record of closed bars of a longer timeframe, to warm indicators up from; it travels among candle frames."""
+    return _BARS_MARK + timeframe.encode().ljust(_TIMEFRAME_BYTES) + encode_candles(bars)
+
+
+def is_bars(data: bytes) -> bool:
+    return data.startswith(_BARS_MARK)
+
+
+def decode_bars(data: bytes) -> tuple[str, CandleBatch]:
+    """(timeframe, bars) of a record of which `is_bars` is true. Raises BadFrame for what `encode_bars` of this version
+    did not write."""
+    head, frame = data[: len(_BARS_MARK) + _TIMEFRAME_BYTES], data[len(_BARS_MARK) + _TIMEFRAME_BYTES :]
+    timeframe = head[len(_BARS_MARK) :].decode(errors="replace").strip()
+    if timeframe not in TIMEFRAMES or timeframe == "1m":
+        raise BadFrame("frame_schema", f"bars of {timeframe!r}, which is no timeframe above 1m")
+    return timeframe, decode_candles(frame)[0]

@@ -12,7 +12,7 @@ from app.candles.batch import CandleBatch, concatenate
 from app.database.copy import write_alerts, write_candles, write_metric_rows
 from app.database.metric_rows import MetricRows, concatenate_metric_rows, metric_rows
 from app.database.stored_alert import parse_alert
-from app.frames import FrameInfo, decode_candles, decode_metrics
+from app.frames import FrameInfo, decode_candles, decode_metrics, is_bars
 from app.topics import Topics
 
 
@@ -88,6 +88,8 @@ def sink_tables(topics: Topics) -> tuple[SinkTable, ...]:
 
 
 def _closed_candles(data: bytes, _offset: int) -> Decoded:
+    if is_bars(data):
+        return Decoded(None, 0, None)
     batch, info = decode_candles(data)
     if not batch.closed.all():
         batch = batch.take(batch.closed)

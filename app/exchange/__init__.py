@@ -4,11 +4,14 @@
     rest.py        requests within the exchange's rate limits (rate_limit.py), repeated where that can help
     connection.py  one shard of the streams: watched, reopened for ever, replaced with overlap
     connections.py all shards of a universe of symbols
-    inbox.py       frames that wait for the pump, bounded
-    pump.py        frames -> candles -> NATS, tickers -> Redis
+    inbox.py       frames that wait for the pump, bounded; outbox.py, candles that wait for NATS
+    pump.py        frames -> candles -> NATS
+    ticker_feed.py tickers -> Redis
+    gap_reader.py  what the collector misses
     universe.py    which symbols are followed, with hysteresis
     coverage.py    which closed minutes are owed, by symbol; pure
     backfill.py    pays what is owed, from the exchange's REST klines
+    warm_up.py     bars of longer timeframes, for the indicators
     feed.py        all of it put together
 
 Time here is the exchange's (`exchange_clock.py`): a minute is over when the exchange says so, whatever the clock

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 import structlog
+from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from app.clock import Clock
@@ -30,10 +31,12 @@ from app.exchange.rest import RestClient
 from app.exchange.ticker_feed import TickerFeed
 from app.exchange.venue import Listing
 from app.exchange.venues import rest_url_of, venue_of, ws_url_of
+from app.exchange.warm_up import SendRecord, WarmUp
 from app.ingress.publish import CandlePublisher, candle_publisher
-from app.kafka import ensure_topics
+from app.kafka import ensure_topics, kafka_producer
 from app.settings import Settings
 from app.tickers import Ticker, TickerStore
+from app.topics import Topics
 
 _FIRST_WEIGHT_LIMIT: Final = 1_200
 """Until the exchange has told its own."""
@@ -53,6 +56,7 @@ class Feed:
         session: aiohttp.ClientSession,
         publisher: CandlePublisher,
         tickers: TickerStore,
+        send_bars: SendRecord,
         *,
         patience: Patience | None = None,
         times: BackfillTimes | None = None,
@@ -96,6 +100,7 @@ class Feed:
             settings.exchange_refresh_s,
             self._follow,
         )
+        self._warm_up = WarmUp(venue, rest.get, exchange_clock, live, settings.partitions, send_bars)
         self.live = live
         """The symbols whose candles go on as they come."""
 
@@ -126,6 +131,7 @@ class Feed:
             "tickers": self._tickers.run(),
             "universe": self._universe.run(self._backfill.refused),
             "gaps": read_gaps(self._settings, self._backfill.report),
+            "warm-up": self._warm_up.run(),
             "ready": self._tell_ready(on_ready),
             "stop": stop.wait(),
         }
@@ -147,6 +153,7 @@ class Feed:
         self._tickers.put(tickers)
         await self._backfill.follow(listings)
         await self._connections.follow(symbols)
+        self._warm_up.follow(symbols)
 
     async def _tell_ready(self, on_ready: Callable[[bool], None] | None) -> None:
         told = False
@@ -186,9 +193,18 @@ async def opened_feed(
         redis = connect_redis(settings.server_urls().redis)
         resources.push_async_callback(redis.aclose)
         session = await resources.enter_async_context(aiohttp.ClientSession())
-        yield Feed(
-            settings, clock, session, publisher, TickerStore(redis, settings), patience=patience, times=times
-        )
+        producer = await resources.enter_async_context(kafka_producer(settings))
+
+        async def send_bars(partition: int, record: bytes) -> None:
+            try:
+                await producer.send_and_wait(
+                    Topics.of(settings).candles, record, key=str(partition).encode(), partition=partition
+                )
+            except KafkaError as error:
+                log.warning("indicator_bars_not_sent", partition=partition, error=repr(error))
+
+        store = TickerStore(redis, settings)
+        yield Feed(settings, clock, session, publisher, store, send_bars, patience=patience, times=times)
 
 
 async def run_feed(

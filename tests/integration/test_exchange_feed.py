@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import numpy as np
 import orjson
 import pytest
 from aiohttp import web
@@ -15,11 +16,14 @@ from app.cooldown import connect_redis
 from app.database.connection import connection_url
 from app.database.migrate import migrate
 from app.exchange.backfill import HISTORY_MINUTES, BackfillTimes
+from app.exchange.warm_up import TIMEFRAMES_WARMED
+from app.frames import decode_bars
 from app.gap_reports import encode_gaps
 from app.kafka import ensure_topics, kafka_producer
+from app.market.timeframes import TIMEFRAMES
 from app.settings import Settings
 from app.tickers import TickerStore
-from app.topics import Topics
+from app.topics import Topics, shard_of
 from tests.support.eventually import eventually
 from tests.support.feeds import QUICK, RunningFeed, running_feed
 from tests.support.recorded_exchange import (
@@ -29,6 +33,7 @@ from tests.support.recorded_exchange import (
     recorded_symbols,
     ticker_messages,
 )
+from tests.support.topic_reader import read_until
 
 MINUTE_MS = 60_000
 RECORDED_MINUTE_MS = 1626992700000
@@ -204,6 +209,35 @@ async def test_what_the_collector_misses_is_fetched_and_published_again(
         again = exchange.klines_asked[asked]
         assert (again["startTime"], again["endTime"]) == (str(first_ms), str(last_ms))
         assert again["symbol"] == "BTCUSDT"
+
+
+async def test_bars_of_long_timeframes_go_to_the_calculator_once_a_symbol_has_its_history(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT", "ETHUSDT", listed_ms=0)
+    for one in exchange.symbols:
+        one["onboardDate"] = RECORDED_MINUTE_MS - 5 * MINUTE_MS
+    live = speaking_to(exchange, settings)
+    async with running_feed(live) as running:
+        await started(running, exchange)
+        topic = Topics.of(settings).candles
+        found = await read_until(
+            live, topic, lambda records: len(records) >= 2 * 5, partitions=settings.partitions
+        )
+        bars = [decode_bars(record.value) for record in found]
+        assert {(timeframe, symbol) for timeframe, batch in bars for symbol in batch.symbols} == {
+            (timeframe, symbol) for timeframe in TIMEFRAMES_WARMED for symbol in ("BTCUSDT", "ETHUSDT")
+        }
+        for timeframe, batch in bars:
+            length_ms = TIMEFRAMES[timeframe] * MINUTE_MS
+            times = batch.open_time_ms[batch.symbol_index == 0]
+            assert (np.diff(times) == length_ms).all()
+            # the last one that is over
+            assert times[-1] + length_ms <= exchange.now_ms < times[-1] + 2 * length_ms
+            assert len(times) == 300
+        assert {shard_of(batch.symbols[0], settings.partitions) for _, batch in bars} == {
+            record.partition for record in found
+        }
 
 
 async def test_minutes_that_the_exchange_does_not_have_are_asked_for_again_and_given_up_in_the_end(

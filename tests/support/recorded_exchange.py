@@ -22,6 +22,12 @@ from tests.support.market_data import market_data_dir
 PROTOCOL = market_data_dir() / "protocol"
 
 
+_INTERVALS_MS = {
+    name: minutes * MINUTE_MS
+    for name, minutes in {"1m": 1, "15m": 15, "1h": 60, "4h": 240, "8h": 480, "1d": 1440}.items()
+}
+
+
 @cache
 def kline_messages() -> tuple[bytes, ...]:
     """The recorded frames as the exchange sent them, in order."""
@@ -83,6 +89,7 @@ class RecordedExchange:
     refuses_sockets: bool = False
     paths: list[str] = field(default_factory=list)
     klines_asked: list[dict[str, str]] = field(default_factory=list)
+    """Of minutes."""
     sockets: list[tuple[web.WebSocketResponse, list[str]]] = field(default_factory=list)
     opened: int = 0
     used_weight: int = 0
@@ -123,11 +130,13 @@ class RecordedExchange:
         return web.json_response(rows)
 
     async def klines(self, request: web.Request) -> web.Response:
-        self.klines_asked.append(dict(request.query))
-        if self.faults:
+        if request.query["interval"] == "1m":
+            self.klines_asked.append(dict(request.query))
+        if self.faults and request.query["interval"] == "1m":
             return self.faults.pop(0)
         first_ms, last_ms = int(request.query["startTime"]), int(request.query["endTime"])
-        times = range(max(first_ms, self.listed_ms), min(last_ms, self.now_ms) + 1, MINUTE_MS)
+        step_ms = _INTERVALS_MS[request.query["interval"]]
+        times = range(max(first_ms, self.listed_ms), min(last_ms, self.now_ms) + 1, step_ms)
         symbol = request.query["symbol"]
         rows = [kline_row(time_ms) for time_ms in times if (symbol, time_ms) not in self.missing]
         self.used_weight += 2
