@@ -16,6 +16,7 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "frame_made": "the bridge made a frame of candles and gave it the id by which the other stages name it",
         "gap": "minutes are missing between two closed candles of a symbol",
         "market_refilled": "the past of symbols that the tables do not know came from the database",
+        "warmed_up": "indicators of a long timeframe were warmed up from the exchange's own bars",
         "rows_stored": "the database has what came of these frames, or these alerts (`of`)",
     },
     "What cannot be used": {
@@ -76,6 +77,9 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "fetching_minutes": "progress of a backfill",
         "gap_reported": "the collector told of a gap that the feed will fill",
         "gap_reports_unavailable": "reports of gaps cannot be read for now",
+        "indicator_bars_not_sent": "bars for indicators could not be sent: long timeframes warm up as bars pass",
+        "indicator_bars_sent": "bars of long timeframes are on their way, to warm up indicators",
+        "indicator_bars_unavailable": "the exchange does not give bars of a long timeframe: it warms up as bars pass",
         "minutes_given_up": "the exchange does not have these minutes",
         "publish_again": "messages that NATS did not confirm are sent again",
         "publish_refused": "NATS refuses a candle for good",
