@@ -3,9 +3,10 @@
 Method: a server in a process of its own sends Binance's kline frames over sockets of 200 streams each, 4 updates a
 second and stream, and then as many as its reader takes. The feed runs as its role does, with the settings it has by
 default, against a real NATS with JetStream on disk; the baseline (`plain_feed.py`) parses with json.loads and awaits
-one publication per update. After a warm-up, updates that went through and CPU time are taken over the same seconds.
-The figure to keep is updates per CPU second: on a machine with other work the rate itself says less. `lost` are
-updates that the feed left out because it was too slow for what came in, or those that the baseline was behind by.
+one publication per update. The feed puts forming candles that are there together into one message; "1 a message" is
+the feed without that, as its setting SCREENER_FORMING_PER_MESSAGE allows. After a warm-up, updates that went through
+and CPU time are taken over the same seconds. The figure to keep is updates per CPU second: on a machine with other work
+the rate itself says less. `lost` are updates that the feed left out, or those that the baseline fell behind by.
 """
 
 from __future__ import annotations
@@ -122,13 +123,14 @@ def run(name: str, streams: int, rate: float, seconds: float, base: Settings, di
             "exchange_ws_url": f"ws://127.0.0.1:{port}/market/stream",
             "exchange_symbols": streams,
             "feed_port": free_port(),
+            "forming_per_message": 1 if name == "feed, 1 a message" else base.forming_per_message,
         }
     )
     asyncio.run(_fresh_stream(settings))
     out = directory / f"{name}-{streams}-{rate:g}.log"
     with child("benchmarks.feed_server", str(port), str(streams), str(rate), out=directory / "server.log"):
         time.sleep(2.0)
-        if name == "feed":
+        if name.startswith("feed"):
             argv, counts = ("app", "run", "feed"), feed_counts(settings.feed_port)
         else:
             nats_url = settings.server_urls().nats
@@ -161,7 +163,7 @@ def main(streams: tuple[int, ...], seconds: float) -> None:
         for count in streams:
             for rate in (_RATE, 0.0):
                 offered = f"{count * rate:,.0f}" if rate else "all it takes"
-                for name in ("feed", "plain"):
+                for name in ("feed", "feed, 1 a message", "plain"):
                     figures = run(name, count, rate, seconds, base, directory)
                     lost = (
                         figures.lost
