@@ -1,8 +1,8 @@
 """The alert agent: every rule on every row, at most one alert per symbol, rule and minute.
 
 [metrics] frames of metrics -> [alerts] one JSON record per alert. Table `rules`: what rules remember of the
-minute before. Order of effects (spec 5): look the cooldown
-up, publish and wait for Kafka, then record. A crash can repeat an alert, with the same id; it never loses one.
+minute before. Order of effects: look the cooldown up, publish and wait for Kafka, then record. A crash can repeat
+an alert, with the same id; it never loses one.
 """
 
 from __future__ import annotations

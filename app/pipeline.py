@@ -1,20 +1,24 @@
 """The whole flow, in order.
 
-    exchange    a simulated one, for when there is no other            app/simexchange/
-    feed        exchange -> NATS candles.1m.SYM (closed), candles.live.1m.SYM (forming)   app/exchange/
-    bridge      NATS -> [ingress]                                     app/ingress/bridge.py
-    collector   [ingress] -> [candles]      table minutes             agents/collector.py
-                [gaps]: what it misses, back to the feed, which fetches it from the exchange
-    calculator  [candles] -> [metrics]      tables market, indicators agents/calculator.py
-    alerts      [metrics] -> [alerts]       table rules, cooldowns    agents/alerts.py
-                alert_rules -> the rules in force, followed by word   app/database/rule_watch.py
-    sinks       [candles] [metrics] [alerts] -> PostgreSQL            app/database/sinks.py
-    webhooks    [alerts] -> outbox in PostgreSQL -> HTTP targets      app/webhooks/service.py
-    sidecar     [metrics] [alerts] + SQL -> REST, WebSocket           app/sidecar/
+    exchange    app/simexchange/        a simulated one, for when there is no other
+    feed        app/exchange/           exchange -> NATS candles.1m.SYM (closed), candles.live.1m.SYM (forming)
+                                        bars of long timeframes -> [candles], to warm up indicators
+                                        24 h tickers -> Redis
+    bridge      app/ingress/bridge.py   NATS -> [ingress]
+    collector   agents/collector.py     [ingress] -> [candles]   table minutes
+                                        missing minutes -> [gaps] -> feed, which fetches them from the exchange
+    calculator  agents/calculator.py    [candles] -> [metrics]   tables market, indicators
+                                        PostgreSQL -> the past that its tables lack after a start
+    alerts      agents/alerts.py        [metrics] -> [alerts]    table rules; cooldowns in Redis
+                                        alert_rules in PostgreSQL -> the rules in force, followed as they change
+    sinks       app/database/sinks.py   [candles] [metrics] [alerts] -> PostgreSQL
+    webhooks    app/webhooks/           [alerts] -> outbox in PostgreSQL -> HTTP targets
+    sidecar     app/sidecar/            [metrics] [alerts], PostgreSQL, tickers -> REST, WebSocket, the page
 
-[x] is a Kafka topic of frames (app/frames.py), partitioned by symbol; [alerts] has one record per alert and one
-partition. What cannot be used goes to [dead-letters] from any stage. The three agents run in Faust workers,
-each role on its own or `all` in one; the other roles are plain asyncio services.
+[x] is a Kafka topic. [ingress], [candles] and [metrics] hold frames (app/frames.py) and are partitioned by symbol;
+[alerts], [gaps] and [dead-letters] hold JSON records, in one partition each. What a role cannot use it sends to
+[dead-letters]; feed and sidecar only count it. The three agents run in Faust workers, each role on its own or `all` in
+one; the other roles are plain asyncio services.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When a candle is valid (spec 1), for all rows of a batch at once.
+"""When a candle is valid, for all rows of a batch at once.
 
 Checks run in the order of `Reason`; the first that fails names the fault.
 """

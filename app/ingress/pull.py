@@ -80,7 +80,7 @@ async def _ignore_until_reconnected(error: Exception) -> None:
 
 
 async def ensure_stream(client: Client, settings: Settings) -> None:
-    """Creates the stream of spec 6 if it is missing. An existing one keeps its limits, but learns to take
+    """Creates the stream if it is missing. An existing one keeps its limits, but learns to take
     messages that carry their own time to live."""
     jetstream = client.jetstream(timeout=_API_TIMEOUT_S)
     try:

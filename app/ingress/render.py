@@ -1,4 +1,4 @@
-"""Candles as the JSON messages of spec 6, column by column: the counterpart of `app.ingress.wire`.
+"""Candles as JSON messages for NATS, column by column: the counterpart of `app.ingress.wire`.
 
 Fields in which no row says anything are left out: `closed` if all are, `event_time` if it is the end of the
 minute of closed candles, the taker volumes if they are null. An estimated quote_volume is null: the reader

@@ -1,4 +1,4 @@
-"""The wire format of candles on NATS (spec 6): JSON messages in, one columnar batch out.
+"""The wire format of candles on NATS: JSON messages in, one columnar batch out.
 
 A message is one candle, or an array of candles: whatever a source sends at once may travel in one message,
 which costs the way through NATS a twentieth a candle.

@@ -43,6 +43,6 @@ Cost, per candle of a large frame
 Memory: 1,515 minutes of six planes, 2,970 of quote volume, 198 quarters, tables and indicators:
 `memory_bytes`.
 
-Sources: windows and formations spec 2 and 3; averages, their seeds and RSI, MACD, ATR: TA-Lib
+Sources: definitions in `columns.py` and `formations.py`; averages, their seeds and RSI, MACD, ATR: TA-Lib
 (`recursion.py`); bands: Welford's update (`indicators.py`).
 """

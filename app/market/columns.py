@@ -2,7 +2,7 @@
 
 A column is `field_timeframe`; the few that have no timeframe stand at the end. All are float64, NaN is null.
 
-| field (per timeframe N) | unit, meaning (spec 2 and 3) |
+| field (per timeframe N) | unit, meaning |
 |---|---|
 | open high low close | price; first, highest, lowest, last of the sliding window |
 | base_volume quote_volume | window sums, base and quote asset (`volume_N` in rules is quote_volume_N) |
@@ -11,7 +11,7 @@ A column is `field_timeframe`; the few that have no timeframe stand at the end. 
 | price_change | percent against the close N minutes earlier |
 | volume_ratio | quote volume of the window / that of the N minutes before; null if that is 0 |
 | coverage | minutes present / N, 0..1; never null |
-| vcp | spec 3, -1..1 times close/vwap |
+| vcp | close / vwap * ((close - low) - (high - close)) / (high - low); 0 if high = low, else null with vwap |
 | rsi_14 macd macd_signal macd_hist bb_upper bb_middle bb_lower atr_14 ema_20 ema_50 | on clock-aligned bars |
 | fib_pivot fib_r1 fib_r2 fib_r3 fib_s1 fib_s2 fib_s3 | pivots of the sliding window |
 """

@@ -1,6 +1,6 @@
 """Ichimoku cloud, volume bubbles, volume surges: formations over a number of past bars of fixed length.
 
-Sources: spec 3. Ichimoku (Hosoda): conversion, base and span B are the middle of the range of the last 9, 26
+Ichimoku (Hosoda): conversion, base and span B are the middle of the range of the last 9, 26
 and 52 bars, span A is the mean of conversion and base; the spans are drawn 26 bars ahead, so that the cloud
 at a bar is the one computed 26 bars earlier. Bubble: z-score of the bar's quote volume among the bars before
 it.

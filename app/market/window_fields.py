@@ -1,7 +1,7 @@
-"""The window and pivot fields of a block (spec 2 and 3), from its windows.
+"""The window and pivot fields of a block, from its windows.
 
-Sources: sums, extremes, price change and ratio are spec 2; vcp and the Fibonacci pivots spec 3
-(pivot = (H + L + C) / 3, levels at 0.382, 0.618 and 1.0 of the range H - L).
+`columns.py` defines them. Fibonacci pivots: pivot = (H + L + C) / 3, levels at 0.382, 0.618 and 1.0 of the range
+H - L above and below it.
 """
 
 from __future__ import annotations

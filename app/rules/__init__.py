@@ -4,7 +4,7 @@
     evaluator = Evaluator(book)                         # one per shard; remembers the minute before
     matches = evaluator.evaluate(batch)                 # every true condition, as (row, rule)
     decided = decide(matches, batch, book, last_fired)  # cooldowns; last_fired by `matches.keys(batch)`
-    alerts = [build_alert(fire, batch, evaluate_ts_ms=now_ms) for fire in decided.fires]
+    alerts = build_alerts(decided.fires, batch, evaluate_ts_ms=now_ms)
 
 Text becomes a tree (`lexer`, `parser`, `tree`), the trees of a book become one NumPy program (`program`,
 `bounds`), and the same tree explains a verdict (`explain`) and answers a query (`screen`). Pure: no I/O, no

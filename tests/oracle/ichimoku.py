@@ -1,4 +1,4 @@
-"""The two Ichimoku rules by brute force: which closed minutes cross the cloud of the 15m bars (spec 3 and 4).
+"""The two Ichimoku rules by brute force: which closed minutes cross the cloud of the 15m bars.
 
 A bar is 15 minutes by the clock, whole or absent. With bars b-25 .. b before the current one, and so on back:
 conversion and base of a bar are the middle of the highest high and lowest low of the last 9 and 26 bars, span A

@@ -1,4 +1,4 @@
-"""The six shipped rules that are off by default, by brute force over closed candles (spec 2, 3 and 4).
+"""The six shipped rules that are off by default, by brute force over closed candles.
 
 Each function takes one symbol's candles by minute and gives the minutes at which its condition is true. What is
 not whole is null and makes nothing true.

@@ -1,4 +1,4 @@
-"""Indicators recomputed the slow way from every minute since the beginning, straight from spec 3.
+"""Indicators recomputed the slow way from every minute since the beginning, straight from the definitions.
 
 Plain loops over lists; it shares no code with app.market.
 """

@@ -1,4 +1,4 @@
-"""Metrics recomputed the slow way, straight from spec 2 and 3, from a plain record of every minute.
+"""Metrics recomputed the slow way, straight from the definitions, from a plain record of every minute.
 
 It shares no code with app.market: a dictionary per symbol, Python loops, math.fsum.
 """
