@@ -3,7 +3,7 @@
 # make check  lint, types and import rules only
 # make check-deploy  image, compose, chart, rules and dashboards; needs Node.js
 # make chart-schema  the chart's schema and README, after a setting or a value changed
-# make bench  the benchmarks behind benchmarks/README.md
+# make bench  the benchmarks behind benchmarks/README.md, half an hour; the soak is not among them
 # make lock   resolve the dependencies anew
 
 PYTHON ?= python3
@@ -35,8 +35,15 @@ chart-schema: $(VENV)/.run-installed
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m benchmarks.matrix
 	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks.backtest
+	$(BIN)/python -m benchmarks.simexchange
+	$(BIN)/python -m benchmarks.feed
+	$(BIN)/python -m benchmarks.webhooks
+	$(BIN)/python -m benchmarks.rest
+	$(BIN)/python -m benchmarks.fanout --clients 2000
+	$(BIN)/python -m benchmarks.footprint --symbols 200 --seconds 40
 	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.pipeline --ours-full
 
 lock: $(VENV)/.test-installed
 	$(BIN)/pip install --quiet 'pip-tools>=7.6,<8'

@@ -15,7 +15,7 @@ from app.settings import Settings
 from app.topics import Topics
 
 REQUEST_MAX_BYTES = 16 * 1024 * 1024
-"""Largest record: a metrics frame of 5,000 rows takes about 9 MB."""
+"""Largest record. What the stages send stays far below it: 1,000 rows of metrics take 1.8 MB, 15,000 bars 2 MB."""
 FIRST_OFFSET_CONFIG = "screener.first.offset"
 """A topic setting of the embedded broker: the offset of a new topic's first record. Its topics end with it, and
 alerts stored before must keep smaller numbers than new ones."""

@@ -48,7 +48,8 @@ Figures = defaultdict[str, float]
 )
 @click.option("--no-feed", is_flag=True, help="No exchange: candles come from elsewhere over NATS.")
 def up(symbols: int | None, live: bool, no_feed: bool) -> None:
-    """Start everything: servers (those without a URL), a simulated exchange, feed, workers, database writer, API.
+    """Start everything: servers (those without a URL), a simulated exchange, feed, workers, database
+    writer, webhooks, API.
 
     Prints where to look, then a line of figures; Ctrl-C stops all of it and leaves no process.
     """

@@ -7,11 +7,11 @@
     inbox.py       frames that wait for the pump, bounded; outbox.py, candles that wait for NATS
     pump.py        frames -> candles -> NATS
     ticker_feed.py tickers -> Redis
-    gap_reader.py  what the collector misses
-    universe.py    which symbols are followed, with hysteresis
-    coverage.py    which closed minutes are owed, by symbol; pure
+    gap_reader.py  what the collector misses, from [gaps]
+    universe.py    which symbols are followed, with hysteresis; followed.py asks again and again
+    coverage.py    which closed minutes are owed, by symbol; debts.py, when to ask for them; both pure
     backfill.py    pays what is owed, from the exchange's REST klines
-    warm_up.py     bars of longer timeframes, for the indicators
+    warm_up.py     bars of longer timeframes -> [candles], for the indicators
     feed.py        all of it put together
 
 Time here is the exchange's (`exchange_clock.py`): a minute is over when the exchange says so, whatever the clock
