@@ -9,7 +9,7 @@
     ticker_feed.py tickers -> Redis
     gap_reader.py  what the collector misses, from [gaps]
     universe.py    which symbols are followed, with hysteresis; followed.py asks again and again
-    coverage.py    which closed minutes are owed, by symbol; debts.py, when to ask for them; both pure
+    coverage.py    which closed minutes are owed, by symbol; debts.py, when to ask for them
     backfill.py    pays what is owed, from the exchange's REST klines
     warm_up.py     bars of longer timeframes -> [candles], for the indicators
     feed.py        all of it put together
