@@ -40,8 +40,8 @@ def ticker_messages() -> tuple[bytes, ...]:
     return tuple((PROTOCOL / "ticker_array_frames.jsonl").read_bytes().splitlines())
 
 
-@cache
 def exchange_info() -> dict[str, Any]:
+    """A fresh copy: tests change it."""
     return orjson.loads(_exchange_info_path().read_bytes())
 
 
