@@ -68,6 +68,15 @@ def test_when_memory_is_full_the_oldest_of_all_topics_go_first() -> None:
     assert (_kept(topics, "old"), _kept(topics, "new"), _kept(topics, "table")) == (1, 3, 2)
 
 
+def test_when_memory_is_full_topics_that_are_kept_shortest_give_way_to_the_others() -> None:
+    topics = Topics(memory_max_bytes=3 * len(BATCH))
+    _filled(topics, "candles", [0, 1], retention_ms="172800000")
+    _filled(topics, "for_ever", [0], retention_ms="-1")
+    _filled(topics, "metrics", [10, 11], retention_ms="7200000")
+    assert topics.enforce_retention(now_ms=40) == 2 * len(BATCH)
+    assert (_kept(topics, "candles"), _kept(topics, "for_ever"), _kept(topics, "metrics")) == (2, 1, 0)
+
+
 def test_a_table_may_be_compacted_and_deleted() -> None:
     topics = Topics(PLENTY)
     _filled(topics, "t", [0, 900], cleanup_policy="compact,delete", retention_ms="500")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import ClassVar
 
 from kio.schema.errors import ErrorCode
@@ -61,8 +62,9 @@ class Topic:
 
 
 class Topics:
-    """All topics. `memory_max_bytes` bounds what they hold together: above it, the oldest records of topics
-    that delete at all go first, whatever their own retention says."""
+    """All topics. `memory_max_bytes` bounds what they hold together: above it records of topics that delete at all go
+    before their time, first those of the topics with the shortest retention, the oldest first: metrics, which can be
+    computed again, before candles that nobody has stored yet."""
 
     def __init__(self, memory_max_bytes: int) -> None:
         self._memory_max_bytes = memory_max_bytes
@@ -118,13 +120,22 @@ class Topics:
 
     def _relieve(self, excess_bytes: int) -> int:
         """Drop the oldest batches of all until `excess_bytes` are gone; the bytes that went."""
-        logs = [log for topic in self._topics.values() if topic.deletes for log in topic.logs]
+        logs = [
+            (topic.retention_ms if topic.retention_ms >= 0 else inf, log)
+            for topic in self._topics.values()
+            if topic.deletes
+            for log in topic.logs
+        ]
         gone_bytes = 0
         while gone_bytes < excess_bytes:
-            held = [(oldest.appended_ms, index) for index, log in enumerate(logs) if (oldest := log.oldest)]
+            held = [
+                (retention_ms, oldest.appended_ms, index)
+                for index, (retention_ms, log) in enumerate(logs)
+                if (oldest := log.oldest)
+            ]
             if not held:
                 break
-            gone_bytes += logs[min(held)[1]].drop_oldest()
+            gone_bytes += logs[min(held)[2]][1].drop_oldest()
         return gone_bytes
 
 
