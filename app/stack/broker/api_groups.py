@@ -56,6 +56,11 @@ class GroupApi:
         for group in self._groups.values():
             group.close()
 
+    def unread_from(self, topic: str, partition: int) -> int | None:
+        """The lowest offset that the groups which commit for this partition have committed; None without any."""
+        places = [group.offsets.get((topic, partition)) for group in self._groups.values()]
+        return min((place.offset for place in places if place is not None), default=None)
+
     def _group(self, group_id: str) -> Group:
         return self._groups.setdefault(group_id, Group(group_id))
 

@@ -75,9 +75,11 @@ class Broker:
     async def _enforce_retention(self) -> None:
         while True:
             await asyncio.sleep(_RETENTION_INTERVAL_S)
-            gone_bytes = self._topics.enforce_retention(self._clock.now_ms())
+            gone_bytes = self._topics.enforce_retention(self._clock.now_ms(), self._groups.unread_from)
             if gone_bytes:
-                log.warning("memory is full: dropped %d bytes of records before their time", gone_bytes)
+                log.warning(
+                    "memory is full: dropped %d bytes of records that not every group had read", gone_bytes
+                )
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar
 
 from kio.schema.errors import ErrorCode
 
-from app.stack.broker.log import PartitionLog
+from app.stack.broker.log import Batch, PartitionLog
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _MAX_PARTITIONS = 1024
@@ -61,10 +61,15 @@ class Topic:
         self.deletes = "delete" in self.configs["cleanup.policy"]
 
 
+UnreadFrom = Callable[[str, int], int | None]
+"""(topic, partition) -> the first offset that some consumer group has not committed; None without any group."""
+
+
 class Topics:
     """All topics. `memory_max_bytes` bounds what they hold together: above it records of topics that delete at all go
-    before their time, first those of the topics with the shortest retention, the oldest first: metrics, which can be
-    computed again, before candles that nobody has stored yet."""
+    before their time. First those that every consumer group has committed, the oldest first. Should that not be enough,
+    records are lost to somebody: first those of the topics with the shortest retention (metrics, which can be computed
+    again, before candles that nobody has stored yet)."""
 
     def __init__(self, memory_max_bytes: int) -> None:
         self._memory_max_bytes = memory_max_bytes
@@ -105,8 +110,8 @@ class Topics:
             log.wake()
         return topic is not None
 
-    def enforce_retention(self, now_ms: int) -> int:
-        """Drop what is too old or too much; how many bytes had to go early because memory was full.
+    def enforce_retention(self, now_ms: int, unread_from: UnreadFrom) -> int:
+        """Drop what is too old or too much; how many bytes had to go unread because memory was full.
 
         Age counts from the arrival of a batch, not from its timestamps, so that replayed data stay.
         """
@@ -116,27 +121,47 @@ class Topics:
                 if topic.deletes:
                     _apply(topic, log, now_ms)
                 kept_bytes += log.size_bytes
-        return self._relieve(kept_bytes - self._memory_max_bytes)
-
-    def _relieve(self, excess_bytes: int) -> int:
-        """Drop the oldest batches of all until `excess_bytes` are gone; the bytes that went."""
-        logs = [
-            (topic.retention_ms if topic.retention_ms >= 0 else inf, log)
-            for topic in self._topics.values()
-            if topic.deletes
+        excess_bytes = kept_bytes - self._memory_max_bytes
+        if excess_bytes <= 0:
+            return 0
+        deleting = [topic for topic in self._topics.values() if topic.deletes]
+        read = [
+            _Shed(0.0, log, unread_from(topic.name, partition) or 0)
+            for topic in deleting
+            for partition, log in enumerate(topic.logs)
+        ]
+        excess_bytes -= _shed(read, excess_bytes)
+        lasting = [
+            _Shed(topic.retention_ms if topic.retention_ms >= 0 else inf, log, inf)
+            for topic in deleting
             for log in topic.logs
         ]
-        gone_bytes = 0
-        while gone_bytes < excess_bytes:
-            held = [
-                (retention_ms, oldest.appended_ms, index)
-                for index, (retention_ms, log) in enumerate(logs)
-                if (oldest := log.oldest)
-            ]
-            if not held:
-                break
-            gone_bytes += logs[min(held)[2]][1].drop_oldest()
-        return gone_bytes
+        return _shed(lasting, excess_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shed:
+    """A log to drop batches from that lie wholly before the offset `until`; those with a lower `turn` go first."""
+
+    turn: float
+    log: PartitionLog
+    until: float
+
+    @property
+    def next(self) -> Batch | None:
+        oldest = self.log.oldest
+        return oldest if oldest is not None and oldest.last_offset < self.until else None
+
+
+def _shed(logs: list[_Shed], excess_bytes: int) -> int:
+    """Drop batches, by turn, then by age, until `excess_bytes` are gone or there are no more; the bytes that went."""
+    gone_bytes = 0
+    while gone_bytes < excess_bytes:
+        held = [(one.turn, batch.appended_ms, at) for at, one in enumerate(logs) if (batch := one.next)]
+        if not held:
+            break
+        gone_bytes += logs[min(held)[2]].log.drop_oldest()
+    return gone_bytes
 
 
 def _apply(topic: Topic, log: PartitionLog, now_ms: int) -> None:
