@@ -1,7 +1,9 @@
 """Pays what is owed: closed minutes that are not there, from the exchange's REST klines.
 
 A symbol begins with its history: its candles from sockets go on only when the minutes before them are out, so that
-everything downstream meets them in order. After that, whatever minute does not come by itself, or is reported
+everything downstream meets them in order. Histories of many symbols are published together, minute by minute: the
+stages keep a value per minute of all symbols, which a day of one symbol after the other would write hundreds of times
+over. After that, whatever minute does not come by itself, or is reported
 missing by the collector, is asked for until it is there or the exchange has not had it for a long time.
 """
 
@@ -9,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
+import numpy as np
 import structlog
 
-from app.candles.batch import MINUTE_MS, CandleBatch
+from app.candles.batch import MINUTE_MS, CandleBatch, concatenate
 from app.candles.known_minutes import Gap
 from app.errors import ExchangeError, ExchangeRefused
 from app.exchange.coverage import Coverage, runs
@@ -31,7 +34,10 @@ from app.telemetry import feed_metrics
 HISTORY_MINUTES: Final = 1_441
 """A day, and the minute that its price change starts from."""
 _AT_ONCE: Final = 8
-"""Requests on their way at the same time."""
+"""Requests for histories, and for what else is owed, on their way at the same time."""
+_TOGETHER: Final = 100
+"""Histories that are published together: no symbol goes on before all of them are fetched."""
+_ROWS_AT_ONCE: Final = 5_000
 _TICK_S: Final = 0.5
 _GRACE_MS: Final = 5_000
 """How long after its end, by the exchange's time, a minute may still come by itself."""
@@ -47,15 +53,21 @@ class _Kind(IntEnum):
     FILL = 0
     LAST = 1
     """Of a symbol that is not followed any more."""
-    HISTORY = 2
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Job:
     kind: _Kind
+    symbol: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _History:
+    """rank: by turnover, the largest first."""
+
     rank: int
     symbol: str
-    onboard_ms: int = field(default=0, compare=False)
+    onboard_ms: int = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +106,8 @@ class Backfill:
         self._progress = progress
         self._debts = Debts(times.give_up_s)
         self._jobs: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
-        """Bounded by two jobs a symbol."""
+        """Bounded by a job a symbol, as is the next."""
+        self._histories: asyncio.PriorityQueue[_History] = asyncio.PriorityQueue()
         self._busy: set[str] = set()
         """Symbols with a job that is waiting or being done."""
         self._reported: set[tuple[str, int]] = set()
@@ -114,7 +127,7 @@ class Backfill:
         for symbol in {*self._coverage.symbols, *self._busy} - wanted:
             self._live.discard(symbol)
             if symbol not in self._busy:
-                self._put(_Job(_Kind.LAST, 0, symbol))
+                self._put(_Job(_Kind.LAST, symbol))
         new = [
             (rank, listing)
             for rank, listing in enumerate(listings)
@@ -127,7 +140,8 @@ class Backfill:
         for run in await self._stored_runs([listing.symbol for _, listing in new], since_ms):
             self._stored.setdefault(run.symbol, []).append(run)
         for rank, listing in new:
-            self._put(_Job(_Kind.HISTORY, rank, listing.symbol, listing.onboard_ms))
+            self._busy.add(listing.symbol)
+            self._histories.put_nowait(_History(rank, listing.symbol, listing.onboard_ms))
 
     def report(self, gap: Gap) -> None:
         """Somebody downstream lacks minutes."""
@@ -142,6 +156,7 @@ class Backfill:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(_AT_ONCE):
                     tasks.create_task(self._work(), name=f"backfill-{number}")
+                tasks.create_task(self._work_on_histories(), name="backfill-histories")
                 tasks.create_task(self._watch(), name="backfill-watch")
 
     def _put(self, job: _Job) -> None:
@@ -162,7 +177,7 @@ class Backfill:
                 if symbol not in self._busy and self._debts.is_due(
                     symbol, self._minutes(symbol), time.monotonic()
                 ):
-                    self._put(_Job(_Kind.FILL, 0, symbol))
+                    self._put(_Job(_Kind.FILL, symbol))
             if not self._busy:
                 self._progress.settle()
             await asyncio.sleep(_TICK_S)
@@ -186,61 +201,99 @@ class Backfill:
         while True:
             job = await self._jobs.get()
             try:
-                await self._do(job)
+                await self._fill(job.symbol)
             except ExchangeError as error:
-                self._debts.failed(job.symbol, time.monotonic())
-                if isinstance(error, ExchangeRefused):
-                    self.refused.set()
-                log.warning("backfill_failed", symbol=job.symbol, kind=job.kind.name, error=str(error))
+                self._failed(job.symbol, job.kind.name, error)
             finally:
                 self._busy.discard(job.symbol)
                 if job.kind is _Kind.LAST:
                     self._forget(job.symbol)
 
-    async def _do(self, job: _Job) -> None:
-        if job.kind is not _Kind.HISTORY:
-            await self._fill(job.symbol)
-            return
-        try:
-            await self._begin(job)
-            await self._fill(job.symbol)
-        finally:
-            # without its history too: what is owed is asked for again, and live candles need not wait for it
-            self._live.add(job.symbol)
+    async def _work_on_histories(self) -> None:
+        while True:
+            together = [await self._histories.get()]
+            while len(together) < _TOGETHER and not self._histories.empty():
+                together.append(self._histories.get_nowait())
+            symbols = [history.symbol for history in together]
+            try:
+                for history in together:
+                    self._begin(history)
+                await self._publish_histories(symbols)
+            finally:
+                # without its history too: what is owed is asked for again, and live candles need not wait for it
+                self._live.update(symbols)
+                self._busy.difference_update(symbols)
 
-    async def _begin(self, job: _Job) -> None:
+    async def _publish_histories(self, symbols: Sequence[str]) -> None:
+        asked = {symbol: self._minutes(symbol) for symbol in symbols}
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def fetched(symbol: str) -> list[CandleBatch]:
+            async with turns:
+                try:
+                    return [page for gap in self._coverage.owed(symbol) async for page in self._pages(gap)]
+                except ExchangeError as error:
+                    self._failed(symbol, "HISTORY", error)
+                    asked.pop(symbol)
+                    return []
+
+        pages = [page for found in await asyncio.gather(*map(fetched, symbols)) for page in found]
+        if pages:
+            bars = concatenate(pages)
+            bars = bars.take(np.argsort(bars.open_time_ms, kind="stable"))
+            for first in range(0, len(bars), _ROWS_AT_ONCE):
+                await self._publish(bars.take(np.arange(first, min(first + _ROWS_AT_ONCE, len(bars)))))
+        for symbol, minutes in asked.items():
+            self._note_answered(symbol, minutes)
+
+    def _failed(self, symbol: str, kind: str, error: ExchangeError) -> None:
+        self._debts.failed(symbol, time.monotonic())
+        if isinstance(error, ExchangeRefused):
+            self.refused.set()
+        log.warning("backfill_failed", symbol=symbol, kind=kind, error=str(error))
+
+    def _begin(self, history: _History) -> None:
         """From now on every minute of the last day is owed, but for those that the database has."""
         now_ms = self._exchange_clock.now_ms()
-        first_ms = max(now_ms - HISTORY_MINUTES * MINUTE_MS, job.onboard_ms)
-        self._coverage.expect(job.symbol, -(-first_ms // MINUTE_MS) * MINUTE_MS)
-        for run in self._stored.pop(job.symbol, ()):
+        first_ms = max(now_ms - HISTORY_MINUTES * MINUTE_MS, history.onboard_ms)
+        self._coverage.expect(history.symbol, -(-first_ms // MINUTE_MS) * MINUTE_MS)
+        for run in self._stored.pop(history.symbol, ()):
             self._coverage.take_run(run)
-        self._coverage.pass_time(now_ms, [job.symbol])
-        self._progress.want(len(self._minutes(job.symbol)))
+        self._coverage.pass_time(now_ms, [history.symbol])
+        self._progress.want(len(self._minutes(history.symbol)))
 
     async def _fill(self, symbol: str) -> None:
         """Asks once for everything that a symbol is owed."""
         asked = self._minutes(symbol)
         for gap in self._coverage.owed(symbol):
-            await self._fetch(gap)
+            async for bars in self._pages(gap):
+                await self._publish(bars)
+        self._note_answered(symbol, asked)
+
+    def _note_answered(self, symbol: str, asked: Sequence[int]) -> None:
+        """The minutes asked for that are still owed are not there yet; after a long time they are given up."""
         left = set(self._minutes(symbol)).intersection(asked)
         for run in runs(symbol, self._debts.answered(symbol, left, time.monotonic())):
             self._coverage.give_up(run)
             feed_metrics().given_up_minutes.inc(run.minutes)
             log.warning("minutes_given_up", symbol=symbol, first_ms=run.first_ms, minutes=run.minutes)
 
-    async def _fetch(self, gap: Gap) -> None:
+    async def _pages(self, gap: Gap) -> AsyncIterator[CandleBatch]:
         first_ms = gap.first_ms
         while first_ms <= gap.last_ms:
             bars = await klines_page(self._venue, self._get, gap.symbol, "1m", first_ms, gap.last_ms)
             if bars is None:
                 return
-            again = not self._reported.isdisjoint((gap.symbol, at) for at in bars.open_time_ms.tolist())
-            await self._publisher.publish_fetched(bars, _per_message(bars), again=again)
-            self._reported -= {(gap.symbol, at) for at in bars.open_time_ms.tolist()}
             feed_metrics().backfilled_minutes.inc(len(bars))
             self._progress.fetched(len(bars))
+            yield bars
             first_ms = int(bars.open_time_ms[-1]) + MINUTE_MS
+
+    async def _publish(self, bars: CandleBatch) -> None:
+        told = _minutes_of(bars) if self._reported else set()
+        again = not self._reported.isdisjoint(told)
+        await self._publisher.publish_fetched(bars, _per_message(bars), again=again)
+        self._reported -= told
 
     def _minutes(self, symbol: str) -> list[int]:
         return [
@@ -254,6 +307,11 @@ class Backfill:
         self._debts.forget(symbol)
         self._stored.pop(symbol, None)
         self._reported = {one for one in self._reported if one[0] != symbol}
+
+
+def _minutes_of(bars: CandleBatch) -> set[tuple[str, int]]:
+    symbols = [bars.symbols[index] for index in bars.symbol_index.tolist()]
+    return set(zip(symbols, bars.open_time_ms.tolist(), strict=True))
 
 
 def _per_message(bars: CandleBatch) -> int:

@@ -46,7 +46,7 @@ class SharedPublisher:
         self._take(batch)
 
     async def publish_fetched(self, bars: CandleBatch, candles_per_message: int, *, again: bool) -> None:
-        """As `publish`, for closed candles of one symbol. again: those that were published too, since somebody
+        """As `publish`, for closed candles. again: those that were published too, since somebody
         downstream does not have them."""
         accepted = self._known.accept(bars).batch
         await self._publish(bars if again else accepted, candles_per_message)
