@@ -11,7 +11,7 @@ from typing import Final
 
 QUICK_PAUSE_S: Final = 0.003
 """Messages of one burst are closer to each other than this, unless the machine is busy."""
-_MOST_CREDITS: Final = 3.0
+_MOST_CREDITS: Final = 6.0
 """Quick batches in a row: a burst that a busy machine delivers in pieces."""
 _DELAYS_PER_CREDIT: Final = 5.0
 _PAUSES_PER_DELAY: Final = 3.0
