@@ -33,7 +33,6 @@ _SNAPSHOT_GRACE_MS = 10 * MINUTE_MS
 _REFILL_RETRY_MS = 30_000
 _BARS_WAITING = 500
 """Records of bars that wait at most; the oldest go."""
-_NEVER_MS = 2**62
 
 History = Callable[[int, int, int], Awaitable[CandleBatch | None]]
 """Closed candles of a shard from the database: [since_ms, until_ms) by open time. None if it cannot be asked."""
@@ -48,7 +47,12 @@ class Calculator(Stage):
         self._indicators = indicators
         self._history = history
         self._matrices: dict[int, MarketMatrix] = {}
-        self._refill_due_ms: dict[int, int] = {}
+        self._unfilled: dict[int, tuple[tuple[str, ...], int]] = {}
+        """What to refill still, by shard: the symbols that need none, and before which minute."""
+        self._refilled: set[int] = set()
+        self._ask_history_ms = 0
+        """When the database, which did not answer, may be asked again: for any shard, since each attempt holds up
+        the stream."""
         self._snapshot_ms: dict[int, int] = {}
         self._bars: dict[int, list[tuple[str, CandleBatch]]] = {}
         """Bars that wait until the shard is refilled: symbols known from them alone would not be."""
@@ -76,7 +80,7 @@ class Calculator(Stage):
 
     def _warm_up(self, partition: int) -> None:
         """Takes in the bars that have come, and sees to it that the states made of them are written soon."""
-        if partition not in self._bars or self._refill_due_ms.get(partition) != _NEVER_MS:
+        if partition not in self._bars or partition not in self._refilled:
             return
         matrix = self._matrix(partition)
         for timeframe, bars in self._bars.pop(partition):
@@ -125,7 +129,8 @@ class Calculator(Stage):
             for gauge in (metrics.symbols, metrics.memory_bytes, metrics.ring_minutes):
                 # another worker shows this shard from now on
                 gauge.labels(partition).set(0)
-        self._refill_due_ms.pop(partition, None)
+        self._unfilled.pop(partition, None)
+        self._refilled.discard(partition)
         self._snapshot_ms.pop(partition, None)
         self._bars.pop(partition, None)
 
@@ -154,18 +159,23 @@ class Calculator(Stage):
 
         Those that the tables know need none; and a minute of theirs that is in the database may still be waiting
         in the topic, where it must cause its metrics and alerts: a candle known already causes none. For the same
-        reason only minutes older than the batch's first are taken. What is taken goes into the table.
+        reason only minutes older than the first batch's first are taken. What is taken goes into the table.
         """
-        if self.clock.now_ms() < self._refill_due_ms.get(partition, 0):
+        if partition in self._refilled:
             return
-        first_ms = int(batch.open_time_ms.min())
+        matrix = self._matrix(partition)
+        # a database that answers late must not take those for known that came meanwhile
+        first = (matrix.symbols, int(batch.open_time_ms.min()))
+        known_symbols, first_ms = self._unfilled.setdefault(partition, first)
+        if self.clock.now_ms() < self._ask_history_ms:
+            return
         found = await self._history(partition, first_ms - HISTORY_MINUTES * MINUTE_MS, first_ms)
         if found is None:
-            self._refill_due_ms[partition] = self.clock.now_ms() + _REFILL_RETRY_MS
+            self._ask_history_ms = self.clock.now_ms() + _REFILL_RETRY_MS
             return
-        self._refill_due_ms[partition] = _NEVER_MS
-        matrix = self._matrix(partition)
-        known = np.isin(found.symbols, matrix.symbols)
+        self._refilled.add(partition)
+        del self._unfilled[partition]
+        known = np.isin(found.symbols, known_symbols)
         missing = found.take(~known[found.symbol_index]) if len(found) else found
         if len(missing):
             matrix.restore_minutes(missing)

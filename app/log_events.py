@@ -54,6 +54,7 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "history_unavailable": "minutes could not be read from the database: windows stay null until whole",
         "kafka_send_failed": "Kafka did not take a record: sent again by the bridge; a worker ends and reads it again",
         "no_database": "the sidecar has no connection to the database yet",
+        "not_acknowledged": "NATS was away too long to be told what Kafka has: it sends those messages again",
         "not_drained": "a stop could not wait for everything to reach its end",
         "offsets_not_committed": "stored rows will be read and written again",
         "query_failed": "a query of the sidecar failed",

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, cast
 import faust
 import structlog
 from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.transport.producer import ProducerBuffer
@@ -62,6 +63,9 @@ Transport.Consumer = SnapshotConsumer
 log = structlog.get_logger("worker")
 
 _LAG_EVERY_S = 5.0
+_UNASSIGNED = (ConsumerNotStarted, AssertionError, AttributeError, KeyError, KafkaError)
+"""What asking the consumer raises, which lives in a thread of its own, until it has started and in the middle of a
+rebalance."""
 
 HealthPorts = Mapping[str, tuple[str, int]]
 """Role -> (name of the setting, port)."""
@@ -187,16 +191,23 @@ class Worker(faust.App):
         while True:
             await asyncio.sleep(_LAG_EVERY_S)
             for topic, stage in self._stages:
-                for tp in [tp for tp in self.consumer.assignment() if tp.topic == topic]:
+                for tp in self._partitions_of(topic):
                     behind = self._records_behind(tp, stage)
                     if behind is not None:
                         lag.labels(stage.name, topic, tp.partition).set(behind)
+
+    def _partitions_of(self, topic: str) -> list[TP]:
+        """Those assigned to this worker."""
+        try:
+            return [tp for tp in self.consumer.assignment() if tp.topic == topic]
+        except _UNASSIGNED:
+            return []
 
     def _records_behind(self, tp: TP, stage: Stage) -> int | None:
         """Records of a partition not done with; None before its end is known."""
         try:
             end = self.consumer.highwater(tp)
-        except (AssertionError, KafkaError):  # what aiokafka raises in the middle of a rebalance
+        except _UNASSIGNED:
             return None
         done = stage.positions.get(tp.partition, cast(Any, self.consumer)._committed_offset.get(tp))
         return None if end is None or done is None else max(0, end - done)

@@ -180,10 +180,13 @@ class KnownMinutes:
         return len(names).to_bytes(4, "little") + names + fingerprints
 
     def load_minute(self, open_time_ms: int, packed: bytes) -> None:
-        """Takes back what `pack_minute` gave; in any order, repeats are harmless."""
+        """Takes back what `pack_minute` gave; in any order, repeats are harmless. Raises ValueError for what it did not
+        give."""
         length = int.from_bytes(packed[:4], "little")
         names = tuple(packed[4 : 4 + length].decode().split(",")) if length else ()
         fingerprints = np.frombuffer(packed[4 + length :], dtype=np.uint64)
+        if len(fingerprints) != len(names):
+            raise ValueError(f"{len(names)} symbols and {len(fingerprints)} fingerprints")
         minute = open_time_ms // MINUTE_MS
         columns = self._columns(names)
         recent = minute > self._newest[columns] - self._capacity

@@ -159,7 +159,7 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
         for record in records:
             if not batch.offsets:
                 batch.began_s = time.monotonic()
-            barrier = Barrier.decode(record.value)
+            barrier = Barrier.decode(_value(record))
             if barrier is not None:
                 batch.barriers.append((partition.partition, barrier))
             else:
@@ -179,7 +179,7 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
 
     async def _decode(self, batch: _Batch, record: ConsumerRecord) -> None:
         try:
-            decoded = self._table.decode(record.value, record.offset)
+            decoded = self._table.decode(_value(record), record.offset)
         except BadInput as error:
             await self._refuse(record, error.input_reason, str(error))
             return
@@ -189,7 +189,7 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
 
     async def _refuse(self, record: ConsumerRecord, reason: str, message: str) -> None:
         source = f"{record.topic}/{record.partition}/{record.offset}"
-        await self._dead_letters.send(DeadLetter(reason, message, source, record.value))
+        await self._dead_letters.send(DeadLetter(reason, message, source, _value(record)))
 
     async def _flush(self) -> None:
         batch, self._batch = self._batch, _Batch()
@@ -284,3 +284,9 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
         except (CommitFailedError, IllegalStateError, TimeoutError) as error:
             # A rebalance came in between, or Kafka is away: who reads the batch again writes the same rows.
             log.warning("offsets_not_committed", topic=self._table.topic, error=repr(error))
+
+
+def _value(record: ConsumerRecord) -> bytes:
+    """Empty where a record has none at all (a tombstone)."""
+    value: bytes = record.value or b""
+    return value

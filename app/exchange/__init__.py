@@ -2,6 +2,7 @@
 
     venue.py       what differs between exchanges: requests, stream names, messages. binance.py, bybit.py
     rest.py        requests within the exchange's rate limits (rate_limit.py), repeated where that can help
+    answers.py     answers that are none; klines.py and klines_page.py, those to requests for klines
     connection.py  one shard of the streams: watched, reopened for ever, replaced with overlap
     connections.py all shards of a universe of symbols
     inbox.py       frames that wait for the pump, bounded; outbox.py, candles that wait for NATS

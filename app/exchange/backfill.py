@@ -22,6 +22,7 @@ import structlog
 from app.candles.batch import MINUTE_MS, CandleBatch, concatenate
 from app.candles.known_minutes import Gap
 from app.errors import ExchangeError, ExchangeRefused
+from app.exchange.answers import reading_answer
 from app.exchange.coverage import Coverage, runs
 from app.exchange.debts import Debts
 from app.exchange.exchange_clock import ExchangeClock
@@ -145,9 +146,9 @@ class Backfill:
 
     def report(self, gap: Gap) -> None:
         """Somebody downstream lacks minutes."""
-        if self._coverage.report(gap):
-            first_ms, last_ms = gap.first_ms, min(gap.last_ms, gap.first_ms + HISTORY_MINUTES * MINUTE_MS)
-            self._reported |= {(gap.symbol, at) for at in range(first_ms, last_ms + 1, MINUTE_MS)}
+        owed_again = self._coverage.report(gap)
+        if owed_again:
+            self._reported |= {(gap.symbol, at) for at in owed_again}
             log.info("gap_reported", symbol=gap.symbol, first_ms=gap.first_ms, minutes=gap.minutes)
 
     async def run(self) -> None:
@@ -193,7 +194,9 @@ class Backfill:
 
     async def _hear_time(self) -> None:
         try:
-            self._exchange_clock.observe(await self._venue.server_time_ms(self._get))
+            with reading_answer(self._venue, "its time"):
+                now_ms = await self._venue.server_time_ms(self._get)
+            self._exchange_clock.observe(now_ms)
         except ExchangeError as error:
             log.warning("exchange_time_unknown", error=str(error))
 
@@ -275,6 +278,7 @@ class Backfill:
         left = set(self._minutes(symbol)).intersection(asked)
         for run in runs(symbol, self._debts.answered(symbol, left, time.monotonic())):
             self._coverage.give_up(run)
+            self._reported -= {(symbol, at) for at in range(run.first_ms, run.last_ms + 1, MINUTE_MS)}
             feed_metrics().given_up_minutes.inc(run.minutes)
             log.warning("minutes_given_up", symbol=symbol, first_ms=run.first_ms, minutes=run.minutes)
 

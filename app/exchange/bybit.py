@@ -97,20 +97,23 @@ class BybitLinear(Venue):
         self, get: Get, symbol: str, timeframe: str, first_ms: int, last_ms: int
     ) -> CandleBatch | None:
         minutes = _MINUTES[timeframe]
-        # the newest bars of a span are given first, so that a page is a span
-        last_ms = min(last_ms, first_ms + (self.page_bars - 1) * minutes * 60_000)
-        parameters = {
-            "category": _CATEGORY,
-            "symbol": self._native.get(symbol, symbol),
-            "interval": self.intervals[timeframe],
-            "start": str(first_ms),
-            "end": str(last_ms),
-            "limit": str(self.page_bars),
-        }
-        rows = _result(await get(Request("/v5/market/kline", parameters)))["list"]
-        return closed_bars(
-            symbol, rows[::-1], exchange=self.name, interval_minutes=minutes, quote_volume_at=6
-        )
+        page_ms = self.page_bars * minutes * 60_000
+        # the newest bars of a span are given first, so that a page is a span; one without bars says nothing of the next
+        for start_ms in range(first_ms, last_ms + 1, page_ms):
+            parameters = {
+                "category": _CATEGORY,
+                "symbol": self._native.get(symbol, symbol),
+                "interval": self.intervals[timeframe],
+                "start": str(start_ms),
+                "end": str(min(last_ms, start_ms + page_ms - minutes * 60_000)),
+                "limit": str(self.page_bars),
+            }
+            rows = _result(await get(Request("/v5/market/kline", parameters)))["list"]
+            if rows:
+                return closed_bars(
+                    symbol, rows[::-1], exchange=self.name, interval_minutes=minutes, quote_volume_at=6
+                )
+        return None
 
     def stream_url(self, base: str, symbols: Sequence[str]) -> str:
         return base

@@ -72,17 +72,17 @@ class Coverage:
             if minutes is not None and last_ms > minutes.through_ms:
                 self._reach(minutes, last_ms)
 
-    def report(self, gap: Gap) -> bool:
-        """Minutes that somebody downstream lacks are owed again, within the horizon. False: nothing came of it,
-        because the symbol is not followed, they are older, given up, or still to come."""
+    def report(self, gap: Gap) -> set[int]:
+        """Minutes that somebody downstream lacks are owed again: those that are given back. Not the others, because the
+        symbol is not followed, or they are older than the horizon, given up, or still to come."""
         minutes = self._symbols.get(gap.symbol)
         if minutes is None:
-            return False
+            return set()
         first_ms = max(gap.first_ms, minutes.through_ms - self._horizon_ms + MINUTE_MS)
         last_ms = min(gap.last_ms, minutes.through_ms)
         lacking = set(range(first_ms, last_ms + 1, MINUTE_MS)) - minutes.given_up
         minutes.owed |= lacking
-        return bool(lacking)
+        return lacking
 
     def owed(self, symbol: str) -> list[Gap]:
         """Runs of owed minutes, oldest first."""

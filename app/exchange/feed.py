@@ -135,16 +135,16 @@ class Feed:
             "ready": self._tell_ready(on_ready),
             "stop": stop.wait(),
         }
-        tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        tasks = {name: asyncio.create_task(part, name=name) for name, part in parts.items()}
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            # first, since it opens connections
+            await _end(tasks["universe"])
             await self._connections.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(*tasks.values())
             await self._drain()
 
     async def _follow(self, listings: Sequence[Listing], tickers: Sequence[Ticker]) -> None:
@@ -172,6 +172,12 @@ class Feed:
                 await self._pump.drain()
         except TimeoutError:
             log.warning("not_drained", policy="what is missing is fetched at the next start")
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from typing import Final
 
 import structlog
 
-from app.errors import ExchangeError, ExchangeUnreachable
+from app.errors import ExchangeError
+from app.exchange.answers import reading_answer
 from app.exchange.rate_limit import RateLimit
 from app.exchange.universe import choose
 from app.exchange.venue import Get, Listing, Listings, Venue
@@ -89,9 +90,5 @@ class Universe:
         await self._on_universe([listings[symbol] for symbol in followed], tickers)
 
     async def _ask(self) -> tuple[Listings, list[Ticker]]:
-        try:
+        with reading_answer(self._venue, "its symbols and their tickers"):
             return await self._venue.listings(self._get), await self._venue.tickers(self._get)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ExchangeUnreachable(
-                f"the exchange {self._venue.name} answers with no list of symbols: {error!r}"
-            ) from error

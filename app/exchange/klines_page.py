@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from app.candles.batch import CandleBatch
-from app.errors import ExchangeUnreachable
+from app.exchange.answers import reading_answer
 from app.exchange.venue import Get, Venue
-
-_UNFIT: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
 
 async def klines_page(
@@ -17,12 +13,8 @@ async def klines_page(
     """`Venue.klines`, without bars outside of what was asked for; None if there is none.
 
     Raises ExchangeError, also for an answer that is not what the protocol says."""
-    try:
+    with reading_answer(venue, f"klines of {symbol}"):
         bars = await venue.klines(get, symbol, timeframe, first_ms, last_ms)
-    except _UNFIT as error:
-        raise ExchangeUnreachable(
-            f"the exchange {venue.name} answers for klines of {symbol} with what is none: {error!r}"
-        ) from error
     if bars is None:
         return None
     inside = (bars.open_time_ms >= first_ms) & (bars.open_time_ms <= last_ms)

@@ -100,14 +100,7 @@ class Pump:
                 await asyncio.sleep(_GATHER_S)
             else:
                 await asyncio.sleep(0)
-            frames = self._inbox.take(_FRAMES_AT_ONCE)
-            if not frames:
-                continue
-            reading = self._venue.read(frames, self._clock.now_ms())
-            if reading.unreadable:
-                await self._hand_on(reading.unreadable)
-            if reading.candles is not None:
-                self._sort_out(reading.candles)
+            await self._read_some()
 
     async def send(self) -> None:
         """Raises ServerError if JetStream refuses candles for good."""
@@ -115,10 +108,19 @@ class Pump:
             await self._publisher.publish(await self._outbox.take())
 
     async def drain(self) -> None:
-        """Sends what is there, and returns when the stream has all of it."""
+        """Reads and sends what is there, and returns when the stream has all of it."""
+        while len(self._inbox):
+            await self._read_some()
         if self._outbox.rows:
             await self._publisher.publish(await self._outbox.take())
         await self._publisher.flush()
+
+    async def _read_some(self) -> None:
+        reading = self._venue.read(self._inbox.take(_FRAMES_AT_ONCE), self._clock.now_ms())
+        if reading.unreadable:
+            await self._hand_on(reading.unreadable)
+        if reading.candles is not None:
+            self._sort_out(reading.candles)
 
     async def _hand_on(self, unreadable: list[bytes]) -> None:
         feed_metrics().unreadable.inc(len(unreadable))

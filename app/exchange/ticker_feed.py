@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from app.clock import Clock
 from app.errors import ExchangeError
+from app.exchange.answers import reading_answer
 from app.exchange.venue import Get, Venue
 from app.tickers import Ticker, TickerStore
 
@@ -64,7 +65,9 @@ class TickerFeed:
 
     async def _ask(self) -> None:
         try:
-            self.put(await self._venue.tickers(self._get))
+            with reading_answer(self._venue, "tickers"):
+                tickers = await self._venue.tickers(self._get)
+            self.put(tickers)
         except ExchangeError as error:
             log.warning("tickers_unavailable", error=str(error))
 

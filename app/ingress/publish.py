@@ -26,7 +26,7 @@ from nats.aio.msg import Msg
 from app.candles.batch import CandleBatch
 from app.candles.validity import SYMBOL_PATTERN
 from app.errors import ServerError, ServerUnreachable
-from app.ingress.pull import connect, ensure_stream
+from app.ingress.pull import closed_by_server, connect, ensure_stream
 from app.ingress.render import render
 from app.settings import Settings
 from app.telemetry import nats_metrics
@@ -42,6 +42,7 @@ _MAX_REFUSALS: Final = 12
 _TEND_EVERY_S: Final = 0.1
 _FORMING_HEADER: Final = "Nats-TTL: 15m\r\n"
 """Forming candles are of use until the next update; kept as long as closed ones they would fill disks."""
+_HEADERS_MAX_BYTES: Final = 1_024
 _TOO_MANY_REQUESTS: Final = 429
 _NO_STREAM: Final[dict[str, Any]] = {"code": 503, "description": "no stream listens"}
 _WHOLE_WRITES: Final = hasattr(Client, "_send_command") and hasattr(Client, "_flush_pending")
@@ -128,7 +129,9 @@ class CandlePublisher:
         )
 
     async def publish_unreadable(self, payload: bytes) -> None:
-        """Hands on what a source sent in place of a candle: the bridge takes it to the dead letters."""
+        """Hands on what a source sent in place of a candle: the bridge takes it to the dead letters. Cut to what NATS
+        takes: over a message that is too large it closes the connection for good."""
+        payload = payload[: self._client.max_payload - _HEADERS_MAX_BYTES]
         name = f"invalid-{crc32(payload):08x}"
         reply = f"{self._inbox}.{self._next_number}"
         subject = self._settings.name("candles.live.1m.") + name
@@ -259,22 +262,32 @@ class CandlePublisher:
 
     def _give_up(self, number: int, said: str, *, hopeless: bool) -> None:
         subject = self._unacknowledged[number].split(b" ", 2)[1].decode()
+        log.error("publish_refused", subject=subject, said=said)
         if hopeless:
-            self._failure = ServerError(f"JetStream refuses a candle on {subject}: {said}")
-        else:
-            self._failure = ServerUnreachable(
+            self._fail(ServerError(f"JetStream refuses a candle on {subject}: {said}"))
+            return
+        self._fail(
+            ServerUnreachable(
                 f"JetStream does not take candles on {subject}: {said}; "
                 "see the disk of the NATS server and the limits of its stream"
             )
-        log.error("publish_refused", subject=subject, said=said)
+        )
+
+    def _fail(self, failure: ServerError) -> None:
+        """Whoever publishes or waits learns of it."""
+        self._failure = failure
         self._room.set()
         self._idle.set()
 
     async def _tend(self) -> None:
-        """Sends again, for ever, what was refused for now, not answered in time or lost with a connection."""
+        """Sends again, for ever, what was refused for now, not answered in time or lost with a connection. Ends with a
+        connection that is closed for good."""
         reconnects = self._client.stats["reconnects"]
         while True:
             await asyncio.sleep(_TEND_EVERY_S)
+            if self._client.is_closed:
+                self._fail(ServerUnreachable(closed_by_server(self._client)))
+                return
             if not self._client.is_connected:
                 continue
             if self._client.stats["reconnects"] == reconnects:

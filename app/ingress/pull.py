@@ -17,7 +17,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import Error, NoServersError
+from nats.errors import Error, NoServersError, OutboundBufferLimitError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
@@ -73,6 +73,11 @@ async def connect_to(url: str, name: str) -> Client:
             "set SCREENER_NATS_URL to nats://host:port of a server with JetStream"
         ) from error
     return client
+
+
+def closed_by_server(client: Client) -> str:
+    """What to say of a connection that will not be opened again: the server refused it, or what was sent on it."""
+    return f"NATS closed the connection for good: {client.last_error!r}; see the log of its server"
 
 
 async def _ignore_until_reconnected(error: Exception) -> None:
@@ -131,7 +136,8 @@ def _is_usual(status: str, description: str) -> bool:
 class CandlePull:
     """Batches of messages of the durable consumer; any number of processes may share it.
 
-    At most `capacity` messages are asked for and not yet taken, and of them 16 MB and a message a request.
+    At most `capacity` messages are asked for and not yet taken, and of them 16 MB and a message a request; with that
+    much waiting there is none. So large messages take twice that in memory, however many the stream has.
     """
 
     def __init__(self, client: Client, settings: Settings, capacity: int) -> None:
@@ -140,6 +146,7 @@ class CandlePull:
         self._settings = settings
         self._capacity = capacity
         self._buffer: deque[Msg] = deque()
+        self._buffered_bytes = 0
         self._arrived = asyncio.Event()
         self._outstanding = 0
         self._heard_s = 0.0
@@ -187,6 +194,7 @@ class CandlePull:
         self._outstanding = max(0, self._outstanding - 1)
         self._failed_openings = 0
         self._buffer.append(message)
+        self._buffered_bytes += len(message.data)
 
     def _take_status(self, headers: Mapping[str, str]) -> None:
         """The request is over, with so many of its messages not delivered."""
@@ -218,9 +226,11 @@ class CandlePull:
         self._reopen_at_s = time.monotonic() + delay_s * random.uniform(0.5, 1.0)  # noqa: S311
 
     async def _ask(self) -> None:
+        if self._client.is_closed:
+            raise ServerUnreachable(closed_by_server(self._client))
         if self._lost is not None:
             await self._reopen()
-        if not self.ready:
+        if not self.ready or self._buffered_bytes >= _REQUEST_BYTES:
             return
         if self._outstanding and time.monotonic() - self._heard_s > 2 * _EXPIRES_S:
             # no message and no status since: the request was lost with a connection or a leader
@@ -239,7 +249,8 @@ class CandlePull:
         """Up to `max_messages`, and the first that reach `max_bytes`; empty after `patience_s` without one.
         Waits for more after the first as long as `Patience` says and the stream has more: a single message is
         soon on its way, and the closes of a market are one batch. Behind by more than a batch it waits longer,
-        for a full one: then large frames are what catches up."""
+        for a full one: then large frames are what catches up. Raises ServerUnreachable if the connection is closed for
+        good: nats-py reconnects only after what it takes for an accident."""
         await self._ask()
         if not self._buffer:
             await self._wait(patience_s)
@@ -251,13 +262,14 @@ class CandlePull:
         while self._buffer and len(taken) < max_messages and size < max_bytes:
             taken.append(self._buffer.popleft())
             size += len(taken[-1].data)
+        self._buffered_bytes -= size
         await self._ask()
         return taken
 
     async def _gather(self, max_messages: int, max_bytes: int) -> None:
         patience = self._patience
         patience.begin(time.monotonic())
-        while len(self._buffer) < max_messages and sum(len(m.data) for m in self._buffer) < max_bytes:
+        while len(self._buffer) < max_messages and self._buffered_bytes < max_bytes:
             before = len(self._buffer)
             await asyncio.sleep(patience.pause_s)
             now_s = time.monotonic()
@@ -279,14 +291,23 @@ class CandlePull:
             return
 
     async def acknowledge(self, messages: Sequence[Msg]) -> None:
-        for message in messages:
-            await self._client.publish(message.reply, b"+ACK")
+        await self._answer(messages, b"+ACK")
+
+    async def _answer(self, messages: Sequence[Msg], answer: bytes) -> None:
+        """What NATS has been away too long to be told of comes again, which is harmless."""
+        try:
+            for message in messages:
+                await self._client.publish(message.reply, answer)
+        except OutboundBufferLimitError:
+            log.warning("not_acknowledged", messages=len(messages), policy="they come again")
 
     async def release(self) -> None:
         """Gives back what was delivered and not taken, so that another bridge has it at once."""
         # first, or our own request would be answered with them
         if self._subscription:
             await self._subscription.unsubscribe()
-        while self._buffer:
-            await self._client.publish(self._buffer.popleft().reply, b"-NAK")
+        given_back = list(self._buffer)
+        self._buffer.clear()
+        self._buffered_bytes = 0
+        await self._answer(given_back, b"-NAK")
         await self._client.flush()

@@ -37,7 +37,7 @@ _EPOCH_MS_FROM = 100_000_000_000
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """`index`: position of the message in what was parsed. `element`: the candle's own JSON if the message is
-    an array of which others may be good, else None."""
+    an array of which others may be good, else None: then it is the message that is refused."""
 
     index: int
     reason: Reason
@@ -70,9 +70,14 @@ class _Candle(NamedTuple):
     """Unless the document says otherwise."""
 
     def rejected(self, reason: Reason, message: str) -> Rejected:
-        return Rejected(
-            self.position, reason, message, orjson.dumps(self.document) if self.in_array else None
-        )
+        return Rejected(self.position, reason, message, self._element() if self.in_array else None)
+
+    def _element(self) -> bytes | None:
+        """None for what is nested deeper than JSON is written again, though it was read."""
+        try:
+            return orjson.dumps(self.document)
+        except orjson.JSONEncodeError:
+            return None
 
 
 def parse(

@@ -35,9 +35,11 @@ async def collect_alerts(settings: Settings, barrier: str) -> list[dict[str, Any
         while len(passed) < settings.partitions:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
-                    mark = Barrier.decode(record.value)
+                    # a record may have no value at all (a tombstone)
+                    value = record.value or b""
+                    mark = Barrier.decode(value)
                     if mark is None:
-                        _keep(found, record.offset, record.value)
+                        _keep(found, record.offset, value)
                     elif mark.id == barrier:
                         passed.add(mark.partition)
         return list(found.values())

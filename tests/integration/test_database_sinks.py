@@ -129,14 +129,16 @@ async def test_unusable_records_become_dead_letters_and_their_topics_go_on(setti
         (topics.metrics, b"", "frame_unreadable"),
         (topics.metrics, encode_candles(candles(["AUSDT"], 1)), "frame_kind"),
         (topics.candles, encode_candles(candles(["NUL\x00USDT"], 1)), "database_refused"),
+        (topics.candles, None, "frame_unreadable"),
         (topics.alerts, b"{", "not_json"),
+        (topics.alerts, None, "not_json"),
         (topics.alerts, orjson.dumps(alert(1).alert | {"id": "not a uuid"}), "alert_schema"),
     ]
     async with producing(settings) as producer, running_sinks(settings):
         sources = {}
         for topic, value, reason in bad:
-            sent = await producer.send_and_wait(topic, value, partition=0)
-            sources[f"{topic}/0/{sent.offset}"] = (reason, value)
+            sent = await producer.send_and_wait(topic, value, key=b"0", partition=0)
+            sources[f"{topic}/0/{sent.offset}"] = (reason, value or b"")
         for good in (0, 1):
             minutes = candles(["AUSDT"], 1, MIDNIGHT_MS + good * 60_000)
             await producer.send(topics.candles, encode_candles(minutes), partition=0)

@@ -187,6 +187,23 @@ async def test_what_is_no_candle_is_handed_on_as_it_is(settings: Settings, clien
     assert data == b"\xff no candle"
 
 
+async def test_what_is_no_candle_is_cut_to_what_nats_takes(settings: Settings, client: Client):
+    async with candle_publisher(settings, "test") as publisher:
+        publisher._client._max_payload = 5_000
+        await publisher.publish_unreadable(b"x" * 10_000)
+        await publisher.flush()
+    [(_, data)] = await all_messages(client, settings)
+    assert 3_000 < len(data) < 5_000
+
+
+async def test_a_connection_that_is_closed_for_good_is_reported(settings: Settings, client: Client):
+    async with candle_publisher(settings, "test") as publisher:
+        await publisher._client.close()
+        await publisher.publish(candles(1))
+        with pytest.raises(ServerUnreachable, match="for good"):
+            await publisher.flush()
+
+
 async def test_no_number_of_closed_candles_pushes_out_older_ones(settings: Settings, client: Client):
     batch = candles(minutes=12_000, symbols=1)
     async with candle_publisher(settings, "test") as publisher:

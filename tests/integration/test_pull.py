@@ -15,10 +15,13 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
+from structlog.testing import capture_logs
 
 import app.ingress.publish
+import app.ingress.pull
 from app.candles.batch import MINUTE_MS
 from app.clock import ManualClock
+from app.errors import ServerUnreachable
 from app.ingress.bridge import run_bridge
 from app.ingress.publish import candle_publisher
 from app.ingress.pull import DURABLE, CandlePull, ensure_stream, note_pending, stream_name
@@ -214,3 +217,59 @@ async def test_what_the_bridges_have_not_dealt_with_is_counted_on_the_server(
     noting.cancel()
     await asyncio.gather(noting, return_exceptions=True)
     await pull.release()
+
+
+async def test_with_enough_bytes_waiting_no_more_are_asked_for(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(app.ingress.pull, "_REQUEST_BYTES", 1_000)
+    pull = CandlePull(client, settings, capacity=20)
+    await pull.open()
+    sent = [orjson.dumps(candle(f"S{number:02}USDT")) for number in range(60)]
+    for number, data in enumerate(sent):
+        await publish(client, settings, f"candles.1m.S{number:02}USDT", data)
+    got: list[Msg] = []
+
+    async def take(most: int) -> None:
+        got.extend(await pull.batch(most, 1_000_000, 0.01))
+
+    while not got:
+        await take(1)
+    await eventually(lambda: len(pull._buffer) == 19)
+    await take(10)
+    assert pull._outstanding == 0
+    # six remain of the first twenty, then too few to hold anything up
+    await take(3)
+    assert pull._outstanding == 0
+    await take(3)
+    assert pull._outstanding > 0
+    while len(got) < len(sent):
+        await take(10)
+    assert sorted(message.data for message in got) == sent
+    assert pull._buffered_bytes == 0
+    await pull.acknowledge(got)
+    await pull.release()
+
+
+async def test_a_connection_that_is_closed_for_good_ends_the_bridge(settings: Settings):
+    lost = await nats.connect(settings.server_urls().nats)
+    pull = CandlePull(lost, settings, capacity=10)
+    await pull.open()
+    assert await pull.batch(1, 1_000, 0.01) == []
+    await lost.jetstream().delete_stream(stream_name(settings))
+    await lost.close()
+    with pytest.raises(ServerUnreachable, match="for good"):
+        await pull.batch(1, 1_000, 0.01)
+
+
+async def test_acknowledgements_that_nats_was_away_too_long_for_end_nothing(tmp_path: Path):
+    with EmbeddedStack.start(tmp_path, ["nats"]) as own:
+        client = await nats.connect(own.urls["nats"], max_reconnect_attempts=-1, pending_size=512)
+    await eventually(lambda: not client.is_connected)
+    settings = Settings.load({})
+    messages = [Msg(client, subject="", reply=f"$JS.ACK.{number}", data=b"") for number in range(100)]
+    with capture_logs() as logs:
+        await CandlePull(client, settings, capacity=10).acknowledge(messages)
+    assert [log["event"] for log in logs] == ["not_acknowledged"]
+    with contextlib.suppress(ConnectionResetError):
+        await client.close()

@@ -152,11 +152,29 @@ async def test_klines_come_newest_first_and_are_given_oldest_first():
     assert get.asked[0].parameters["interval"] == "60"
 
 
+BAR = ["60000000", "17071", "17073", "17027", "17055.5", "268611", "15.74462667"]
+
+
 async def test_a_span_longer_than_a_page_is_asked_for_from_its_beginning():
-    get = Answers(answer({"list": []}))
+    get = Answers(answer({"list": [BAR]}))
     await BybitLinear().klines(get, "BTCUSDT", "1m", 0, 5_000 * MINUTE_MS)
     asked = get.asked[0].parameters
     assert (asked["start"], asked["end"], asked["limit"]) == ("0", str(999 * MINUTE_MS), "1000")
+
+
+async def test_a_page_without_bars_does_not_hide_those_of_the_next():
+    get = Answers(answer({"list": []}), answer({"list": [BAR]}))
+    batch = await BybitLinear().klines(get, "BTCUSDT", "1m", 0, 1_440 * MINUTE_MS)
+    assert batch is not None
+    assert batch.open_time_ms.tolist() == [1_000 * MINUTE_MS]
+    spans = [(int(asked.parameters["start"]), int(asked.parameters["end"])) for asked in get.asked]
+    assert spans == [(0, 999 * MINUTE_MS), (1_000 * MINUTE_MS, 1_440 * MINUTE_MS)]
+
+
+async def test_a_span_without_any_bars_gives_none_after_its_last_page():
+    get = Answers(answer({"list": []}), answer({"list": []}))
+    assert await BybitLinear().klines(get, "BTCUSDT", "1m", 0, 1_440 * MINUTE_MS) is None
+    assert len(get.asked) == 2
 
 
 async def test_tickers_give_the_change_in_percent():

@@ -67,7 +67,7 @@ def test_reported_minutes_are_owed_again_but_not_those_to_come_nor_given_up_ones
     owed = coverage()
     owed.take_run(gap(0, 9))
     owed.give_up(gap(2, 2))
-    assert owed.report(gap(3, 4))
+    assert owed.report(gap(3, 4)) == {ms(3), ms(4)}
     assert owed.owed("A") == [gap(3, 4)]
     assert not owed.report(gap(10, 12))
     assert not owed.report(gap(3, 4, "B"))
@@ -81,7 +81,13 @@ def test_what_is_given_up_is_not_owed_nor_asked_for_when_reported_and_may_still_
     assert owed.owed("A") == [gap(0, 0), gap(2, 2)]
     assert not owed.report(gap(1, 1))
     owed.take("A", ms(1))
-    assert owed.report(gap(1, 1))
+    assert owed.report(gap(1, 1)) == {ms(1)}
+
+
+def test_of_a_long_gap_only_the_minutes_within_the_horizon_are_owed_again():
+    owed = coverage(horizon=10)
+    owed.take_run(gap(0, 50))
+    assert owed.report(gap(-5_000, 42)) == {ms(41), ms(42)}
 
 
 def test_what_is_older_than_the_horizon_is_not_owed_any_more():

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.candles.batch import CandleBatch
+from app.clock import ManualClock
+from app.exchange.bybit import BybitLinear
+from app.exchange.exchange_clock import ExchangeClock
 from app.exchange.inbox import Inbox
 from app.exchange.outbox import Outbox, thinned
-from app.exchange.pump import newest_so_far
+from app.exchange.pump import Pump, newest_so_far
 from app.exchange.rate_limit import RateLimit
 from tests.support.candle_batches import Candle, batch_of, rows_of
 
@@ -57,6 +62,32 @@ async def test_the_outbox_gives_everything_in_order_and_is_thinned_at_its_bound(
         outbox.add(batch([("A", minute, False)]))
         assert outbox.rows <= 5
     assert rows_of(await outbox.take())[-1].minute == 1_049
+
+
+class Published:
+    """A publisher that remembers."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, bool]] = []
+        self.flushed = False
+
+    async def publish(self, made: CandleBatch) -> None:
+        self.rows += [(row.symbol, row.closed) for row in rows_of(made)]
+
+    async def flush(self) -> None:
+        self.flushed = True
+
+
+async def test_what_was_received_and_not_read_yet_is_sent_with_the_last_words():
+    inbox, published = Inbox(), Published()
+    pump = Pump(
+        BybitLinear(), inbox, cast(Any, published), {"BTCUSDT"}, ExchangeClock(), ManualClock(120_000)
+    )
+    kline = {"start": 60_000, "confirm": True, "volume": "1", "turnover": "10"}
+    prices = {name: "10" for name in ("open", "high", "low", "close")}
+    inbox.add(orjson.dumps({"topic": "kline.1.BTCUSDT", "ts": 120_000, "data": [kline | prices]}))
+    await pump.drain()
+    assert (published.rows, published.flushed) == ([("BTCUSDT", True)], True)
 
 
 async def test_sockets_wait_while_the_inbox_is_full():

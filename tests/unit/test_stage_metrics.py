@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import structlog
 from aiokafka.errors import IllegalStateError
+from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
@@ -107,6 +108,20 @@ def test_lag_is_what_is_not_done_with_since_the_assignment_or_else_since_the_com
 ):
     worker = SimpleNamespace(consumer=Consumer(end, committed))
     assert Worker._records_behind(worker, TOPIC, SimpleNamespace(positions=done)) == behind
+
+
+@pytest.mark.parametrize("error", [ConsumerNotStarted(), IllegalStateError(), AssertionError()])
+def test_before_the_consumer_has_started_and_in_a_rebalance_there_is_no_lag_to_tell(error: Exception):
+    class Starting:
+        def assignment(self) -> set[TP]:
+            raise error
+
+    assert Worker._partitions_of(SimpleNamespace(consumer=Starting()), "candles") == []
+
+
+def test_the_lag_of_a_topic_is_that_of_its_partitions_alone():
+    worker = SimpleNamespace(consumer=SimpleNamespace(assignment=lambda: {TOPIC, TP("alerts", 0)}))
+    assert Worker._partitions_of(worker, "candles") == [TOPIC]
 
 
 class Echo(Stage):

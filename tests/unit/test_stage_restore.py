@@ -116,13 +116,16 @@ def test_an_unreadable_minute_is_missing_and_the_others_are_restored():
     assert known.pack_minute(minutes[-1][1]) == without.pack_minute(minutes[-1][1])
 
 
-def test_the_collector_does_without_an_unreadable_minute():
+@pytest.mark.parametrize("cut_bytes", [1, 8])
+def test_the_collector_does_without_an_unreadable_minute(cut_bytes: int):
     known = KnownMinutes()
     known.accept(
         batch_of([("AUSDT", START + n, random_minute(np.random.default_rng(n)), True) for n in (0, 1)])
     )
     packed = [known.pack_minute((START + n) * MINUTE_MS) for n in (0, 1)]
-    table = StoredValues((0, START * MINUTE_MS, packed[0]), (0, (START + 1) * MINUTE_MS, packed[1][:-1]))
+    table = StoredValues(
+        (0, START * MINUTE_MS, packed[0]), (0, (START + 1) * MINUTE_MS, packed[1][:-cut_bytes])
+    )
     stage = Collector(table, None, **edges())
     before = unusable("collector")
     stage.reassign({0})

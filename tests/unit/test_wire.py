@@ -198,6 +198,18 @@ def test_an_array_gives_its_good_candles_and_refuses_each_bad_one_with_its_own_j
     }
 
 
+@pytest.mark.parametrize("name", ["symbol", "unknown"])
+def test_deep_nesting_in_a_bad_candle_of_an_array_refuses_it_and_spares_the_others(name: str):
+    bad = message(high=1, **{name: "DEEP"}).replace(b'"DEEP"', b"[" * 900 + b"]" * 900)
+    found = parse(
+        [b"[%b,%b]" % (bad, message("ETHUSDT"))],
+        ingest_ts_ms=NOW_MS, max_bytes=MAX_BYTES, exchange="binance",
+    )  # fmt: skip
+    assert found.batch is not None
+    assert found.batch.symbols[found.batch.symbol_index[0]] == "ETHUSDT"
+    assert [(one.index, one.element) for one in found.rejected] == [(0, None)]
+
+
 def test_a_candle_that_does_not_say_whether_it_is_closed_is_what_its_subject_says():
     messages = [
         message("AUSDT"),
