@@ -19,5 +19,6 @@ REST
 WebSocket (WEBSOCKET.md)
     websocket.py   the two endpoints; session.py, the conversation of /ws; alert_resume.py, up to now
     alert_groups.py, latest_channel.py   what goes to many, made once
-    receivers.py   one client behind a bounded queue; clients.py, all of them; wire.py, frames
+    receivers.py   one client behind a bounded queue; client_user.py, whose it is; clients.py, all of them;
+                   wire.py, frames
 """

@@ -30,6 +30,10 @@ def known_caller(request: web.Request) -> Caller | None:
     return request.get(_CALLER)
 
 
+def token_required() -> RequestError:
+    return RequestError(401, "token_required", "this needs a token: Authorization: Bearer ...", _CHALLENGE)
+
+
 def admission(
     routes: RouteTable,
     verifier: TokenVerifier | None,
@@ -91,7 +95,7 @@ def _check_access(access: Access, caller: Caller | None, users: bool) -> None:
             403, "auth_not_configured", "this needs users, and this screener is set up without them"
         )
     if caller is None:
-        raise RequestError(401, "token_required", "this needs a token: Authorization: Bearer ...", _CHALLENGE)
+        raise token_required()
     if access is Access.ADMIN and not caller.admin:
         raise RequestError(403, "admin_required", "only administrators may do this")
 

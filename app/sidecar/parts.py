@@ -117,7 +117,7 @@ def build_parts(
         history=history,
         channels=channels,
         clients=clients,
-        alert_stream=AlertStream(clients, receivers, resume, limits, shared.closed),
+        alert_stream=AlertStream(clients, receivers, resume, limits, clock, shared.closed),
         channel_stream=ChannelStream(clients, shared, limits),
         health=health,
         followers=followers,

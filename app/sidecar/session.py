@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from traceback import format_exception
@@ -30,6 +29,7 @@ from app.sidecar.client_messages import (
     Unsubscribe,
     parse_message,
 )
+from app.sidecar.client_user import ClientUser
 from app.sidecar.clients import TOO_MANY_MESSAGES, Client, Clients
 from app.sidecar.database import HistoryUnavailable
 from app.sidecar.latest_channel import LatestChannel
@@ -42,10 +42,8 @@ from app.sidecar.user_selection import UserSelections
 _SUBSCRIPTION_COST: Final = 9.0
 """In messages, beside the one it is: snapshots and resumptions are work."""
 
-EXPIRED: Final = "the token has expired: connect again with a new one"
 NOT_ACCEPTED: Final = "the token is not accepted"
 AUTH_FIRST: Final = "the first message must be auth, with a token"
-TOO_MANY_OF_USER: Final = "this user has as many connections as one may have"
 NOTHING_SUBSCRIBED: Final = "nothing was subscribed to for too long"
 TEXT_ONLY: Final = "messages must be text"
 NO_SELECTION: Final = "the settings cannot be reached: try again"
@@ -77,18 +75,16 @@ class Session:
         self._channels = channels
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._caller: Caller | None = None
-        self._leaving = ExitStack()
+        self._user = ClientUser(client.receiver, channels.clients, channels.clock, limits.expiry_check_s)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """Channel -> what serves it: done when it has only to be told of what is new."""
-        self._expiry: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
 
     def begin(self, caller: Caller | None) -> None:
         """`caller`: whom the request's token named."""
         self._watch_idleness()
         if caller is not None:
-            self._become(caller)
+            self._user.become(caller)
 
     async def hear(self, said: str | bytes) -> None:
         if isinstance(said, bytes):
@@ -98,26 +94,24 @@ class Session:
                 await self._answer(parse_message(said))
             except MessageError as error:
                 self._refuse(error)
-            except (
-                Exception
-            ) as error:  # ends this client alone; its message may hold a token: no locals logged
+            except Exception as error:
+                # ends this client alone; its message may hold a token, so nothing of it is logged
                 log.error("conversation_failed", trace="".join(format_exception(error)))
                 self._receiver.close(WSCloseCode.INTERNAL_ERROR, FAILED)
 
     async def end(self) -> None:
         """Leaves nothing of this client in any channel."""
-        for timer in (self._expiry, self._idle):
-            if timer is not None:
-                timer.cancel()
+        if self._idle is not None:
+            self._idle.cancel()
         for channel in tuple(self._tasks):
             await self._leave(channel)
-        self._leaving.close()
+        self._user.end()
 
     async def _answer(self, said: ClientMessage) -> None:
         if isinstance(said, Auth):
             await self._authenticate(said)
             return
-        if self._channels.closed and self._caller is None:
+        if self._channels.closed and self._user.caller is None:
             self._say(
                 "error", data={"error": "token_required", "message": AUTH_FIRST}, identifier=said.identifier
             )
@@ -131,7 +125,7 @@ class Session:
         elif not self._budget.allows(self._loop.time(), _SUBSCRIPTION_COST):
             self._receiver.close(WSCloseCode.POLICY_VIOLATION, TOO_MANY_MESSAGES)
         elif isinstance(said, SubscribeAlerts):
-            if said.mine and self._caller is None:
+            if said.mine and self._user.caller is None:
                 raise MessageError("user_required", "mine is for users: send auth first")
             await self._serve("alerts", partial(self._alerts, said))
         else:
@@ -164,33 +158,11 @@ class Session:
             )
             self._receiver.close(WSCloseCode.POLICY_VIOLATION, NOT_ACCEPTED)
             return
-        if self._caller is not None and self._caller.user_id != caller.user_id:
+        if self._user.caller is not None and self._user.caller.user_id != caller.user_id:
             raise MessageError("other_user", "a connection belongs to one user: open another one")
-        if self._become(caller):
+        if self._user.become(caller):
             data = {"user": caller.user_id, "expires_at": rfc3339(round(caller.expires_at_s * 1000))}
             self._say("authenticated", data=data, identifier=said.identifier)
-
-    def _become(self, caller: Caller) -> bool:
-        """Takes the caller as the client's user until its token expires; False if that closes the client."""
-        if self._caller is None and not self._leaving.enter_context(
-            self._channels.clients.admitted_user(caller.user_id)
-        ):
-            self._receiver.close(WSCloseCode.POLICY_VIOLATION, TOO_MANY_OF_USER)
-            return False
-        self._caller = caller
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._expire()
-        return True
-
-    def _expire(self) -> None:
-        """Closes the client if its token has expired, or looks again when it will have."""
-        assert self._caller is not None
-        left_s = self._caller.expires_at_s - self._channels.clock.now_ms() / 1000
-        if left_s <= 0:
-            self._receiver.close(WSCloseCode.POLICY_VIOLATION, EXPIRED)
-        else:
-            self._expiry = self._loop.call_later(min(left_s, self._limits.expiry_check_s), self._expire)
 
     def _watch_idleness(self) -> None:
         if self._idle is not None:
@@ -214,10 +186,12 @@ class Session:
 
     async def _wanted(self, said: SubscribeAlerts) -> Wanted:
         """With what the user has selected. Raises ResumeError when that cannot be read."""
-        if not said.mine or self._caller is None:
+        if not said.mine or self._user.caller is None:
             return said.wanted
         try:
-            return replace(said.wanted, selection=await self._channels.selections.of(self._caller.user_id))
+            return replace(
+                said.wanted, selection=await self._channels.selections.of(self._user.caller.user_id)
+            )
         except HistoryUnavailable:
             raise ResumeError(WSCloseCode.TRY_AGAIN_LATER, NO_SELECTION) from None
 

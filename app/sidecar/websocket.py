@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
 from aiohttp import WSCloseCode, web
 
-from app.sidecar.admission import known_caller
+from app.clock import Clock
+from app.sidecar.admission import known_caller, token_required
 from app.sidecar.alert_groups import AlertGroups
 from app.sidecar.alert_log import LoggedAlert
 from app.sidecar.alert_resume import AlertResume, ResumeError
 from app.sidecar.blocks import blocks
+from app.sidecar.client_user import ClientUser
 from app.sidecar.clients import Client, Clients
 from app.sidecar.limits import SidecarLimits
 from app.sidecar.parameters import Parameters, alert_id
-from app.sidecar.problems import RequestError
 from app.sidecar.receivers import Receiver, ending_client
 from app.sidecar.server_messages import plain_alert_frame
 from app.sidecar.session import Channels, Session
@@ -31,23 +33,38 @@ class AlertStream:
     """WS /ws/alerts: from now on, or from after a given `since`. What a client says is not looked at."""
 
     def __init__(
-        self, clients: Clients, groups: AlertGroups, resume: AlertResume, limits: SidecarLimits, closed: bool
+        self,
+        clients: Clients,
+        groups: AlertGroups,
+        resume: AlertResume,
+        limits: SidecarLimits,
+        clock: Clock,
+        closed: bool,
     ) -> None:
-        """`closed`: only for whoever shows a token in the Authorization header."""
+        """`closed`: only for whoever shows a token in the Authorization header, and until that expires."""
         self._clients = clients
         self._groups = groups
         self._resume = resume
         self._limits = limits
+        self._clock = clock
         self._closed = closed
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         parameters = Parameters(request.query, ("since", "since_id"))
         since = parameters.whole_number("since", **_SINCE)
         since_id = alert_id(parameters)
-        if self._closed and known_caller(request) is None:
-            raise RequestError(401, "token_required", "this needs a token: Authorization: Bearer ...")
+        caller = known_caller(request)
+        if self._closed and caller is None:
+            raise token_required()
         async with self._clients.connected(request) as client:
-            await self._serve(client, since, since_id)
+            with ExitStack() as leaving:
+                if caller is not None:
+                    user = ClientUser(
+                        client.receiver, self._clients, self._clock, self._limits.expiry_check_s
+                    )
+                    leaving.callback(user.end)
+                    user.become(caller)
+                await self._serve(client, since, since_id)
             return client.socket
 
     async def _serve(self, client: Client, since: int | None, since_id: str | None) -> None:

@@ -13,7 +13,7 @@ from app.settings import Settings
 from app.sidecar.limits import SidecarLimits
 from tests.support.alerts import make_alert, publish
 from tests.support.eventually import eventually
-from tests.support.sidecar import prepare, running_sidecar
+from tests.support.sidecar import prepare, read_close, running_sidecar
 from tests.support.stalled_client import CLOSE_OPCODE, StalledClient
 from tests.support.tokens import SECRET, bearer, token
 
@@ -341,6 +341,16 @@ async def test_a_connection_ends_when_its_token_expires_unless_it_brings_a_new_o
         await kept.hear_kind("pong")
 
 
+async def test_a_client_of_every_alert_is_closed_when_its_token_expires(settings):
+    settings = with_users(settings, jwt_leeway_s=0, websocket_token_required=True)
+    async with running_sidecar(settings, SidecarLimits(expiry_check_s=0.05)) as client:
+        headers = bearer("ann", expires_in_s=3)
+        async with client.session.ws_connect("/ws/alerts", headers=headers) as socket:
+            code, reason = await read_close(socket)
+        assert (code, "expired" in reason) == (aiohttp.WSCloseCode.POLICY_VIOLATION, True)
+        await eventually(lambda: len(client.sidecar.parts.clients) == client.receivers == 0)
+
+
 async def test_one_connection_more_of_a_user_is_closed(settings):
     limits = SidecarLimits(max_clients_per_user=1)
     async with running_sidecar(with_users(settings), limits) as client:
@@ -353,3 +363,8 @@ async def test_one_connection_more_of_a_user_is_closed(settings):
         await eventually(lambda: len(client.sidecar.parts.clients) == 0)
         async with client.channels(**bearer("ann")) as again:
             await again.subscribe("alerts")
+        await eventually(lambda: len(client.sidecar.parts.clients) == 0)
+        async with client.session.ws_connect("/ws/alerts", headers=bearer("ann")):
+            async with client.session.ws_connect("/ws/alerts", headers=bearer("ann")) as second:
+                code, reason = await read_close(second)
+            assert (code, "connections" in reason) == (aiohttp.WSCloseCode.POLICY_VIOLATION, True)
