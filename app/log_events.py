@@ -61,6 +61,7 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "rate_limit_not_shared": "Redis does not answer: each sidecar counts for itself",
         "records_are_gone": "the sidecar's place in a topic is no longer there: it begins anew",
         "recording_interrupted": "the recorder lost NATS and goes on when it is back",
+        "recording_not_written": "the recorder cannot write its file: it keeps the candles and tries again",
         "redis_unreachable": "cooldowns come from the worker's own memory",
         "retention_failed": "old rows could not be deleted; tried again in a minute",
         "sender_waits": "the sender of webhooks waits for the database",

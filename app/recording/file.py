@@ -7,6 +7,7 @@ file has at most `rows_per_file` rows, which bounds what a flush costs; after th
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +35,10 @@ class CandleFile:
         self._rows_per_file = rows_per_file
         self._number = 1
         self._batches = [] if known is None or not len(known) else [known]
+        self._written = len(self._batches)
+        """How many of the batches, from the first on, are in the file."""
         self._kept = 0 if known is None else len(known)
-        self._changed = False
+        self._flushing = threading.Lock()
 
     @property
     def path(self) -> Path:
@@ -52,25 +55,26 @@ class CandleFile:
         """Closed candles; nothing reaches the disk before `flush`."""
         if len(batch):
             self._batches.append(batch)
-            self._changed = True
 
     def flush(self) -> bool:
         """Replaces the file by one with all candles so far; False if there is nothing new.
 
-        May take a second: another thread may `add` meanwhile.
+        May take a second: other threads may `add` and `flush` meanwhile.
         """
-        if not self._changed:
-            return False
-        batches = len(self._batches)
-        whole = _last_of_each(concatenate(self._batches[:batches]))
-        self._write(whole)
-        self._changed = len(self._batches) > batches
-        full = len(whole) >= self._rows_per_file
-        self._batches[:batches] = [] if full else [whole]
-        self._kept = 0 if full else len(whole)
-        if full:
-            self._next_file()
-        return True
+        with self._flushing:
+            batches = len(self._batches)
+            if batches == self._written:
+                return False
+            whole = _last_of_each(concatenate(self._batches[:batches]))
+            self._write(whole)
+            full = len(whole) >= self._rows_per_file
+            kept = [] if full else [whole]
+            self._batches[:batches] = kept
+            self._written = len(kept)
+            self._kept = sum(map(len, kept))
+            if full:
+                self._next_file()
+            return True
 
     def _next_file(self) -> None:
         self._number += 1

@@ -144,7 +144,11 @@ class Recorder:
     async def _flush_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._flush_s)
-            await self._flush()
+            try:
+                await self._flush()
+            except OSError as error:
+                # nothing is lost yet: the next flush takes these candles too
+                log.error("recording_not_written", file=str(self._file.path), error=str(error))
 
     async def _flush(self) -> None:
         if await asyncio.to_thread(self._file.flush):

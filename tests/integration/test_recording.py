@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from app.candles.batch import COLUMNS, CandleBatch
 from app.clock import SystemClock
@@ -115,6 +117,25 @@ async def test_a_consumer_that_is_lost_is_made_anew_and_no_candle_is_missed(
     assert_same_candles(read_candles(path), batch)
 
 
+def disk_full(_: int) -> None:
+    raise OSError("no space left on device")
+
+
+async def test_a_recorder_that_cannot_write_for_a_while_says_so_and_loses_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, batch = tmp_path / "market.parquet", market_batch(2)
+    with capture_logs() as logged:
+        async with recording(settings, path):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fsync", disk_full)
+                await publish(settings, batch)
+                await eventually(lambda: "recording_not_written" in [one["event"] for one in logged])
+                assert not path.exists()
+            await eventually(lambda: path.exists() and len(read_candles(path)) == len(batch))
+    assert_same_candles(read_candles(path), batch)
+
+
 async def test_the_command_records_until_it_is_killed_and_the_file_is_whole(
     settings: Settings, tmp_path: Path
 ):
@@ -188,10 +209,6 @@ def test_a_flush_that_is_cut_short_leaves_the_file_as_it_was(tmp_path: Path, mon
     file.add(batch_of([Candle("AUSDT", 1)]))
     file.flush()
     file.add(batch_of([Candle("AUSDT", 2)]))
-
-    def disk_full(_: int) -> None:
-        raise OSError("no space left on device")
-
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", disk_full)
         with pytest.raises(OSError, match="no space"):
@@ -199,3 +216,24 @@ def test_a_flush_that_is_cut_short_leaves_the_file_as_it_was(tmp_path: Path, mon
     assert rows(path) == [("AUSDT", 1, 10.0)]
     assert file.flush()
     assert rows(path) == [("AUSDT", 1, 10.0), ("AUSDT", 2, 10.0)]
+
+
+def test_a_flush_waits_for_one_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.parquet"
+    file = CandleFile(path)
+    file.add(batch_of([Candle("AUSDT", 1)]))
+    others: list[Future[bool]] = []
+    with ThreadPoolExecutor(1) as thread:
+
+        def flush_again(_: int) -> None:
+            if not others:
+                file.add(batch_of([Candle("AUSDT", 2)]))
+                others.append(thread.submit(file.flush))
+                with pytest.raises(TimeoutError):
+                    others[0].result(timeout=0.5)
+
+        monkeypatch.setattr(os, "fsync", flush_again)
+        assert file.flush()
+        assert others[0].result(timeout=30)
+    assert rows(path) == [("AUSDT", 1, 10.0), ("AUSDT", 2, 10.0)]
+    assert list(tmp_path.iterdir()) == [path]
