@@ -16,6 +16,7 @@ from rich.table import Table
 from app.cli.settings_here import settings_here
 from app.clock import SystemClock
 from app.database.connection import connection_url, unreachable
+from app.rules.rule import SEVERITIES
 from app.settings import Settings
 from app.webhooks.formats import Format
 from app.webhooks.target_store import OVERLAP_HOURS, NewTarget, Target, TargetStore
@@ -67,7 +68,8 @@ def list_targets() -> None:
 @click.option("--format", "form", type=click.Choice(get_args(Format)), help="[default: by the URL]")
 @click.option("--rule", "rules", multiple=True, help="Only this rule_type; may be repeated.")
 @click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be repeated.")
-@click.option("--severity", "severities", multiple=True, help="Only this severity; may be repeated.")
+@click.option("--severity", "severities", multiple=True, type=click.Choice(SEVERITIES),
+              help="Only this severity; may be repeated.")  # fmt: skip
 @click.option("--digest", "digest_s", type=int, default=0, metavar="SECONDS",
               help="One message for all alerts of so many seconds, such as 60.")  # fmt: skip
 def add(

@@ -22,10 +22,11 @@ from uuid import UUID
 import orjson
 
 from app.market.timeframes import TIMEFRAMES
+from app.rules.rule import SEVERITIES
 from app.sidecar.alert_groups import Wanted
 from app.sidecar.latest_channel import WantedValues
 from app.sidecar.metrics_json import FIELD_NAMES
-from app.sidecar.parameters import MAX_LIST_ITEMS, RULE_TYPE, SEVERITIES, SYMBOL
+from app.sidecar.parameters import MAX_LIST_ITEMS, RULE_TYPE, SYMBOL
 
 INTERVAL_MS: Final = range(250, 60_001)
 _SEQ: Final = range(-1, 2**62)

@@ -16,7 +16,6 @@ from app.sidecar.problems import RequestError, bad_parameter
 MAX_LIST_ITEMS: Final = 200
 SYMBOL: Final = re.compile(SYMBOL_PATTERN)
 RULE_TYPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-SEVERITIES: Final = ("critical", "high", "medium", "low", "info")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)

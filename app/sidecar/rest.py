@@ -12,11 +12,12 @@ from aiohttp import web
 from app.database.queries import AlertFilter
 from app.errors import BadInput
 from app.market.timeframes import TIMEFRAMES
+from app.rules.rule import SEVERITIES
 from app.sidecar.answers import conditional_json
 from app.sidecar.history import AlertHistory, HistoryUnavailable
 from app.sidecar.latest import LatestMetrics
 from app.sidecar.metrics_json import FIELD_NAMES, EncodedMetrics, MetricsLayout
-from app.sidecar.parameters import RULE_TYPE, SEVERITIES, SYMBOL, Parameters
+from app.sidecar.parameters import RULE_TYPE, SYMBOL, Parameters
 from app.sidecar.problems import bad_parameter, unavailable, unknown_symbol
 
 DEFAULT_LIMIT: Final = 100

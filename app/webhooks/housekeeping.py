@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-import psycopg
 import structlog
 from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation
 
 from app.clock import Clock
 from app.database.connection import Pool
+from app.database.outages import OUTAGES
 from app.settings import Settings
 from app.telemetry import database_metrics, webhook_metrics
 from app.webhooks.outbox import QUERIES, moment
@@ -42,7 +42,7 @@ async def keep_house(pool: Pool, settings: Settings, clock: Clock, stop: asyncio
                     await measure(connection, clock.now_ms())
                 if rounds % _ROUNDS_PER_DELETION == 0:
                     await delete_old(connection, clock.now_ms(), settings.webhook_retention_days)
-        except (psycopg.OperationalError, ForeignKeyViolation) as error:
+        except (*OUTAGES, ForeignKeyViolation) as error:
             database_metrics().errors.labels(operation="webhooks_housekeeping").inc()
             log.warning("housekeeping_failed", error=str(error))
         rounds += 1

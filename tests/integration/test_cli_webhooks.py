@@ -72,6 +72,12 @@ async def test_a_target_is_added_tried_rotated_and_switched(box: Outbox) -> None
         assert target not in await run("targets", "list")
 
 
+async def test_a_severity_that_no_alert_can_have_is_refused(box: Outbox) -> None:
+    refused = await Command(box).result("targets", "add", "--severity", "loud")
+    assert (refused.exit_code, "critical" in refused.output) == (2, True)
+    assert await box.targets().all() == []
+
+
 async def test_the_url_is_asked_for_and_not_shown_when_no_file_is_given(box: Outbox) -> None:
     added = await Command(box)("targets", "add", given="https://hooks.slack.com/services/hush\n")
     assert "hush" not in added

@@ -106,6 +106,15 @@ async def test_a_user_follows_the_target_from_the_settings_to_a_delivery(api: Ap
     ]
 
 
+async def test_a_test_message_is_the_newest_delivery_whatever_alerts_came_before(api: Api) -> None:
+    async with receiving() as receiver:
+        await api.has_url(receiver.url)
+        await api.alert(3)
+        _, queued = await api("POST", "/test")
+        _, listed = await api("GET", "/deliveries?limit=1")
+    assert [one["id"] for one in listed["deliveries"]] == [queued["delivery_id"]]
+
+
 async def test_a_user_changes_digest_and_secret_and_goes_on_after_410(api: Api) -> None:
     async with receiving() as receiver:
         receiver.says(410)

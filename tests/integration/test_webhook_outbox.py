@@ -10,13 +10,18 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
+from app.clock import SystemClock
+from app.database.connection import open_pool
 from app.database.migrate import migrate
 from app.errors import BadWebhookTarget, NoSuchWebhook, SettingsError
 from app.settings import Settings
 from app.sidecar.times import rfc3339
 from app.telemetry import webhook_metrics
-from app.webhooks.housekeeping import delete_old, measure
+from app.webhooks.housekeeping import delete_old, keep_house, measure
 from app.webhooks.message import DIGEST_MAX_ALERTS
 from app.webhooks.outbox import Claimed, Room, Settled, claim, release, settle
 from app.webhooks.post import Answer
@@ -474,3 +479,19 @@ async def test_what_is_not_there_is_said_so(box: Outbox) -> None:
     for act in (box.targets().get, box.targets().remove, box.log().get):
         with pytest.raises(NoSuchWebhook):
             await act(uuid4())
+
+
+async def test_housekeeping_goes_on_while_the_database_takes_no_writes(settings: Settings) -> None:
+    await asyncio.to_thread(migrate, settings)
+    assert settings.postgres_url is not None
+    standby = make_conninfo(
+        settings.postgres_url.get_secret_value(), options="-c default_transaction_read_only=on"
+    )
+    stop = asyncio.Event()
+    async with await open_pool(settings.model_copy(update={"postgres_url": SecretStr(standby)})) as pool:
+        with capture_logs() as logged:
+            house = asyncio.create_task(keep_house(pool, settings, SystemClock(), stop))
+            await eventually(lambda: logged or house.done())
+            stop.set()
+            await house
+    assert {one["event"] for one in logged} == {"housekeeping_failed"}

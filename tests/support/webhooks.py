@@ -142,7 +142,7 @@ class Outbox:
 
     async def deliveries(self) -> list[Delivery]:
         """In order of seq."""
-        return (await self.log().newest(10_000))[::-1]
+        return sorted(await self.log().newest(10_000), key=lambda one: one.seq)
 
     async def user(self, user_id: str, url: str | None, *selected: str, on: bool = True) -> UUID | None:
         """Stores settings as the API does; the id of the user's target."""

@@ -323,7 +323,7 @@ WHERE (%(user_id)s::text IS NULL OR t.user_id = %(user_id)s)
   AND (%(target_id)s::uuid IS NULL OR d.target_id = %(target_id)s)
   AND (%(status)s::text IS NULL OR d.status = %(status)s)
   AND (%(id)s::uuid IS NULL OR d.id = %(id)s)
-ORDER BY d.seq DESC, d.id
+ORDER BY d.created_at DESC, d.seq DESC, d.id
 LIMIT %(rows)s;
 
 -- name: attempts
