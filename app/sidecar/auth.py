@@ -19,6 +19,8 @@ from app.sidecar.token_keys import Keys, PublishedKeys, SecretKey, https_fetch
 
 _TOKEN_MAX_CHARACTERS: Final = 8_192
 _USER_ID_MAX_CHARACTERS: Final = 255
+_LATEST_S: Final = 253_402_300_799
+"""The end of 9999: what a token says beyond it has no name as a time, and counts as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class TokenVerifier:
             raise _invalid("its sub cannot name a user")
         if isinstance(expires_at_s, bool) or not isinstance(expires_at_s, int | float):
             raise _invalid("its exp is not a number")
-        return Caller(user_id, self._is_admin(claims), float(expires_at_s))
+        return Caller(user_id, self._is_admin(claims), float(min(expires_at_s, _LATEST_S)))
 
     def _is_admin(self, claims: Mapping[str, Any]) -> bool:
         value: Any = claims

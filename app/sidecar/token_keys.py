@@ -119,12 +119,14 @@ def usable_keys(text: bytes, algorithm: str) -> dict[str, Any]:
 
 
 def _is_meant_for(entry: Mapping[str, Any], algorithm: str) -> bool:
+    operations = entry.get("key_ops", ["verify"])
     return (
         isinstance(entry.get("kid"), str)
         and entry.get("kty") == KEY_TYPES[algorithm]
         and entry.get("alg", algorithm) == algorithm
         and entry.get("use", "sig") == "sig"
-        and "verify" in entry.get("key_ops", ("verify",))
+        and isinstance(operations, list)
+        and "verify" in operations
     )
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from app.clock import ManualClock
 from app.errors import SettingsError, TokenRefused
+from app.rules.alert import rfc3339
 from app.settings import Settings
 from app.sidecar.auth import TokenVerifier, verifier_of
 from app.sidecar.token_keys import (
@@ -185,6 +186,12 @@ def test_claims_that_are_malformed_or_stand_twice_are_refused(claims):
     assert refusal(signed(HS256, claims)) == "token_invalid"
 
 
+@pytest.mark.parametrize("end", ["1e300", "1" + "0" * 400])
+def test_an_end_beyond_the_calendar_counts_as_the_calendars_end(end):
+    caller = verifier().verify(signed(HS256, '{"sub": "ann", "exp": ' + end + "}"))
+    assert rfc3339(round(caller.expires_at_s * 1000)) == "9999-12-31T23:59:59.000Z"
+
+
 def test_a_header_name_that_stands_twice_is_refused():
     assert refusal(signed('{"alg": "HS256", "alg": "HS256"}', CLAIMS)) == "token_invalid"
 
@@ -293,6 +300,8 @@ def test_only_keys_meant_for_the_pinned_algorithm_are_used():
         public_jwk("other algorithm", rsa_key(), alg="RS512"),
         public_jwk("for encryption", rsa_key(), use="enc"),
         public_jwk("for signing only", rsa_key(), key_ops=["sign"]),
+        public_jwk("for what nobody knows", rsa_key(), key_ops=7),
+        public_jwk("for nothing", rsa_key(), key_ops=None),
         public_jwk("weak", rsa_key(2, 1024)),
         public_jwk("broken", rsa_key(), n="!"),
         {**good, "kid": 7},
