@@ -18,8 +18,10 @@
     │   └── BadFrame           not a frame we can read
     ├── RuleError              a rule or expression that cannot be compiled (with position)
     ├── BadWebhookTarget       a URL, format or filter that cannot be a webhook target
-    └── NoSuchWebhook          no target or delivery of this id, or not the caller's
-    └── TokenRefused           a token that identifies nobody
+    ├── NoSuchWebhook          no target or delivery of this id, or not the caller's
+    ├── TokenRefused           a token that identifies nobody
+    ├── BackupUnusable         a backup that is damaged, of another format, or cannot be made there
+    └── RestoreRefused         a restore would replace what is there, or is of another place or version
 
 `reason` is a closed set of words: it is the label of the metric that counts the error and the `reason`
 field of a dead letter. `message` says what happened, where, and what to do.
@@ -94,7 +96,7 @@ class BackupUnusable(ScreenerError):
 
 
 class RestoreRefused(ScreenerError):
-    """Something is there that a restore would replace, or it is not where the backup came from."""
+    """Something is there that a restore would replace, or the backup is of another namespace or a newer schema."""
 
     reason = "restore_refused"
 

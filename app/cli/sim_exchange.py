@@ -80,21 +80,7 @@ def sim_exchange(
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
     configure_logging(settings.log_level, settings.log_format)
     start_ms = None if start is None else int(start.replace(tzinfo=UTC).timestamp() * 1000)
-    market: Market = SimulatedMarket(settings.simulated_symbols, settings.simulated_seed)
-    if file is not None:
-        candles = read_candles(file)
-        if not len(candles):
-            raise click.UsageError(f"{file} holds no candle")
-        market = FileMarket(
-            candles,
-            settings.simulated_seed,
-            begins_ms=None
-            if file_clock == "own"
-            else SystemClock().now_ms()
-            if start_ms is None
-            else start_ms,
-        )
-        start_ms = market.start_ms
+    market, start_ms = _market(settings, file, file_clock, start_ms)
     options = replace(
         ExchangeOptions.of(settings),
         speed=speed,
@@ -107,6 +93,22 @@ def sim_exchange(
         schedule=() if faults_file is None else read_schedule(faults_file),
     )
     uvloop.run(_serve(market, options))
+
+
+def _market(
+    settings: Settings, file: Path | None, file_clock: str, start_ms: int | None
+) -> tuple[Market, int | None]:
+    """The market, and when its exchange opens: UTC ms, None for the present."""
+    if file is None:
+        return SimulatedMarket(settings.simulated_symbols, settings.simulated_seed), start_ms
+    candles = read_candles(file)
+    if not len(candles):
+        raise click.UsageError(f"{file} holds no candle")
+    begins_ms = SystemClock().now_ms() if start_ms is None else start_ms
+    market = FileMarket(
+        candles, settings.simulated_seed, begins_ms=None if file_clock == "own" else begins_ms
+    )
+    return market, market.start_ms
 
 
 async def _serve(market: Market, options: ExchangeOptions) -> None:

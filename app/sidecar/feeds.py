@@ -28,14 +28,6 @@ BEGAN_ANEW = "the sequence of alerts began anew: connect again"
 log = structlog.get_logger("sidecar.feeds")
 
 
-def _is_barrier(value: bytes) -> bool:
-    try:
-        return Barrier.decode(value) is not None
-    except ValueError:
-        # it only begins like one, and is refused with everything else that is no alert and no frame
-        return False
-
-
 class _BadRecords:
     def __init__(self, metrics: PipelineMetrics) -> None:
         self._metrics = metrics
@@ -103,7 +95,7 @@ class AlertFeed:
     def _new_alert(self, record: ConsumerRecord) -> StoredAlert | None:
         """The alert of a record; None for a barrier, a repeat, or what is no alert."""
         value = record.value or b""
-        if _is_barrier(value):
+        if Barrier.decode(value) is not None:
             return None
         try:
             alert = parse_alert(value, record.offset)
@@ -144,7 +136,7 @@ class MetricsFeed:
     def take(self, records: Sequence[ConsumerRecord], _: bool) -> None:
         for record in records:
             value = record.value or b""
-            if _is_barrier(value):
+            if Barrier.decode(value) is not None:
                 continue
             began_s = time.perf_counter()
             try:
