@@ -88,6 +88,8 @@ class RecordedExchange:
     """Answers to the next requests for klines, in place of the right ones."""
     refuses_sockets: bool = False
     paths: list[str] = field(default_factory=list)
+    asked_at_s: list[float] = field(default_factory=list)
+    """By the loop's clock, of each of `paths`."""
     klines_asked: list[dict[str, str]] = field(default_factory=list)
     """Of minutes."""
     sockets: list[tuple[web.WebSocketResponse, list[str]]] = field(default_factory=list)
@@ -161,6 +163,7 @@ class RecordedExchange:
     @web.middleware
     async def remember(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.paths.append(request.path)
+        self.asked_at_s.append(asyncio.get_running_loop().time())
         return await handler(request)
 
 
