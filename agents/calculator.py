@@ -25,9 +25,9 @@ from tables.minutes import MinuteTable
 from tables.shards import ShardTable
 
 HISTORY_MINUTES = 2880
-_ROWS_PER_FRAME = 1_000
-"""A metrics row takes 1.8 KB. Larger frames outgrow the caches of the processor on their many ways through memory (5 %
-more CPU in a replay at 4,000); smaller ones pay Faust more often (10 % at 500)."""
+_ROWS_PER_FRAME = 4_000
+"""A metrics row takes 1.8 KB. Frames of a thousand rows cost a replay 5 % less CPU, but the alert agent takes one
+record after the other, each with its round trips: 16,500 candles/s instead of 28,500."""
 _SNAPSHOT_EVERY_MS = 60 * MINUTE_MS
 _SNAPSHOT_GRACE_MS = 10 * MINUTE_MS
 _REFILL_RETRY_MS = 30_000
