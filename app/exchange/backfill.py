@@ -4,16 +4,17 @@ A symbol begins with its history: its candles from sockets go on only when the m
 everything downstream meets them in order. Histories of many symbols are published together, minute by minute: the
 stages keep a value per minute of all symbols, which a day of one symbol after the other would write hundreds of times
 over. After that, whatever minute does not come by itself, or is reported
-missing by the collector, is asked for until it is there or the exchange has not had it for a long time.
+missing by the collector, is asked for until it is there or the exchange has not had it for a long time. A symbol that
+is not followed any more is owed the minute it was left in, too: it is forgotten when the exchange was asked for that
+one after its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Final
 
 import numpy as np
@@ -46,20 +47,6 @@ _SILENT_S: Final = 20.0
 """After so long without any word from a socket the exchange is asked for its time."""
 _CANDLES_PER_MESSAGE: Final = 500
 log = structlog.get_logger("feed")
-
-
-class _Kind(IntEnum):
-    """In order of urgency."""
-
-    FILL = 0
-    LAST = 1
-    """Of a symbol that is not followed any more."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Job:
-    kind: _Kind
-    symbol: str
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -106,11 +93,13 @@ class Backfill:
         self._stored_runs = stored_runs
         self._progress = progress
         self._debts = Debts(times.give_up_s)
-        self._jobs: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
-        """Bounded by a job a symbol, as is the next."""
+        self._jobs: asyncio.Queue[str] = asyncio.Queue()
+        """Symbols to ask for; bounded by a job a symbol, as is the next."""
         self._histories: asyncio.PriorityQueue[_History] = asyncio.PriorityQueue()
         self._busy: set[str] = set()
         """Symbols with a job that is waiting or being done."""
+        self._leaving: dict[str, int] = {}
+        """Symbols that are not followed any more -> the last minute that is owed."""
         self._reported: set[tuple[str, int]] = set()
         """(symbol, minute) that somebody downstream lacks."""
         self._stored: dict[str, list[Gap]] = {}
@@ -125,24 +114,38 @@ class Backfill:
     async def follow(self, listings: Sequence[Listing]) -> None:
         """These, largest first, and no others."""
         wanted = {listing.symbol for listing in listings}
-        for symbol in {*self._coverage.symbols, *self._busy} - wanted:
-            self._live.discard(symbol)
-            if symbol not in self._busy:
-                self._put(_Job(_Kind.LAST, symbol))
+        left = [symbol for symbol in self._coverage.symbols if symbol not in wanted | self._leaving.keys()]
         new = [
             (rank, listing)
             for rank, listing in enumerate(listings)
             if listing.symbol not in self._coverage and listing.symbol not in self._busy
         ]
+        if left or new:
+            await self._hear_time()
+        self._leave(left)
+        self._take_back(wanted & self._leaving.keys())
         if not new:
             return
-        await self._hear_time()
         since_ms = self._exchange_clock.now_ms() - HISTORY_MINUTES * MINUTE_MS
         for run in await self._stored_runs([listing.symbol for _, listing in new], since_ms):
             self._stored.setdefault(run.symbol, []).append(run)
         for rank, listing in new:
             self._busy.add(listing.symbol)
             self._histories.put_nowait(_History(rank, listing.symbol, listing.onboard_ms))
+
+    def _leave(self, symbols: Sequence[str]) -> None:
+        """Their last minute is the present one: a contract may end within it, and the exchange keeps what it had."""
+        last_ms = self._exchange_clock.now_ms() // MINUTE_MS * MINUTE_MS
+        for symbol in symbols:
+            self._live.discard(symbol)
+            self._leaving[symbol] = last_ms
+            self._coverage.end(symbol, last_ms)
+
+    def _take_back(self, symbols: Iterable[str]) -> None:
+        for symbol in symbols:
+            del self._leaving[symbol]
+            self._coverage.end(symbol, None)
+            self._live.add(symbol)
 
     def report(self, gap: Gap) -> None:
         """Somebody downstream lacks minutes."""
@@ -160,10 +163,6 @@ class Backfill:
                 tasks.create_task(self._work_on_histories(), name="backfill-histories")
                 tasks.create_task(self._watch(), name="backfill-watch")
 
-    def _put(self, job: _Job) -> None:
-        self._busy.add(job.symbol)
-        self._jobs.put_nowait(job)
-
     async def _watch(self) -> None:
         """Finds what is owed as the exchange's time goes on."""
         passed_ms = 0
@@ -178,7 +177,10 @@ class Backfill:
                 if symbol not in self._busy and self._debts.is_due(
                     symbol, self._minutes(symbol), time.monotonic()
                 ):
-                    self._put(_Job(_Kind.FILL, symbol))
+                    self._busy.add(symbol)
+                    self._jobs.put_nowait(symbol)
+            for symbol in self._leaving.keys() - owed.keys() - self._busy:
+                self._forget_if_over(symbol)
             if not self._busy:
                 self._progress.settle()
             await asyncio.sleep(_TICK_S)
@@ -202,15 +204,13 @@ class Backfill:
 
     async def _work(self) -> None:
         while True:
-            job = await self._jobs.get()
+            symbol = await self._jobs.get()
             try:
-                await self._fill(job.symbol)
+                await self._fill(symbol)
             except ExchangeError as error:
-                self._failed(job.symbol, job.kind.name, error)
+                self._failed(symbol, "FILL", error)
             finally:
-                self._busy.discard(job.symbol)
-                if job.kind is _Kind.LAST:
-                    self._forget(job.symbol)
+                self._busy.discard(symbol)
 
     async def _work_on_histories(self) -> None:
         while True:
@@ -224,7 +224,7 @@ class Backfill:
                 await self._publish_histories(symbols)
             finally:
                 # without its history too: what is owed is asked for again, and live candles need not wait for it
-                self._live.update(symbols)
+                self._live.update(symbol for symbol in symbols if symbol not in self._leaving)
                 self._busy.difference_update(symbols)
 
     async def _publish_histories(self, symbols: Sequence[str]) -> None:
@@ -253,6 +253,7 @@ class Backfill:
         self._debts.failed(symbol, time.monotonic())
         if isinstance(error, ExchangeRefused):
             self.refused.set()
+            self._forget_if_over(symbol)
         log.warning("backfill_failed", symbol=symbol, kind=kind, error=str(error))
 
     def _begin(self, history: _History) -> None:
@@ -268,10 +269,13 @@ class Backfill:
     async def _fill(self, symbol: str) -> None:
         """Asks once for everything that a symbol is owed."""
         asked = self._minutes(symbol)
+        last_asked = self._leaving.get(symbol) in asked
         for gap in self._coverage.owed(symbol):
             async for bars in self._pages(gap):
                 await self._publish(bars)
         self._note_answered(symbol, asked)
+        if last_asked:
+            self._forget_if_over(symbol)
 
     def _note_answered(self, symbol: str, asked: Sequence[int]) -> None:
         """The minutes asked for that are still owed are not there yet; after a long time they are given up."""
@@ -306,7 +310,12 @@ class Backfill:
             for minute in range(gap.first_ms, gap.last_ms + 1, MINUTE_MS)
         ]
 
-    def _forget(self, symbol: str) -> None:
+    def _forget_if_over(self, symbol: str) -> None:
+        """Forgets a symbol that is left, once its last minute has ended."""
+        last_ms = self._leaving.get(symbol)
+        if last_ms is None or not self._coverage.has_reached(symbol, last_ms):
+            return
+        del self._leaving[symbol]
         self._coverage.forget(symbol)
         self._debts.forget(symbol)
         self._stored.pop(symbol, None)

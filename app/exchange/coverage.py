@@ -18,6 +18,8 @@ from app.candles.known_minutes import Gap
 class _Minutes:
     through_ms: int
     """The newest minute that is known or owed."""
+    last_ms: int | None = None
+    """None as long as minutes go on."""
     owed: set[int] = field(default_factory=set)
     given_up: set[int] = field(default_factory=set)
 
@@ -42,6 +44,17 @@ class Coverage:
 
     def forget(self, symbol: str) -> None:
         self._symbols.pop(symbol, None)
+
+    def end(self, symbol: str, last_ms: int | None) -> None:
+        """As time passes no minute after `last_ms` is owed; None: they are, again."""
+        minutes = self._symbols.get(symbol)
+        if minutes is not None:
+            minutes.last_ms = last_ms
+
+    def has_reached(self, symbol: str, open_time_ms: int) -> bool:
+        """Whether that minute has ended, or a later one: it is there, owed, or given up."""
+        minutes = self._symbols.get(symbol)
+        return minutes is not None and minutes.through_ms >= open_time_ms
 
     def take(self, symbol: str, open_time_ms: int) -> None:
         """A closed minute is there; those between it and the newest before it are owed from now on."""
@@ -69,8 +82,11 @@ class Coverage:
         last_ms = now_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS
         for symbol in self._symbols if symbols is None else symbols:
             minutes = self._symbols.get(symbol)
-            if minutes is not None and last_ms > minutes.through_ms:
-                self._reach(minutes, last_ms)
+            if minutes is None:
+                continue
+            reached_ms = last_ms if minutes.last_ms is None else min(last_ms, minutes.last_ms)
+            if reached_ms > minutes.through_ms:
+                self._reach(minutes, reached_ms)
 
     def report(self, gap: Gap) -> set[int]:
         """Minutes that somebody downstream lacks are owed again: those that are given back. Not the others, because the

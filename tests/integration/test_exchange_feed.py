@@ -399,6 +399,49 @@ async def test_listings_and_delistings_are_followed_while_running(
         await eventually(lambda: _has_minutes(running, "SUSHIUSDT", 1))
 
 
+async def test_a_symbol_that_is_delisted_within_a_minute_is_owed_that_minute_and_no_other(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT", "ETHUSDT")
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange)
+        await eventually(lambda: len(running.feed.live) == 2)
+        exchange.symbols = [one for one in exchange.symbols if one["symbol"] == "BTCUSDT"]
+        await eventually(lambda: running.feed.live == {"BTCUSDT"})
+        # so many that the first try for the last minute fails as a whole
+        exchange.faults = [web.Response(status=503) for _ in range(4)]
+        exchange.now_ms += 3 * MINUTE_MS
+        later_ms = RECORDED_MINUTE_MS + 3 * MINUTE_MS
+        await exchange.send(frame("BTCUSDT", later_ms, closed=False))
+        await eventually(lambda: _has_minutes(running, "BTCUSDT", 4))
+        await eventually(lambda: _has_minutes(running, "ETHUSDT", 2))
+        await eventually(lambda: running.feed.facts()["owed_minutes"] == 0)
+        assert await running.closed_minutes("ETHUSDT") == [RECORDED_MINUTE_MS - MINUTE_MS, RECORDED_MINUTE_MS]
+        assert max(int(one["endTime"]) for one in exchange.klines_asked if one["symbol"] == "ETHUSDT") == (
+            RECORDED_MINUTE_MS
+        )
+
+
+async def test_a_symbol_that_comes_back_within_the_minute_goes_on_as_if_it_had_stayed(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT", "ETHUSDT")
+    both = exchange.symbols
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange)
+        await eventually(lambda: len(running.feed.live) == 2)
+        exchange.symbols = [one for one in both if one["symbol"] == "BTCUSDT"]
+        await eventually(lambda: running.feed.live == {"BTCUSDT"})
+        exchange.symbols = both
+        await eventually(lambda: running.feed.live == {"BTCUSDT", "ETHUSDT"})
+        exchange.now_ms += 3 * MINUTE_MS
+        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS + 3 * MINUTE_MS, closed=False))
+        await eventually(lambda: _has_minutes(running, "ETHUSDT", 4))
+        assert await running.closed_minutes("ETHUSDT") == [
+            RECORDED_MINUTE_MS + n * MINUTE_MS for n in (-1, 0, 1, 2)
+        ]
+
+
 async def test_an_exchange_that_is_away_at_the_start_is_waited_for(
     settings: Settings, exchange: RecordedExchange
 ):

@@ -55,6 +55,20 @@ def test_time_passes_for_the_named_symbols_only():
     assert owed.owed_minutes() == {"B": 2}
 
 
+def test_after_the_last_minute_of_a_symbol_none_is_owed_until_it_goes_on():
+    owed = coverage()
+    owed.take("A", ms(0))
+    owed.end("A", ms(2))
+    owed.pass_time(ms(2))
+    assert (owed.owed("A"), owed.has_reached("A", ms(2))) == ([gap(1, 1)], False)
+    owed.pass_time(ms(9))
+    assert (owed.owed("A"), owed.has_reached("A", ms(2))) == ([gap(1, 2)], True)
+    owed.end("A", None)
+    owed.pass_time(ms(5))
+    assert owed.owed("A") == [gap(1, 4)]
+    assert not owed.has_reached("B", ms(2))
+
+
 def test_stored_runs_are_not_owed():
     owed = coverage()
     for run in (gap(-5, 3), gap(6, 8)):
