@@ -14,5 +14,5 @@ pytest_plugins = ["tests.support.servers", "tests.support.apache_kafka"]
 def _no_settings_from_the_shell() -> None:
     """A developer's SCREENER_* variables must not steer the tests, nor the processes they start."""
     for name in list(os.environ):
-        if name.startswith("SCREENER_") and name != "SCREENER_MARKET_DATA":
+        if name.startswith("SCREENER_"):
             del os.environ[name]

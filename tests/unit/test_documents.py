@@ -16,7 +16,7 @@ from app.topics import Topics
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("agents", "app", "benchmarks", "deploy", "tables", "tests")
-NOT_SETTINGS = {"SCREENER_X", "SCREENER_MARKET_DATA"}
+NOT_SETTINGS = {"SCREENER_X"}
 """An example, and where tests find their data."""
 
 
