@@ -98,6 +98,8 @@ class Backfill:
         self._histories: asyncio.PriorityQueue[_History] = asyncio.PriorityQueue()
         self._busy: set[str] = set()
         """Symbols with a job that is waiting or being done."""
+        self._beginning: set[str] = set()
+        """Symbols whose history is on its way."""
         self._leaving: dict[str, int] = {}
         """Symbols that are not followed any more -> the last minute that is owed."""
         self._reported: set[tuple[str, int]] = set()
@@ -145,7 +147,8 @@ class Backfill:
         for symbol in symbols:
             del self._leaving[symbol]
             self._coverage.end(symbol, None)
-            self._live.add(symbol)
+            if symbol not in self._beginning:
+                self._live.add(symbol)
 
     def report(self, gap: Gap) -> None:
         """Somebody downstream lacks minutes."""
@@ -218,6 +221,7 @@ class Backfill:
             while len(together) < _TOGETHER and not self._histories.empty():
                 together.append(self._histories.get_nowait())
             symbols = [history.symbol for history in together]
+            self._beginning.update(symbols)
             try:
                 for history in together:
                     self._begin(history)
@@ -225,6 +229,7 @@ class Backfill:
             finally:
                 # without its history too: what is owed is asked for again, and live candles need not wait for it
                 self._live.update(symbol for symbol in symbols if symbol not in self._leaving)
+                self._beginning.clear()
                 self._busy.difference_update(symbols)
 
     async def _publish_histories(self, symbols: Sequence[str]) -> None:

@@ -74,10 +74,11 @@ def frame(
     return orjson.dumps({"stream": f"{symbol.lower()}@kline_1m", "data": data})
 
 
-async def started(running: RunningFeed, exchange: RecordedExchange, sockets: int = 2) -> None:
-    """Ready, with all sockets open."""
+async def started(running: RunningFeed, exchange: RecordedExchange, *, live: int = 1) -> None:
+    """Ready, with both sockets open, and candles of so many symbols going on."""
     await eventually(lambda: running.readiness[-1:] == [True])
-    await eventually(lambda: len(exchange.sockets) == sockets)
+    await eventually(lambda: len(exchange.sockets) == 2)
+    await eventually(lambda: len(running.feed.live) >= live)
 
 
 async def test_recorded_frames_tickers_and_exchange_info_pass_through_the_whole_client(
@@ -143,8 +144,7 @@ async def test_a_symbol_begins_with_a_day_of_minutes_and_the_database_need_not_b
         settings, "ETHUSDT", (oldest_ms, newest_ms - 20 * MINUTE_MS), (newest_ms - 9 * MINUTE_MS, newest_ms)
     )
     async with running_feed(speaking_to(exchange, settings)) as running:
-        await started(running, exchange)
-        await eventually(lambda: len(running.feed.live) == 2)
+        await started(running, exchange, live=2)
         await eventually(lambda: _has_minutes(running, "BTCUSDT", HISTORY_MINUTES - 1))
         assert await running.closed_minutes("BTCUSDT") == list(
             range(oldest_ms, RECORDED_MINUTE_MS, MINUTE_MS)
@@ -176,8 +176,7 @@ async def test_a_minute_that_does_not_come_is_fetched_when_a_later_one_shows_tha
 ):
     only(exchange, "BTCUSDT", "ETHUSDT")
     async with running_feed(speaking_to(exchange, settings)) as running:
-        await started(running, exchange)
-        await eventually(lambda: len(running.feed.live) == 2)
+        await started(running, exchange, live=2)
         await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=True))
         exchange.now_ms += MINUTE_MS
         # the time of another symbol's candle ends the minute of this one too
@@ -387,8 +386,7 @@ async def test_listings_and_delistings_are_followed_while_running(
     all_symbols = exchange.symbols
     only(exchange, "BTCUSDT", "ETHUSDT")
     async with running_feed(speaking_to(exchange, settings)) as running:
-        await started(running, exchange)
-        await eventually(lambda: len(running.feed.live) == 2)
+        await started(running, exchange, live=2)
         await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False))
         exchange.symbols = [one for one in all_symbols if one["symbol"] in ("BTCUSDT", "SUSHIUSDT")]
         wanted = {"btcusdt@kline_1m", "sushiusdt@kline_1m"}
@@ -404,8 +402,7 @@ async def test_a_symbol_that_is_delisted_within_a_minute_is_owed_that_minute_and
 ):
     only(exchange, "BTCUSDT", "ETHUSDT")
     async with running_feed(speaking_to(exchange, settings)) as running:
-        await started(running, exchange)
-        await eventually(lambda: len(running.feed.live) == 2)
+        await started(running, exchange, live=2)
         exchange.symbols = [one for one in exchange.symbols if one["symbol"] == "BTCUSDT"]
         await eventually(lambda: running.feed.live == {"BTCUSDT"})
         # so many that the first try for the last minute fails as a whole
@@ -428,8 +425,7 @@ async def test_a_symbol_that_comes_back_within_the_minute_goes_on_as_if_it_had_s
     only(exchange, "BTCUSDT", "ETHUSDT")
     both = exchange.symbols
     async with running_feed(speaking_to(exchange, settings)) as running:
-        await started(running, exchange)
-        await eventually(lambda: len(running.feed.live) == 2)
+        await started(running, exchange, live=2)
         exchange.symbols = [one for one in both if one["symbol"] == "BTCUSDT"]
         await eventually(lambda: running.feed.live == {"BTCUSDT"})
         exchange.symbols = both
@@ -440,6 +436,26 @@ async def test_a_symbol_that_comes_back_within_the_minute_goes_on_as_if_it_had_s
         assert await running.closed_minutes("ETHUSDT") == [
             RECORDED_MINUTE_MS + n * MINUTE_MS for n in (-1, 0, 1, 2)
         ]
+
+
+async def test_a_symbol_that_leaves_and_comes_back_while_its_history_is_fetched_still_begins_with_it(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT", "ETHUSDT")
+    both = exchange.symbols
+    exchange.answers_klines.clear()
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await eventually(lambda: len(exchange.klines_asked) == 2)
+        exchange.symbols = both[:1]
+        await eventually(lambda: running.feed.facts()["followed"] == 1)
+        exchange.symbols = both
+        await eventually(lambda: running.feed.facts()["followed"] == 2)
+        # a whole look later the market is as before, and still nothing of it goes on
+        looks = exchange.paths.count("/fapi/v1/exchangeInfo")
+        await eventually(lambda: exchange.paths.count("/fapi/v1/exchangeInfo") >= looks + 2)
+        assert running.feed.live == set()
+        exchange.answers_klines.set()
+        await eventually(lambda: running.feed.live == {"BTCUSDT", "ETHUSDT"})
 
 
 async def test_an_exchange_that_is_away_at_the_start_is_waited_for(

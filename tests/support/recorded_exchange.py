@@ -86,6 +86,8 @@ class RecordedExchange:
     """No symbol has klines before."""
     faults: list[web.Response] = field(default_factory=list)
     """Answers to the next requests for klines, in place of the right ones."""
+    answers_klines: asyncio.Event = field(default_factory=asyncio.Event)
+    """Requests for minutes wait while it is not set; it is, at first."""
     refuses_sockets: bool = False
     paths: list[str] = field(default_factory=list)
     asked_at_s: list[float] = field(default_factory=list)
@@ -95,6 +97,9 @@ class RecordedExchange:
     sockets: list[tuple[web.WebSocketResponse, list[str]]] = field(default_factory=list)
     opened: int = 0
     used_weight: int = 0
+
+    def __post_init__(self) -> None:
+        self.answers_klines.set()
 
     @property
     def ws_url(self) -> str:
@@ -134,6 +139,7 @@ class RecordedExchange:
     async def klines(self, request: web.Request) -> web.Response:
         if request.query["interval"] == "1m":
             self.klines_asked.append(dict(request.query))
+            await self.answers_klines.wait()
         if self.faults and request.query["interval"] == "1m":
             return self.faults.pop(0)
         first_ms, last_ms = int(request.query["startTime"]), int(request.query["endTime"])
