@@ -25,7 +25,7 @@ from app.settings import Settings
 from app.tickers import TickerStore
 from app.topics import Topics, shard_of
 from tests.support.eventually import eventually
-from tests.support.feeds import QUICK, RunningFeed, running_feed
+from tests.support.feeds import QUICK, running_feed
 from tests.support.recorded_exchange import (
     RecordedExchange,
     kline_messages,
@@ -33,12 +33,18 @@ from tests.support.recorded_exchange import (
     recorded_symbols,
     ticker_messages,
 )
+from tests.support.recorded_feed import (
+    RECORDED_MINUTE_MS,
+    frame,
+    has_forming,
+    has_minutes,
+    only,
+    speaking_to,
+    started,
+)
 from tests.support.topic_reader import read_until
 
 MINUTE_MS = 60_000
-RECORDED_MINUTE_MS = 1626992700000
-"""Of the first recorded frame."""
-NEVER = replace(QUICK, first_wait_s=0.01)
 
 
 @pytest.fixture
@@ -46,39 +52,6 @@ async def exchange(settings: Settings) -> AsyncIterator[RecordedExchange]:
     await asyncio.to_thread(migrate, settings)
     async with recorded_exchange(now_ms=RECORDED_MINUTE_MS + 30_000) as running:
         yield running
-
-
-def speaking_to(exchange: RecordedExchange, settings: Settings, **more: object) -> Settings:
-    urls = {"exchange_rest_url": exchange.url, "exchange_ws_url": exchange.ws_url}
-    return settings.model_copy(update={**urls, "exchange_refresh_s": 1.0, **more})
-
-
-def only(exchange: RecordedExchange, *symbols: str, listed_ms: int | None = None) -> None:
-    """The exchange trades these symbols alone, since `listed_ms` (by default the minute before its present)."""
-    exchange.symbols = [one for one in exchange.symbols if one["symbol"] in symbols]
-    first_ms = exchange.now_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS if listed_ms is None else listed_ms
-    exchange.listed_ms = first_ms
-    for one in exchange.symbols:
-        one |= {"onboardDate": first_ms}
-
-
-def frame(
-    symbol: str, open_time_ms: int, *, closed: bool, event_ts_ms: int | None = None, close: str = "10"
-) -> bytes:
-    kline = {
-        "t": open_time_ms, "T": open_time_ms + MINUTE_MS - 1, "s": symbol, "i": "1m", "o": "10", "c": close,
-        "h": "12", "l": "9", "v": "1", "n": 3, "x": closed, "q": "10", "V": "0.5", "Q": "5", "B": "0",
-    }  # fmt: skip
-    event_ms = event_ts_ms or open_time_ms + (MINUTE_MS if closed else 30_000)
-    data = {"e": "kline", "E": event_ms, "s": symbol, "k": kline}
-    return orjson.dumps({"stream": f"{symbol.lower()}@kline_1m", "data": data})
-
-
-async def started(running: RunningFeed, exchange: RecordedExchange, *, live: int = 1) -> None:
-    """Ready, with both sockets open, and candles of so many symbols going on."""
-    await eventually(lambda: running.readiness[-1:] == [True])
-    await eventually(lambda: len(exchange.sockets) == 2)
-    await eventually(lambda: len(running.feed.live) >= live)
 
 
 async def test_recorded_frames_tickers_and_exchange_info_pass_through_the_whole_client(
@@ -130,10 +103,6 @@ async def test_recorded_frames_tickers_and_exchange_info_pass_through_the_whole_
     assert recorded_symbols() <= {one["symbol"] for one in exchange.symbols}
 
 
-async def _has_forming(running: RunningFeed, count: int) -> bool:
-    return len(await running.candles(closed=False)) >= count
-
-
 async def test_a_symbol_begins_with_a_day_of_minutes_and_the_database_need_not_be_repeated(
     settings: Settings, exchange: RecordedExchange
 ):
@@ -145,17 +114,13 @@ async def test_a_symbol_begins_with_a_day_of_minutes_and_the_database_need_not_b
     )
     async with running_feed(speaking_to(exchange, settings)) as running:
         await started(running, exchange, live=2)
-        await eventually(lambda: _has_minutes(running, "BTCUSDT", HISTORY_MINUTES - 1))
+        await eventually(lambda: has_minutes(running, "BTCUSDT", HISTORY_MINUTES - 1))
         assert await running.closed_minutes("BTCUSDT") == list(
             range(oldest_ms, RECORDED_MINUTE_MS, MINUTE_MS)
         )
         assert await running.closed_minutes("ETHUSDT") == list(
             range(newest_ms - 19 * MINUTE_MS, newest_ms - 9 * MINUTE_MS, MINUTE_MS)
         )
-
-
-async def _has_minutes(running: RunningFeed, symbol: str, count: int) -> bool:
-    return len(await running.closed_minutes(symbol)) >= count
 
 
 async def _store(settings: Settings, symbol: str, *runs: tuple[int, int]) -> None:
@@ -182,7 +147,7 @@ async def test_a_minute_that_does_not_come_is_fetched_when_a_later_one_shows_tha
         # the time of another symbol's candle ends the minute of this one too
         later_ms = RECORDED_MINUTE_MS + MINUTE_MS
         await exchange.send(frame("BTCUSDT", later_ms, closed=False))
-        await eventually(lambda: _has_minutes(running, "ETHUSDT", 2))
+        await eventually(lambda: has_minutes(running, "ETHUSDT", 2))
         assert await running.closed_minutes("ETHUSDT") == [later_ms - 2 * MINUTE_MS, RECORDED_MINUTE_MS]
         assert await running.closed_minutes("BTCUSDT") == [later_ms - 2 * MINUTE_MS, RECORDED_MINUTE_MS]
         asked = [one for one in exchange.klines_asked if one["startTime"] == str(RECORDED_MINUTE_MS)]
@@ -197,7 +162,7 @@ async def test_what_the_collector_misses_is_fetched_and_published_again(
     await ensure_topics(settings)
     async with running_feed(speaking_to(exchange, settings)) as running, kafka_producer(settings) as producer:
         await started(running, exchange)
-        await eventually(lambda: _has_minutes(running, "BTCUSDT", 10))
+        await eventually(lambda: has_minutes(running, "BTCUSDT", 10))
         asked = len(exchange.klines_asked)
         topic = Topics.of(settings).gaps
         await producer.send_and_wait(topic, b"not a report", partition=0)
@@ -268,7 +233,7 @@ async def test_a_cut_connection_is_opened_again_and_nothing_is_missing(
         exchange.refuses_sockets = False
         await started(running, exchange)
         await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS + 2 * MINUTE_MS, closed=False))
-        await eventually(lambda: _has_minutes(running, "BTCUSDT", 3))
+        await eventually(lambda: has_minutes(running, "BTCUSDT", 3))
         assert await running.closed_minutes("BTCUSDT") == [
             RECORDED_MINUTE_MS + n * MINUTE_MS for n in (-1, 0, 1)
         ]
@@ -304,14 +269,14 @@ async def test_an_old_connection_is_replaced_before_it_is_closed(
         await first.send_str(
             frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False, event_ts_ms=event_ms).decode()
         )
-        await eventually(lambda: _has_forming(running, 2))
+        await eventually(lambda: has_forming(running, 2))
         assert open_now() == 2
         await second.send_str(
             frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False, event_ts_ms=event_ms + 1).decode()
         )
         await eventually(lambda: first.closed)
         assert not second.closed
-        await eventually(lambda: _has_forming(running, 3))
+        await eventually(lambda: has_forming(running, 3))
         assert False not in running.readiness
         assert {fact["reconnects"] for fact in running.feed.facts()["connections"]} == {0}
 
@@ -332,7 +297,7 @@ async def test_forming_candles_that_come_out_of_order_are_left_out(
                     event_ts_ms=RECORDED_MINUTE_MS + event_ms,
                 )
             )
-        await eventually(lambda: _has_forming(running, 2))
+        await eventually(lambda: has_forming(running, 2))
         assert [close for _, _, close in await running.candles(closed=False)] == [10.0, 9.5]
 
 
@@ -344,7 +309,7 @@ async def test_frames_that_cannot_be_read_go_to_the_bridge_and_the_stream_goes_o
         await started(running, exchange)
         await exchange.send(b"certainly no JSON", stream="btcusdt@kline_1m")
         await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False))
-        await eventually(lambda: _has_forming(running, 1))
+        await eventually(lambda: has_forming(running, 1))
         invalid = [(s, data) for s, data in await running.messages() if "invalid-" in s]
         assert [data for _, data in invalid] == [b"certainly no JSON"]
 
@@ -356,7 +321,7 @@ async def test_a_pause_that_the_exchange_asks_for_is_kept(
     only(exchange, "BTCUSDT")
     exchange.faults = [web.Response(status=status, headers={"Retry-After": "1"})]
     async with running_feed(speaking_to(exchange, settings)) as running:
-        await eventually(lambda: _has_minutes(running, "BTCUSDT", 1))
+        await eventually(lambda: has_minutes(running, "BTCUSDT", 1))
     asked = list(zip(exchange.paths, exchange.asked_at_s, strict=True))
     refused_s = next(at_s for path, at_s in asked if path == "/fapi/v1/klines")
     during = [
@@ -376,93 +341,5 @@ async def test_failures_of_the_exchange_are_repeated_until_it_answers(
         web.Response(text='[["so", "not"]]'),
     ]
     async with running_feed(speaking_to(exchange, settings)) as running:
-        await eventually(lambda: _has_minutes(running, "BTCUSDT", 1))
+        await eventually(lambda: has_minutes(running, "BTCUSDT", 1))
         assert exchange.faults == []
-
-
-async def test_listings_and_delistings_are_followed_while_running(
-    settings: Settings, exchange: RecordedExchange
-):
-    all_symbols = exchange.symbols
-    only(exchange, "BTCUSDT", "ETHUSDT")
-    async with running_feed(speaking_to(exchange, settings)) as running:
-        await started(running, exchange, live=2)
-        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False))
-        exchange.symbols = [one for one in all_symbols if one["symbol"] in ("BTCUSDT", "SUSHIUSDT")]
-        wanted = {"btcusdt@kline_1m", "sushiusdt@kline_1m"}
-        await eventually(lambda: wanted in exchange.streams())
-        await exchange.send(frame("SUSHIUSDT", RECORDED_MINUTE_MS, closed=False), stream="sushiusdt@kline_1m")
-        await eventually(lambda: sorted(running.feed.live) == ["BTCUSDT", "SUSHIUSDT"])
-        await eventually(lambda: [wanted] == [s for s in exchange.streams() if "!ticker@arr" not in s])
-        await eventually(lambda: _has_minutes(running, "SUSHIUSDT", 1))
-
-
-async def test_a_symbol_that_is_delisted_within_a_minute_is_owed_that_minute_and_no_other(
-    settings: Settings, exchange: RecordedExchange
-):
-    only(exchange, "BTCUSDT", "ETHUSDT")
-    async with running_feed(speaking_to(exchange, settings)) as running:
-        await started(running, exchange, live=2)
-        exchange.symbols = [one for one in exchange.symbols if one["symbol"] == "BTCUSDT"]
-        await eventually(lambda: running.feed.live == {"BTCUSDT"})
-        # so many that the first try for the last minute fails as a whole
-        exchange.faults = [web.Response(status=503) for _ in range(4)]
-        exchange.now_ms += 3 * MINUTE_MS
-        later_ms = RECORDED_MINUTE_MS + 3 * MINUTE_MS
-        await exchange.send(frame("BTCUSDT", later_ms, closed=False))
-        await eventually(lambda: _has_minutes(running, "BTCUSDT", 4))
-        await eventually(lambda: _has_minutes(running, "ETHUSDT", 2))
-        await eventually(lambda: running.feed.facts()["owed_minutes"] == 0)
-        assert await running.closed_minutes("ETHUSDT") == [RECORDED_MINUTE_MS - MINUTE_MS, RECORDED_MINUTE_MS]
-        assert max(int(one["endTime"]) for one in exchange.klines_asked if one["symbol"] == "ETHUSDT") == (
-            RECORDED_MINUTE_MS
-        )
-
-
-async def test_a_symbol_that_comes_back_within_the_minute_goes_on_as_if_it_had_stayed(
-    settings: Settings, exchange: RecordedExchange
-):
-    only(exchange, "BTCUSDT", "ETHUSDT")
-    both = exchange.symbols
-    async with running_feed(speaking_to(exchange, settings)) as running:
-        await started(running, exchange, live=2)
-        exchange.symbols = [one for one in both if one["symbol"] == "BTCUSDT"]
-        await eventually(lambda: running.feed.live == {"BTCUSDT"})
-        exchange.symbols = both
-        await eventually(lambda: running.feed.live == {"BTCUSDT", "ETHUSDT"})
-        exchange.now_ms += 3 * MINUTE_MS
-        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS + 3 * MINUTE_MS, closed=False))
-        await eventually(lambda: _has_minutes(running, "ETHUSDT", 4))
-        assert await running.closed_minutes("ETHUSDT") == [
-            RECORDED_MINUTE_MS + n * MINUTE_MS for n in (-1, 0, 1, 2)
-        ]
-
-
-async def test_a_symbol_that_leaves_and_comes_back_while_its_history_is_fetched_still_begins_with_it(
-    settings: Settings, exchange: RecordedExchange
-):
-    only(exchange, "BTCUSDT", "ETHUSDT")
-    both = exchange.symbols
-    exchange.answers_klines.clear()
-    async with running_feed(speaking_to(exchange, settings)) as running:
-        await eventually(lambda: len(exchange.klines_asked) == 2)
-        exchange.symbols = both[:1]
-        await eventually(lambda: running.feed.facts()["followed"] == 1)
-        exchange.symbols = both
-        await eventually(lambda: running.feed.facts()["followed"] == 2)
-        # a whole look later the market is as before, and still nothing of it goes on
-        looks = exchange.paths.count("/fapi/v1/exchangeInfo")
-        await eventually(lambda: exchange.paths.count("/fapi/v1/exchangeInfo") >= looks + 2)
-        assert running.feed.live == set()
-        exchange.answers_klines.set()
-        await eventually(lambda: running.feed.live == {"BTCUSDT", "ETHUSDT"})
-
-
-async def test_an_exchange_that_is_away_at_the_start_is_waited_for(
-    settings: Settings, exchange: RecordedExchange
-):
-    only(exchange, "BTCUSDT")
-    urls = {"exchange_rest_url": "http://127.0.0.1:1", "exchange_ws_url": "ws://127.0.0.1:1"}
-    async with running_feed(settings.model_copy(update=urls)) as running:
-        await eventually(lambda: running.feed.facts()["universe_failures"] >= 1)
-        assert running.readiness == []

@@ -1,0 +1,43 @@
+"""Where tests find recorded candles, and what becomes of them where there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import market_data
+from tests.support.market_data import market_data_dir
+
+
+def test_the_folder_is_the_one_that_is_named_or_the_nearest_above(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    monkeypatch.setattr(market_data, "__file__", str(tmp_path / "repository" / "tests" / "one.py"))
+    monkeypatch.delenv("MARKET_DATA", raising=False)
+    assert market_data_dir() == tmp_path / "shared" / "data"
+    monkeypatch.setenv("MARKET_DATA", "/elsewhere")
+    assert market_data_dir() == Path("/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("named", "ci", "fails"),
+    [("", "true", True), ("none", "true", False), ("", "", False), ("none", "", False)],
+)
+def test_without_it_tests_skip_but_in_ci_only_where_that_was_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str, ci: str, fails: bool
+):
+    monkeypatch.setattr(market_data, "__file__", str(tmp_path / "one.py"))
+    monkeypatch.setenv("MARKET_DATA", named)
+    monkeypatch.setenv("CI", ci)
+    expected = FileNotFoundError if fails else pytest.skip.Exception
+    with pytest.raises(expected, match="set MARKET_DATA"):
+        market_data_dir()
+
+
+def test_outside_of_tests_it_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MARKET_DATA", "none")
+    monkeypatch.delenv("PYTEST_VERSION")
+    with pytest.raises(FileNotFoundError, match="set MARKET_DATA"):
+        market_data_dir()
