@@ -2,8 +2,12 @@
 # make test   lint, types, import rules, then all tests
 # make check  lint, types and import rules only
 # make check-deploy  image, compose, chart, rules and dashboards; needs Node.js
+# make check-image   builds the image and runs every role in it; needs podman or docker; BASE=IMAGE for another base
+# make check-compose brings Compose up, kills every container, restores a backup; needs Docker; WITH=FILE for other images
+# make check-cluster installs the chart on the current cluster and troubles it; IMAGE=NAME:TAG that its nodes have
 # make chart-schema  the chart's schema and README, after a setting or a value changed
 # make bench  the benchmarks behind benchmarks/README.md, half an hour; the soak is not among them
+# make page   the web page, after a change of its sources
 # make lock   resolve the dependencies anew
 
 PYTHON ?= python3
@@ -11,14 +15,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEPLOY_VENV := .venv-deploy
 DEPLOY_BIN := $(DEPLOY_VENV)/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+LOCKED := --quiet --generate-hashes --no-annotate --no-header
+# Which tests share a process: tests/conftest.py
+PARALLEL := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
-.PHONY: up test check check-deploy chart-schema bench lock clean
+.PHONY: up test check check-deploy check-image check-compose check-cluster chart-schema page bench lock clean
 
-up: $(VENV)/.run-installed
+up: $(VENV)/.run-installed page
 	$(BIN)/screener up
 
-test: check
-	$(BIN)/python -m pytest
+test: check page
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff check .
@@ -29,49 +37,68 @@ check: $(VENV)/.test-installed
 check-deploy: $(DEPLOY_VENV)/.installed $(VENV)/.run-installed
 	$(DEPLOY_BIN)/python -m pytest -c deploy/checks/pytest.ini deploy/checks
 
+check-image: $(VENV)/.run-installed
+	BASE=$(BASE) $(BIN)/python deploy/checks/image.py
+
+check-compose: $(VENV)/.run-installed
+	WITH=$(WITH) $(BIN)/python deploy/checks/compose.py
+
+check-cluster: $(VENV)/.run-installed
+	IMAGE=$(IMAGE) $(BIN)/python deploy/checks/cluster.py
+
 chart-schema: $(VENV)/.run-installed
 	$(BIN)/python deploy/helm/schema.py
 
-bench: $(VENV)/.bench-installed
+# it does nothing while the built files are of the present sources
+page: $(VENV)/.run-installed
+	$(BIN)/python app/sidecar/page/build.py
+
+bench: $(VENV)/.bench-installed page
+	$(BIN)/python -m benchmarks.frames
 	$(BIN)/python -m benchmarks.matrix
 	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks.market_rules
+	$(BIN)/python -m benchmarks.rule_library
 	$(BIN)/python -m benchmarks.backtest
 	$(BIN)/python -m benchmarks.simexchange
 	$(BIN)/python -m benchmarks.feed
 	$(BIN)/python -m benchmarks.webhooks
 	$(BIN)/python -m benchmarks.rest
+	$(BIN)/python -m benchmarks.klines --symbols 100
 	$(BIN)/python -m benchmarks.fanout --clients 2000
 	$(BIN)/python -m benchmarks.footprint --symbols 200 --seconds 40
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.live --minutes 3
 	$(BIN)/python -m benchmarks.pipeline --ours-full
 
 lock: $(VENV)/.test-installed
-	$(BIN)/pip install --quiet 'pip-tools>=7.6,<8'
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
-		--no-header --extra test --extra benchmark --output-file requirements.lock setup.cfg
+	$(BIN)/uv pip compile $(LOCKED) --extra local --extra page --extra test --extra benchmark --output-file requirements.lock setup.cfg
+	$(BIN)/uv pip compile $(LOCKED) --output-file deploy/checks/requirements.lock deploy/checks/requirements.txt
 
 clean:
-	rm -rf $(VENV) $(DEPLOY_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEPLOY_VENV) app/sidecar/page/built app/sidecar/page/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-$(VENV)/bin/python:
+$(VENV)/bin/uv: requirements-uv.lock
 	$(PYTHON) -m venv $(VENV)
-
-# requirements.lock constrains every install, so that all machines run the same versions
-$(VENV)/.run-installed: $(VENV)/bin/python setup.cfg pyproject.toml requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
 	touch $@
 
-$(VENV)/.test-installed: $(VENV)/bin/python setup.cfg pyproject.toml requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test]'
+# requirements.lock constrains every install, so that all machines run the same versions, of the same content. pip
+# does not check the hashes of constraints, uv does.
+$(VENV)/.run-installed: $(VENV)/bin/uv setup.cfg pyproject.toml requirements.lock
+	$(INSTALL) --constraint requirements.lock --editable '.[local,page]'
+	touch $@
+
+$(VENV)/.test-installed: $(VENV)/bin/uv setup.cfg pyproject.toml requirements.lock
+	$(INSTALL) --constraint requirements.lock --editable '.[local,page,test]'
 	touch $@ $(VENV)/.run-installed
 
 $(VENV)/.bench-installed: $(VENV)/.test-installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test,benchmark]'
+	$(INSTALL) --constraint requirements.lock --editable '.[local,page,test,benchmark]'
 	touch $@
 
 $(DEPLOY_VENV)/.installed: deploy/checks/requirements.txt deploy/checks/requirements.lock deploy/checks/install.py deploy/checks/package.json
 	$(PYTHON) -m venv $(DEPLOY_VENV)
-	$(DEPLOY_BIN)/pip install --quiet --disable-pip-version-check --constraint deploy/checks/requirements.lock \
-		--requirement deploy/checks/requirements.txt
+	$(DEPLOY_BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement deploy/checks/requirements.lock
 	$(DEPLOY_BIN)/python deploy/checks/install.py $(DEPLOY_VENV)
 	touch $@

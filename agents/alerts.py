@@ -1,111 +1,133 @@
 """The alert agent: every rule on every row, at most one alert per symbol, rule and minute.
 
-[metrics] frames of metrics -> [alerts] one JSON record per alert. Table `rules`: what rules remember of the
-minute before. Order of effects: look the cooldown up, publish and wait for Kafka, then record. A crash can repeat
+[metrics] frames of metrics -> [alerts] one JSON record per alert. Tables `rules`, `rule_minutes`, `rule_bars`: the
+rules' memory (`app/alerts/rule_memory.py`).
+
+Order of effects: check the cooldown, publish and wait for Kafka, then record. A crash can repeat
 an alert, with the same id; it never loses one.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import asyncio
+from collections.abc import Collection
 from functools import partial
-from typing import Any
-
-import orjson
 
 from agents.stage import Stage
-from app.cooldown import Cooldowns
-from app.frames import decode_metrics
-from app.market.metrics import MetricsBatch
-from app.rules.alert import build_alerts
-from app.rules.cooldown import Fire, decide
+from app.alerts.cooldowns import Cooldowns
+from app.alerts.engine import AlertEngine, Publish, RulesInForce
+from app.alerts.rule_memory import History, Restored, RuleMemory
+from app.candles.departures import Departures
+from app.process.stage_edges import StageEdges
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.kept_minutes import unpack
+from app.rules.evaluation.rulebook import RuleBook
 from app.rules.files import fingerprint
-from app.rules.rulebook import Evaluator, RuleBook
 from app.telemetry import alert_metrics
+from app.wire.barrier import StageFacts
+from app.wire.frames import decode_metrics
+from tables.minutes import MinuteTable
 from tables.shards import ShardTable
-
-RulesInForce = Callable[[], RuleBook]
-"""The book to evaluate a frame with; another one once the rules have changed."""
-Publish = Callable[[list[tuple[str, bytes]]], Awaitable[None]]
-"""Sends (key, alert) records, in order, to the only partition of [alerts]; returns when Kafka has them all."""
 
 
 class Alerts(Stage):
     name = "alerts"
 
     def __init__(
-        self, table: ShardTable, rules: RulesInForce, cooldowns: Cooldowns, publish: Publish, **edges: Any
+        self,
+        table: ShardTable,
+        minutes: MinuteTable,
+        bars: ShardTable,
+        history: History,
+        rules: RulesInForce,
+        cooldowns: Cooldowns,
+        publish: Publish,
+        backfilled_after_ms: int,
+        edges: StageEdges,
     ) -> None:
-        super().__init__(**edges)
+        super().__init__(edges)
         self._table = table
-        self._rules = rules
+        self._engine = AlertEngine(
+            self.name,
+            rules,
+            cooldowns,
+            publish,
+            backfilled_after_ms,
+            edges.clock,
+            alert_metrics(edges.registry),
+        )
         self._cooldowns = cooldowns
-        self._publish = publish
-        self._evaluators: dict[int, Evaluator] = {}
+        self._minutes = minutes
+        self._bars = bars
+        self._memory = RuleMemory(minutes, bars, history)
+        self._departures: dict[int, Departures] = {}
+        self._book: RuleBook | None = None
+        """The last one that a frame was evaluated for."""
 
     async def handle(self, partition: int, data: bytes) -> None:
         batch, info = decode_metrics(data)
         self.follow(info)
-        evaluator = self._evaluator(partition)
-        began = time.perf_counter()
-        matches = evaluator.evaluate(batch)
-        alert_metrics().evaluation_duration.observe(time.perf_counter() - began)
-        alert_metrics().evaluated.inc(len(batch))
-        if len(matches):
-            known = await self._cooldowns.last_fired(matches.keys(batch))
-            decided = decide(matches, batch, evaluator.book, known)
-            alert_metrics().duplicated.inc(len(matches) - len(decided.fires))
-            await self._emit(decided.fires, batch)
-            await self._cooldowns.record(decided.last_fired)
+        if not len(batch):
+            return
+        book = self._engine.rules.book
+        if book is not self._book:
+            self._book = book
+            self._cooldowns.forget_other_rules({rule.rule_type for rule in book.rules})
+        evaluator = await self._memory.evaluator(partition, book, batch)
+        newest_ms = int(batch.open_time_ms.max())
+        if partition not in self._departures:
+            self._departures[partition] = Departures()
+            self._departures[partition].note(evaluator.symbols, newest_ms)
+        if gone := self._departures[partition].note(batch.symbols, newest_ms):
+            evaluator.forget(gone)
+            self._cooldowns.forget_symbols(frozenset(gone))
+        matches = self._engine.evaluate(evaluator, batch)
+        await self._engine.publish(matches, batch, evaluator.book)
         if batch.closed.any():
             self._table.write(partition, evaluator.snapshot())
+        self._memory.keep(partition, batch)
         self.count(partition, batch.ingest_ts_ms, len(batch))
 
-    async def _emit(self, fires: list[Fire], batch: MetricsBatch) -> None:
-        if not fires:
-            return
-        alerts = build_alerts(fires, batch, evaluate_ts_ms=self.clock.now_ms())
-        publish_ts_ms = self.clock.now_ms()
-        for alert in alerts:
-            alert["timings"]["publish_ts_ms"] = publish_ts_ms
-        await self._publish([(alert["symbol"], orjson.dumps(alert)) for alert in alerts])
-        for rule_type, count in Counter(fire.rule.rule_type for fire in fires).items():
-            alert_metrics().triggered.labels(rule_type=rule_type).inc(count)
-        self._note_latencies(fires, batch)
-        published = [f"{alert['id']} {alert['symbol']} {alert['rule_type']}" for alert in alerts]
-        self.log.info("alerts_published", alerts=published)
+    async def settle(self) -> None:
+        await self._engine.settled()
 
-    def _note_latencies(self, fires: list[Fire], batch: MetricsBatch) -> None:
-        now_ms = self.clock.now_ms()
-        for fire in fires:
-            latency_ms = now_ms - int(batch.ingest_ts_ms[fire.row])
-            alert_metrics().alert_latency.observe(max(0, latency_ms) / 1000)
+    @property
+    def left_behind(self) -> asyncio.Task[None] | None:
+        return self._engine.recording
 
-    def _evaluator(self, partition: int) -> Evaluator:
-        """The partition's evaluator with the rules now in force: they change between frames, never within one."""
-        book = self._rules()
-        evaluator = self._evaluators.get(partition)
-        if evaluator is None:
-            evaluator = self._evaluators[partition] = Evaluator(book)
-        elif evaluator.book is not book:
-            evaluator.swap(book)
-        return evaluator
-
-    def facts(self, partition: int) -> Mapping[str, Any]:
-        return {"rules": fingerprint(self._rules().rules)}
+    def facts(self, partition: int) -> StageFacts:
+        book = self._memory.in_force(partition, self._engine.rules.book)
+        return {"rules": fingerprint(book.rules)}
 
     def forget(self, partition: int) -> None:
-        self._evaluators.pop(partition, None)
+        self._memory.forget(partition)
+        self._departures.pop(partition, None)
         self._cooldowns.forget()
 
     def restore(self, partitions: Collection[int]) -> None:
+        self._minutes.rearm_expiry()
+        restored = {shard: Restored() for shard in partitions}
         for shard, packed in self._table.items():
             if shard in partitions:
-                self.take_back("rules", shard, partial(self._restore_memory, shard, packed))
+                self.take_back("rules", shard, packed, partial(self._restore_memory, restored[shard]))
+        for shard, packed in self._bars.items():
+            if shard in partitions:
+                self.take_back("rule_bars", shard, packed, partial(self._restore_bars, restored[shard]))
+        for shard, open_time_ms, packed in self._minutes.items():
+            if shard in partitions:
+                use = partial(_restore_minute, restored[shard], open_time_ms)
+                self.take_back("rule_minutes", shard, packed, use)
+        for shard, found in restored.items():
+            self._memory.restore(shard, found)
 
-    def _restore_memory(self, shard: int, packed: bytes) -> None:
-        evaluator = Evaluator(self._rules())
-        evaluator.restore(packed)
-        self._evaluators[shard] = evaluator
+    def _restore_memory(self, restored: Restored, packed: bytes) -> None:
+        Evaluator(self._engine.rules.book).restore(packed)
+        restored.memory = packed
+
+    def _restore_bars(self, restored: Restored, packed: bytes) -> None:
+        Evaluator(self._engine.rules.book).restore_bars(packed)
+        restored.bars = packed
+
+
+def _restore_minute(restored: Restored, open_time_ms: int, packed: bytes) -> None:
+    restored.minutes[open_time_ms] = unpack(packed)

@@ -1,26 +1,27 @@
 """The calculator: the rolling windows and indicators of every symbol, on every update.
 
 [candles] frames of candles -> [metrics] frames of metrics. Table `market`: the closed candles, by minute;
-table `indicators`: the recursive indicator states, now and then. Together they restore the market matrix
-after a restart to what it was; minutes they lack come from the database.
+table `indicators`: periodic snapshots of the recursive indicator states. Together they restore the market matrix
+after a restart; symbols they lack come from the database, with minutes and longer bars.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from agents.stage import Stage
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.frames import FrameInfo, decode_bars, decode_candles, encode_metrics, is_bars
+from app.candles.departures import Departures
 from app.market.matrix import MarketMatrix
 from app.market.metrics import MetricsBatch
-from app.market.packing import unpack_minute
+from app.market.rings.packing import unpack_minute
+from app.process.stage_edges import StageEdges
 from app.telemetry import calculator_metrics
+from app.wire.frames import FrameInfo, decode_bars, decode_candles, encode_metrics, is_bars, is_empty
 from tables.minutes import MinuteTable
 from tables.shards import ShardTable
 
@@ -35,51 +36,78 @@ _BARS_WAITING = 500
 """Records of bars that wait at most; the oldest go."""
 
 History = Callable[[int, int, int], Awaitable[CandleBatch | None]]
-"""Closed candles of a shard from the database: [since_ms, until_ms) by open time. None if it cannot be asked."""
+"""Closed candles of a shard from the database: [since_ms, until_ms) by open time. None if the database is down."""
+StoredBars = Callable[[Sequence[str], int], Awaitable[Mapping[str, CandleBatch] | None]]
+"""Of symbols, from the database: timeframe -> bars that were over at a time. None if the database is down."""
 
 
 class Calculator(Stage):
     name = "calculator"
 
-    def __init__(self, market: MinuteTable, indicators: ShardTable, history: History, **edges: Any) -> None:
-        super().__init__(**edges)
+    def __init__(
+        self,
+        market: MinuteTable,
+        indicators: ShardTable,
+        history: History,
+        stored_bars: StoredBars,
+        edges: StageEdges,
+    ) -> None:
+        super().__init__(edges)
+        self._metrics = calculator_metrics(edges.registry)
         self._market = market
         self._indicators = indicators
         self._history = history
+        self._stored_bars = stored_bars
         self._matrices: dict[int, MarketMatrix] = {}
         self._unfilled: dict[int, tuple[tuple[str, ...], int]] = {}
-        """What to refill still, by shard: the symbols that need none, and before which minute."""
+        """Pending refills by shard: the symbols that need no refill, and before which minute."""
         self._refilled: set[int] = set()
         self._ask_history_ms = 0
         """When the database, which did not answer, may be asked again: for any shard, since each attempt holds up
         the stream."""
         self._snapshot_ms: dict[int, int] = {}
+        self._departures: dict[int, Departures] = {}
         self._bars: dict[int, list[tuple[str, CandleBatch]]] = {}
         """Bars that wait until the shard is refilled: symbols known from them alone would not be."""
 
     async def handle(self, partition: int, data: bytes) -> None:
         if is_bars(data):
             waiting = self._bars.setdefault(partition, [])
-            waiting.append(decode_bars(data))
+            timeframe, bars, info = decode_bars(data)
+            self.follow(info)
+            waiting.append((timeframe, bars))
             del waiting[:-_BARS_WAITING]
             return
         batch, info = decode_candles(data)
         self.follow(info)
+        if is_empty(batch, info):
+            await self._deliver(partition, encode_metrics(MetricsBatch.empty(), info))
+        if not len(batch):
+            return
         matrix = self._matrix(partition)
         await self._refill(partition, batch)
         self._warm_up(partition)
+        self._forget_left(partition, batch)
         began = time.perf_counter()
         metrics = matrix.update(batch)
-        calculator_metrics().calculation_duration.observe(time.perf_counter() - began)
+        self._metrics.calculation_duration.observe(time.perf_counter() - began)
         await self._send(partition, metrics, self.stamped(info))
         self._record(partition, batch)
         self._keep_indicators(partition, batch)
-        calculator_metrics().candles_processed.inc(len(batch))
-        calculator_metrics().metrics_calculated.inc(len(metrics))
+        self._metrics.candles_processed.inc(len(batch))
+        self._metrics.metrics_calculated.inc(len(metrics))
         self.count(partition, batch.ingest_ts_ms, len(batch))
 
+    def _forget_left(self, partition: int, batch: CandleBatch) -> None:
+        matrix, newest_ms = self._matrix(partition), int(batch.open_time_ms.max())
+        if partition not in self._departures:
+            self._departures[partition] = Departures()
+            self._departures[partition].note(matrix.symbols, newest_ms)
+        for symbol in self._departures[partition].note(batch.symbols, newest_ms):
+            matrix.drop_symbol(symbol)
+
     def _warm_up(self, partition: int) -> None:
-        """Takes in the bars that have come, and sees to it that the states made of them are written soon."""
+        """Take in the bars that have come, and sees to it that the states made of them are written soon."""
         if partition not in self._bars or partition not in self._refilled:
             return
         matrix = self._matrix(partition)
@@ -107,13 +135,13 @@ class Calculator(Stage):
             self._market.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
 
     def _note_size(self, partition: int, matrix: MarketMatrix) -> None:
-        metrics = calculator_metrics()
+        metrics = self._metrics
         metrics.symbols.labels(partition).set(len(matrix.symbols))
         metrics.memory_bytes.labels(partition).set(matrix.memory_bytes())
         metrics.ring_minutes.labels(partition).set(matrix.minutes_held)
 
     def _keep_indicators(self, partition: int, batch: CandleBatch) -> None:
-        """Writes the indicator states when it is time; which takes ten milliseconds for hundreds of symbols, so
+        """Write the indicator states when it is time; which takes ten milliseconds for hundreds of symbols, so
         not with the closes of a minute, whose alerts come next, as long as there are other frames."""
         newest_ms = int(batch.open_time_ms.max())
         overdue_ms = newest_ms - self._snapshot_ms.get(partition, 0) - _SNAPSHOT_EVERY_MS
@@ -125,7 +153,7 @@ class Calculator(Stage):
 
     def forget(self, partition: int) -> None:
         if self._matrices.pop(partition, None) is not None:
-            metrics = calculator_metrics()
+            metrics = self._metrics
             for gauge in (metrics.symbols, metrics.memory_bytes, metrics.ring_minutes):
                 # another worker shows this shard from now on
                 gauge.labels(partition).set(0)
@@ -133,17 +161,20 @@ class Calculator(Stage):
         self._refilled.discard(partition)
         self._snapshot_ms.pop(partition, None)
         self._bars.pop(partition, None)
+        self._departures.pop(partition, None)
 
     def restore(self, partitions: Collection[int]) -> None:
         self._market.rearm_expiry()
         for shard, snapshot in self._indicators.items():
             if shard in partitions:
                 matrix = MarketMatrix()
-                if self.take_back("indicators", shard, partial(matrix.restore_indicators, snapshot)):
+                if self.take_back("indicators", shard, snapshot, matrix.restore_indicators):
                     self._matrices[shard] = matrix
         minutes = [item for item in self._market.items() if item[0] in partitions]
         for shard, _, packed in sorted(minutes, key=lambda item: item[1]):
-            self.take_back("market", shard, partial(self._restore_minute, shard, packed))
+            self.take_back("market", shard, packed, partial(self._restore_minute, shard))
+        for shard in partitions:
+            self._matrix(shard).drop_left()
 
     def _restore_minute(self, shard: int, packed: bytes) -> None:
         self._matrix(shard).restore_minutes(unpack_minute(packed))
@@ -155,30 +186,49 @@ class Calculator(Stage):
         return matrix
 
     async def _refill(self, partition: int, batch: CandleBatch) -> None:
-        """Once per shard after a start: the past of symbols that the tables do not know, from the database.
+        """Load the past of symbols missing in the tables from the database, once per shard after a start: minutes, and
+        bars for the indicators that need more than a day.
 
-        Those that the tables know need none; and a minute of theirs that is in the database may still be waiting
-        in the topic, where it must cause its metrics and alerts: a candle known already causes none. For the same
-        reason only minutes older than the first batch's first are taken. What is taken goes into the table.
+        Symbols in the tables need no load; and a minute of theirs that is in the database may still be waiting
+        in the topic, where it must cause its metrics and alerts: a known candle causes neither. For the same
+        reason only minutes older than the first batch's first are loaded. Loaded minutes go into the table.
         """
         if partition in self._refilled:
             return
         matrix = self._matrix(partition)
-        # a database that answers late must not take those for known that came meanwhile
+        # a late answer of the database must not count candles that came meanwhile as known
         first = (matrix.symbols, int(batch.open_time_ms.min()))
         known_symbols, first_ms = self._unfilled.setdefault(partition, first)
         if self.clock.now_ms() < self._ask_history_ms:
             return
-        found = await self._history(partition, first_ms - HISTORY_MINUTES * MINUTE_MS, first_ms)
-        if found is None:
+        past = await self._past(partition, known_symbols, first_ms)
+        if past is None:
             self._ask_history_ms = self.clock.now_ms() + _REFILL_RETRY_MS
             return
         self._refilled.add(partition)
         del self._unfilled[partition]
-        known = np.isin(found.symbols, known_symbols)
-        missing = found.take(~known[found.symbol_index]) if len(found) else found
-        if len(missing):
-            matrix.restore_minutes(missing)
-            for open_time_ms in np.unique(missing.open_time_ms).tolist():
+        minutes, bars = past
+        if len(minutes):
+            matrix.restore_minutes(minutes)
+            for timeframe, of_timeframe in bars.items():
+                matrix.warm_up_bars(timeframe, of_timeframe)
+            matrix.drop_left()
+            for open_time_ms in np.unique(minutes.open_time_ms).tolist():
                 self._market.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
-            self.log.info("market_refilled", shard=partition, candles=len(missing))
+            self._snapshot_ms.pop(partition, None)
+            self.log.info(
+                "market_refilled", shard=partition, candles=len(minutes), bars=sum(map(len, bars.values()))
+            )
+
+    async def _past(
+        self, partition: int, known_symbols: tuple[str, ...], until_ms: int
+    ) -> tuple[CandleBatch, Mapping[str, CandleBatch]] | None:
+        """Return minutes and bars of the shard's other symbols from the database, None if it does not answer. Bars that
+        cannot be read do not keep the minutes back: the feed may send them."""
+        found = await self._history(partition, until_ms - HISTORY_MINUTES * MINUTE_MS, until_ms)
+        if found is None or not len(found):
+            return None if found is None else (found, {})
+        known = np.isin(found.symbols, known_symbols)
+        missing = found.take(~known[found.symbol_index]).compact()
+        bars = await self._stored_bars(missing.symbols, until_ms) if len(missing) else {}
+        return missing, bars or {}

@@ -1,43 +1,43 @@
-"""What the three agents share: reading records safely, forwarding barriers, and counting.
+"""Shared by the three agents: reading records safely, forwarding barriers, and counting.
 
 The rules of a safe Faust agent, and why (measured on faust-streaming 0.15.3):
 - An exception that leaves an agent's body acknowledges the event it was working on. So bad input goes to the
   dead letters, and anything unexpected ends the process at once, inside the handler, before Faust unwinds and
-  commits: the supervisor restarts it and the record is read again.
-- What a record causes is sent, and confirmed by Kafka, before the body goes on to the next record, and only
+  commits: the supervisor restarts it and the record is read again; at its third end it goes to the dead letters too
+  (`app/process/quarantine.py`).
+- The results of a record are sent, and confirmed by Kafka, before the body continues to the next record, and only
   then recorded in a table. A crash between the two repeats a send; it never loses one.
 - One record at a time (concurrency 1), no `take()`: a record holds many rows.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, ClassVar
+from zlib import crc32
 
-import numpy as np
 import structlog
-from faust.types import StreamT
+from faust.types import EventT, StreamT
 
-from app.barrier import Barrier, BarrierReports
 from app.candles.batch import IntArray
-from app.clock import Clock
-from app.dead_letters import DeadLetter, DeadLetters
-from app.errors import BadInput, RuleError
-from app.exit_status import EXIT_UNEXPECTED
-from app.frames import FrameInfo
+from app.errors import BadInput
+from app.process.attempt_records import Record
+from app.process.exit_status import EXIT_TEMPORARY, EXIT_UNEXPECTED
+from app.process.quarantine import QUARANTINED, is_outage
+from app.process.stage_edges import StageEdges
 from app.telemetry import pipeline_metrics
-from app.tracing import recorder
-
-Deliver = Callable[[int, bytes], Awaitable[None]]
-"""Sends a record to the given partition of the stage's output topic; returns when Kafka has it."""
+from app.telemetry.tracing import recorder
+from app.wire.barrier import Barrier, StageFacts, latency_facts
+from app.wire.dead_letters import DeadLetter
+from app.wire.frames import FrameInfo
 
 _LATENCIES_KEPT = 50_000
-_UNREADABLE = (BadInput, RuleError, ValueError, KeyError)
-"""What reading stored state of another version, or damaged, raises."""
 
 
 class Tally:
@@ -53,101 +53,139 @@ class Tally:
         self.rows += rows
         self._latencies_ms.append(latency_ms)
 
-    def facts(self) -> dict[str, Any]:
-        """JSON-able: counts, and latency quantiles in ms (null without frames)."""
-        kept = np.array(self._latencies_ms) if self._latencies_ms else np.array([np.nan])
-        p50, p99 = (None if np.isnan(value) else float(value) for value in np.percentile(kept, [50, 99]))
-        return {"frames": self.frames, "rows": self.rows, "p50_ms": p50, "p99_ms": p99}
+    def facts(self) -> StageFacts:
+        """Return counts, and quantiles of the latency."""
+        return {"frames": self.frames, "rows": self.rows, **latency_facts(self._latencies_ms)}
 
 
 class Stage(ABC):
-    """One agent. Subclasses turn a frame into what follows from it; this class does the rest."""
+    """One agent. Subclasses turn a frame into its results; this class does the rest."""
 
     name: ClassVar[str]
 
-    def __init__(
-        self, deliver: Deliver, dead_letters: DeadLetters, barriers: BarrierReports, clock: Clock
-    ) -> None:
-        self._deliver = deliver
-        self._dead_letters = dead_letters
-        self._barriers = barriers
-        self.clock = clock
+    def __init__(self, edges: StageEdges) -> None:
+        self._deliver = edges.deliver
+        self._dead_letters = edges.dead_letters
+        self._barriers = edges.barriers
+        self._attempts = edges.attempts
+        self.clock = edges.clock
+        self.pipeline = pipeline_metrics(edges.registry)
         self.log = structlog.get_logger(self.name)
         self._tallies: dict[int, Tally] = {}
         self._owned: frozenset[int] = frozenset()
-        self._frame_id = ""
+        self._frame = FrameInfo()
         self.positions: dict[int, int] = {}
         """Partition -> offset behind the last record done with since the assignment."""
 
     @abstractmethod
     async def handle(self, partition: int, data: bytes) -> None:
-        """Deals with one frame, to the end. Raises BadInput if the record cannot be used."""
+        """Process one frame completely. Raises BadInput if the record cannot be used."""
 
     @abstractmethod
     def forget(self, partition: int) -> None:
-        """Drops the state of a partition."""
+        """Drop the state of a partition."""
 
     @abstractmethod
     def restore(self, partitions: Collection[int]) -> None:
-        """Rebuilds the state of these partitions from the tables, each value by `take_back`."""
+        """Rebuild the state of these partitions from the tables, each value by `take_back`."""
 
-    def take_back(self, table: str, shard: int, read: Callable[[], None]) -> bool:
-        """Whether `read` could use a stored value. If not, it is logged and counted and the stage does without:
-        another version wrote it, or it is damaged, and to fail would mean to fail at every start."""
-        try:
-            read()
-        except _UNREADABLE as error:
-            pipeline_metrics().snapshots_unusable.labels(stage=self.name).inc()
-            reason = error.input_reason if isinstance(error, BadInput) else type(error).__name__
-            self.log.error("snapshot_unusable", table=table, shard=shard, reason=reason, error=str(error))
+    async def settle(self) -> None:
+        """Wait, at a barrier, for the work that records before it left behind."""
+        return
+
+    @property
+    def left_behind(self) -> asyncio.Task[None] | None:
+        """Work for the records so far that goes on beside the next; their offsets are committed once it is done."""
+        return None
+
+    def take_back(self, table: str, shard: int, packed: bytes, use: Callable[[bytes], object]) -> bool:
+        """Return whether `use` could read a stored value. If not, it is logged and counted and the stage does
+        without: another version wrote it, or it is damaged, and to fail would mean to fail at every start. One that
+        ends the process itself is left alone at the fourth."""
+        value = Record(f"{self.name} table {table}/{shard}", crc32(packed))
+        verdict = self._attempts.verdict(value)
+        if verdict:
+            self._cannot_use(table, shard, QUARANTINED, verdict.said)
             return False
+        try:
+            with self._attempts.watch(value):
+                use(packed)
+        except Exception as error:  # damaged bytes raise anything
+            reason = error.reason if isinstance(error, BadInput) else type(error).__name__
+            self._cannot_use(table, shard, reason, str(error))
+            return False
+        self._attempts.done(value)
         return True
 
+    def _cannot_use(self, table: str, shard: int, reason: str, error: str) -> None:
+        self.pipeline.snapshots_unusable.labels(stage=self.name).inc()
+        self.log.error("snapshot_unusable", table=table, shard=shard, reason=reason, error=error)
+
     def reassign(self, partitions: Collection[int]) -> None:
-        """Called after every rebalance, when tables are recovered and before records flow: the partitions this
-        worker now owns. State of partitions it kept stays; Faust recovers only tables of those it gained."""
+        """Handle a rebalance, called when tables are recovered and before records flow: the partitions this
+        worker now owns. State of kept partitions stays; Faust recovers only tables of gained partitions."""
         gained = frozenset(partitions) - self._owned
         for partition in gained | (self._owned - frozenset(partitions)):
             self.forget(partition)
         self._owned = frozenset(partitions)
+        self._attempts.open()
         self.positions = {at: offset for at, offset in self.positions.items() if at not in gained}
         self.restore(gained)
         self.log.info("partitions_assigned", partitions=sorted(partitions), restored=sorted(gained))
 
-    def facts(self, partition: int) -> Mapping[str, Any]:
-        """What to report at a barrier, beside the tally."""
+    def facts(self, partition: int) -> StageFacts:
+        """Return the facts to report at a barrier, besides the tally."""
         return {}
 
     async def run(self, stream: StreamT[bytes]) -> None:
-        """The body of the Faust agent."""
+        """Run the body of the Faust agent."""
+        self._attempts.open()
         async for event in stream.events():
-            message = event.message
-            # a record may have no value at all (a tombstone)
-            data = event.value or b""
-            try:
-                await self._process(message.partition, data)
-            except BadInput as error:
-                source = f"{message.topic}/{message.partition}/{message.offset}"
-                await self._refuse(error, source, data)
-            except Exception:
-                self.log.critical("stage_failed", exc_info=True, offset=message.offset)
-                os._exit(EXIT_UNEXPECTED)
-            self.positions[message.partition] = message.offset + 1
+            # a record may have no value (a tombstone)
+            await self._work_on(event.message, event.value or b"")
+            if (work := self.left_behind) is not None:
+                event.message.incref()
+                work.add_done_callback(partial(_acknowledge, event))
+
+    async def _work_on(self, message: Any, data: bytes) -> None:
+        """Wait until the record is done with, one way or another; end the process otherwise."""
+        partition, offset = message.partition, message.offset
+        record = Record(f"{message.topic}/{partition}", offset, round((message.timestamp or 0) * 1000))
+        source = f"{record.source}/{offset}"
+        verdict = self._attempts.verdict(record)
+        try:
+            if verdict:
+                raise verdict.bad_input()
+            await self._attempts.watched(self._process(partition, data), record)
+            await self._refuse_rows(source, data)
+        except BadInput as error:
+            await self._refuse(DeadLetter(error.reason, str(error), source, data))
+        except Exception as error:
+            outage = is_outage(error)
+            if not outage:
+                self._attempts.failed(error, record)
+            self.log.critical("stage_failed", exc_info=True, offset=offset)
+            os._exit(EXIT_TEMPORARY if outage else EXIT_UNEXPECTED)
+        if verdict:
+            self._attempts.set_aside(record, verdict)
+        self._attempts.done(record)
+        self.positions[partition] = offset + 1
 
     async def _process(self, partition: int, data: bytes) -> None:
+        self._frame = FrameInfo()
         barrier = Barrier.decode(data)
         if barrier is None:
             await self._handle(partition, data)
             return
+        await self.settle()
         tally = self._tallies.pop(partition, Tally())
-        facts = {**tally.facts(), **self.facts(partition)}
+        facts: StageFacts = {**tally.facts(), **self.facts(partition)}
         await self._barriers.report_through_outages(barrier, self.name, facts)
         await self._deliver(partition, data)
 
     async def _handle(self, partition: int, data: bytes) -> None:
         """`handle`, with the frame's id in every log event of it, and a span if traces are wanted."""
         began_s = time.perf_counter()
-        self._frame_id = ""
         try:
             await self.handle(partition, data)
             self.log.debug("frame_done", partition=partition)
@@ -156,23 +194,31 @@ class Stage(ABC):
         spans = recorder()
         if spans:
             duration_s, now_ms = time.perf_counter() - began_s, self.clock.now_ms()
-            spans.record(self.name, self._frame_id, end_ms=now_ms, duration_s=duration_s, partition=partition)
+            spans.record(
+                self.name, self._frame.frame_id, end_ms=now_ms, duration_s=duration_s, partition=partition
+            )
 
     def follow(self, info: FrameInfo) -> None:
-        """To be called by `handle` as soon as it knows which frame it is."""
-        self._frame_id = info.frame_id
+        """Note the frame; `handle` calls it as soon as it knows the frame."""
+        self._frame = info
         structlog.contextvars.bind_contextvars(frame_id=info.frame_id)
 
-    async def _refuse(self, error: BadInput, source: str, data: bytes) -> None:
+    async def _refuse_rows(self, source: str, data: bytes) -> None:
+        """Send one dead letter for all rows that were left out of a frame."""
+        if refused := self._frame.refused:
+            reason = max(refused, key=refused.__getitem__)
+            await self._refuse(DeadLetter(reason, self._frame.refusal, source, data, refused))
+
+    async def _refuse(self, letter: DeadLetter) -> None:
         try:
-            await self._dead_letters.send(DeadLetter(error.input_reason, str(error), source, data))
+            await self._dead_letters.send(letter)
         except Exception:
-            self.log.critical("dead_letter_failed", exc_info=True, source=source)
+            self.log.critical("dead_letter_failed", exc_info=True, source=letter.source)
             os._exit(EXIT_UNEXPECTED)
 
     def count(self, partition: int, ingest_ts_ms: IntArray, rows: int) -> None:
-        """Counts a frame that is done with; its latency is that of its oldest row."""
-        metrics = pipeline_metrics()
+        """Count a frame that is done with; its latency is that of its oldest row."""
+        metrics = self.pipeline
         metrics.frames.labels(stage=self.name).inc()
         metrics.rows.labels(stage=self.name).inc(rows)
         if rows:
@@ -183,3 +229,9 @@ class Stage(ABC):
     def stamped(self, info: FrameInfo) -> FrameInfo:
         """`info` with this stage's time added."""
         return FrameInfo({**info.stage_ts_ms, self.name: self.clock.now_ms()}, info.frame_id)
+
+
+def _acknowledge(event: EventT[bytes], work: asyncio.Task[None]) -> None:
+    """Let the offset be committed."""
+    if not work.cancelled() and work.exception() is None:
+        event.ack()

@@ -4,27 +4,28 @@
     ├── SettingsError          the environment asks for something impossible (all faults listed at once)
     ├── ServerError            a server we start or talk to
     │   ├── ServerMissing      its program is not installed
-    │   ├── PortTaken          something else listens on its port
+    │   ├── PortTaken          another program listens on its port
     │   ├── ServerUnreachable  it does not answer at its URL
-    │   └── ServerDied         it was running and is not any more
-    ├── ExchangeError          the exchange does not do what we ask
-    │   ├── ExchangeUnreachable  it does not answer, or not with what its protocol says
-    │   ├── ExchangeLimited    we asked too much of it; asked again when it allows
-    │   └── ExchangeRefused    it answers that it will not
+    │   └── ServerDied         it ended while in use
+    ├── ExchangeError          the exchange does not do what we request
+    │   ├── ExchangeUnreachable  it does not answer, or breaks its protocol
+    │   ├── ExchangeLimited    we exceeded its rate limit; retried when it allows
+    │   ├── ExchangeBlocked    it does not serve this address, country or network
+    │   ├── ClockDisagrees     its clock and this machine's are too far apart
+    │   └── ExchangeRefused    it rejects the request
     ├── SchemaTooNew           the database was migrated by a newer screener
     ├── SchemaTooOld           the database lacks tables of this screener
-    ├── BadInput               a message that cannot be used; it goes to the dead letters
-    │   ├── BadCandle          not a valid candle
-    │   └── BadFrame           not a frame we can read
+    ├── BadInput               an invalid message; it goes to the dead letters
+    │   └── BadFrame           not a valid frame
     ├── RuleError              a rule or expression that cannot be compiled (with position)
     ├── BadWebhookTarget       a URL, format or filter that cannot be a webhook target
     ├── NoSuchWebhook          no target or delivery of this id, or not the caller's
-    ├── TokenRefused           a token that identifies nobody
+    ├── TokenRefused           a token that identifies no user
     ├── BackupUnusable         a backup that is damaged, of another format, or cannot be made there
-    └── RestoreRefused         a restore would replace what is there, or is of another place or version
+    └── RestoreRefused         a restore would replace existing data, or is of another place or version
+    Interrupted                a signal asked a command to end, and it has ended
 
-`reason` is a closed set of words: it is the label of the metric that counts the error and the `reason`
-field of a dead letter. `message` says what happened, where, and what to do.
+The message says what happened, where, and what to do.
 """
 
 from __future__ import annotations
@@ -33,72 +34,81 @@ from typing import ClassVar
 
 
 class ScreenerError(Exception):
-    """Root of the tree. `reason` is the metric label, `retryable` whether trying again can help."""
+    """Root of the tree. `retryable`: whether retrying can help."""
 
-    reason: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
 
 
 class SettingsError(ScreenerError):
-    reason = "settings"
+    pass
 
 
 class ServerError(ScreenerError):
-    reason = "server"
+    pass
 
 
 class ServerMissing(ServerError):
-    reason = "server_missing"
+    pass
 
 
 class PortTaken(ServerError):
-    reason = "port_taken"
+    pass
 
 
 class ServerUnreachable(ServerError):
-    reason = "server_unreachable"
     retryable = True
 
 
 class ServerDied(ServerError):
-    reason = "server_died"
     retryable = True
 
 
 class ExchangeError(ScreenerError):
-    reason = "exchange"
+    pass
 
 
 class ExchangeUnreachable(ExchangeError):
-    reason = "exchange_unreachable"
     retryable = True
 
 
 class ExchangeLimited(ExchangeError):
-    reason = "exchange_limited"
     retryable = True
 
 
 class ExchangeRefused(ExchangeError):
-    reason = "exchange_refused"
+    pass
+
+
+class ExchangeBlocked(ExchangeError):
+    pass
+
+
+class ClockDisagrees(ExchangeError):
+    retryable = True
 
 
 class SchemaTooNew(ScreenerError):
-    reason = "schema_too_new"
+    pass
 
 
 class SchemaTooOld(ScreenerError):
-    reason = "schema_too_old"
+    pass
 
 
 class BackupUnusable(ScreenerError):
-    reason = "backup_unusable"
+    pass
 
 
 class RestoreRefused(ScreenerError):
     """Something is there that a restore would replace, or the backup is of another namespace or a newer schema."""
 
-    reason = "restore_refused"
+
+class Interrupted(Exception):
+    """No fault, so outside of the tree. `status` is the exit status by which shells know the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by signal {number}")
+        self.status = 128 + number
 
 
 class BadInput(ScreenerError):
@@ -106,21 +116,15 @@ class BadInput(ScreenerError):
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.input_reason = reason
-
-
-class BadCandle(BadInput):
-    reason = "bad_candle"
+        self.reason = reason
 
 
 class BadFrame(BadInput):
-    reason = "bad_frame"
+    pass
 
 
 class RuleError(ScreenerError):
     """`position` is the 0-based offset of the fault in the expression's text."""
-
-    reason = "bad_rule"
 
     def __init__(self, message: str, position: int = 0) -> None:
         super().__init__(message)
@@ -128,15 +132,11 @@ class RuleError(ScreenerError):
 
 
 class BadWebhookTarget(ScreenerError):
-    """Its message is for whoever gave the target and never repeats the URL, which may hold secrets."""
-
-    reason = "bad_webhook_target"
+    """Its message is for the target's author and never repeats the URL, which may hold secrets."""
 
 
 class TokenRefused(ScreenerError):
     """`code` is one of token_invalid, token_expired, keys_unavailable; the message is fit for the caller."""
-
-    reason = "token_refused"
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -144,4 +144,4 @@ class TokenRefused(ScreenerError):
 
 
 class NoSuchWebhook(ScreenerError):
-    reason = "no_such_webhook"
+    pass

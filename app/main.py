@@ -1,6 +1,6 @@
 """The Faust apps, one per role: `faust -A app.main:collector worker`, or `:calculator`, `:alerts`, `:all`.
 
-An app is built when its name is asked for, from the environment (`SCREENER_*`); importing builds nothing.
+An app is built from the environment (`SCREENER_*`) when its name is first read; importing builds no app.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import faust
 
 from app.clock import SystemClock
 from app.errors import ScreenerError
-from app.exit_status import EXIT_CONFIG
 from app.pipeline import WORKER_ROLES, build_worker
+from app.process.exit_status import EXIT_CONFIG
 from app.settings import Settings
 
 

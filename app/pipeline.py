@@ -1,30 +1,35 @@
 """The whole flow, in order.
 
-    exchange    app/simexchange/        a simulated one, for when there is no other
-    feed        app/exchange/           exchange -> NATS candles.1m.SYM (closed), candles.live.1m.SYM (forming)
-                                        bars of long timeframes -> [candles], to warm up indicators
+    exchange    app/local/exchange/     a simulated one, for when there is no other
+    feed        app/feed/               exchange -> NATS candles.1m.SYM (closed), candles.live.1m.SYM (forming)
+                                        bars of long timeframes -> [candles], for indicators and charts
                                         24 h tickers -> Redis
-    bridge      app/ingress/bridge.py   NATS -> [ingress]
+    bridge      app/bridge/             NATS -> [ingress]
     collector   agents/collector.py     [ingress] -> [candles]   table minutes
                                         missing minutes -> [gaps] -> feed, which fetches them from the exchange
     calculator  agents/calculator.py    [candles] -> [metrics]   tables market, indicators
                                         PostgreSQL -> the past that its tables lack after a start
-    alerts      agents/alerts.py        [metrics] -> [alerts]    table rules; cooldowns in Redis
-                                        alert_rules in PostgreSQL -> the rules in force, followed as they change
-    sinks       app/database/sinks.py   [candles] [metrics] [alerts] -> PostgreSQL
+    alerts      agents/alerts.py        [metrics] -> [alerts]    tables rules, rule_minutes, rule_bars
+                                        app/alerts/: the rules' memory, cooldowns in Redis
+                                        PostgreSQL -> the past of new rules that look back
+                                        alert_rules in PostgreSQL -> the active rules, followed as they change
+    market      app/market_wide/        [metrics] of all symbols -> sealed minutes -> [market]
+                                        rules that look at the whole market -> [alerts]
+                                        PostgreSQL -> the past that these rules look back at
+                                        fences -> [ingress]; they come back behind all records under way
+    sinks       app/sinks/              [candles] [metrics] [alerts] -> PostgreSQL
     webhooks    app/webhooks/           [alerts] -> outbox in PostgreSQL -> HTTP targets
-    sidecar     app/sidecar/            [metrics] [alerts], PostgreSQL, tickers -> REST, WebSocket, the page
+    sidecar     app/sidecar/            [metrics] [market] [alerts], PostgreSQL, tickers -> REST, WebSocket, the page
 
-[x] is a Kafka topic. [ingress], [candles] and [metrics] hold frames (app/frames.py) and are partitioned by symbol;
-[alerts], [gaps] and [dead-letters] hold JSON records, in one partition each. What a role cannot use it sends to
-[dead-letters]; feed and sidecar only count it. The three agents run in Faust workers, each role on its own or `all` in
-one; the other roles are plain asyncio services.
+[x] is a Kafka topic. [ingress], [candles] and [metrics] hold frames (app/wire/frames.py) and are partitioned by
+symbol; [market] holds minutes of all symbols, [alerts], [gaps] and [dead-letters] hold JSON records, in one partition
+each. A role sends records it cannot use to [dead-letters]; feed, market and sidecar only count them. The three agents
+run in Faust workers, each role on its own or `all` in one; the other roles are plain asyncio services, run by
+app/cli/roles.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import faust
@@ -32,73 +37,85 @@ import faust
 from agents.alerts import Alerts
 from agents.calculator import Calculator
 from agents.collector import Collector
+from app.alerts.cooldowns import Cooldowns
+from app.alerts.known_rules import KnownRules
+from app.alerts.rule_watch import RuleWatch
+from app.alerts.switched_off import SwitchedOffBoard
 from app.clock import Clock
-from app.cooldown import Cooldowns
-from app.database.history import database_history
-from app.database.rule_watch import RuleWatch
-from app.database.sinks import run_sinks
-from app.exchange.feed import run_feed
-from app.ingress.bridge import run_bridge
+from app.database.candles.minutes import database_history
+from app.database.candles.stored_bars import database_bars
+from app.market.ahead import compile_ahead
+from app.process.health.process import RolePages
+from app.process.stage_edges import Edges
+from app.process.worker import Worker
+from app.process.worker_options import WorkerOptions
 from app.role_health import dependencies_of
 from app.settings import Settings
-from app.sidecar.server import run_sidecar
-from app.simexchange.server import run_sim_exchange
-from app.topics import Topics
-from app.webhooks.service import run_webhooks
-from app.worker import Worker
-from app.worker_edges import Edges
+from app.telemetry import alert_metrics, database_metrics
+from app.telemetry.catalogue import RoleRegistry
+from app.wire.topics import Topics, symbols_of_a_shard
 from tables.minutes import MinuteTable
 from tables.shards import ShardTable
 
 WORKER_ROLES: Final = ("collector", "calculator", "alerts", "all")
 
-Service = Callable[[Settings, Clock, asyncio.Event, Callable[[bool], None] | None], Awaitable[None]]
-"""Runs a role until the event is set, and tells when it is ready and when it is not."""
-
-SERVICE_ROLES: Final[dict[str, Service]] = {
-    "exchange": run_sim_exchange,
-    "feed": run_feed,
-    "bridge": run_bridge,
-    "sinks": run_sinks,
-    "webhooks": run_webhooks,
-    "sidecar": run_sidecar,
-}
-
 
 def build_worker(role: str, settings: Settings, clock: Clock) -> faust.App:
-    """The Faust app of a role: its agents in flow order, each between its topics."""
+    """Return the Faust app of a role: its agents in flow order, each between its topics."""
     names = ("collector", "calculator", "alerts") if role == "all" else (role,)
-    ports = {name: (f"SCREENER_{name.upper()}_PORT", getattr(settings, f"{name}_port")) for name in names}
-    app = Worker(role, settings, ports, dependencies_of(names, settings))
-    edges = Edges(app, settings, clock)
-    topics = Topics.of(settings)
+    registries = {name: RoleRegistry(name) for name in names}
+    pages = {
+        name: RolePages(f"SCREENER_{name.upper()}_PORT", getattr(settings, f"{name}_port"), registry)
+        for name, registry in registries.items()
+    }
+    options = WorkerOptions.of(settings)
+    kafka, redis = options.kafka, options.redis
+    app = Worker(role, options, pages, dependencies_of(names, settings.servers()))
+    edges = Edges(app, kafka, redis, settings.data_dir, clock)
+    topics = Topics.of(kafka.namespace)
 
     if "collector" in names:
         collector = Collector(
             MinuteTable(app, "minutes", settings.partitions),
             edges.report_gaps,
-            **edges.for_stage("collector", writes=topics.candles),
+            symbols_of_a_shard(settings.symbols_max, settings.partitions),
+            edges.for_stage("collector", registries["collector"], writes=topics.candles),
         )
         app.attach(collector, reads=edges.frames(topics.ingress))
 
     if "calculator" in names:
+        registry = registries["calculator"]
+        compile_ahead()
         calculator = Calculator(
             MinuteTable(app, "market", settings.partitions),
             ShardTable(app, "indicators", settings.partitions),
-            database_history(settings),
-            **edges.for_stage("calculator", writes=topics.metrics),
+            database_history(settings.postgres(), settings.partitions, database_metrics(registry)),
+            database_bars(settings.postgres(), database_metrics(registry)),
+            edges.for_stage("calculator", registry, writes=topics.metrics),
         )
         app.attach(calculator, reads=edges.frames(topics.candles))
 
     if "alerts" in names:
-        rules = RuleWatch(settings)
+        registry = registries["alerts"]
+        rules = RuleWatch(
+            settings.postgres(),
+            KnownRules(settings.data_dir, settings.names()),
+            settings.alert_mode,
+            clock,
+            registry,
+        )
         app.accompany(rules)
+        app.accompany(SwitchedOffBoard(edges.redis, settings.names(), rules.switched_off, clock))
         alerts = Alerts(
             ShardTable(app, "rules", settings.partitions),
-            lambda: rules.book,
-            Cooldowns(edges.redis, settings),
+            MinuteTable(app, "rule_minutes", settings.partitions),
+            ShardTable(app, "rule_bars", settings.partitions),
+            database_history(settings.postgres(), settings.partitions, database_metrics(registry)),
+            rules,
+            Cooldowns(edges.redis, settings.names(), alert_metrics(registry)),
             edges.publish_alerts,
-            **edges.for_stage("alerts", writes=topics.alerts),
+            backfilled_after_ms=settings.alert_backfilled_after_s * 1000,
+            edges=edges.for_stage("alerts", registry, writes=topics.alerts),
         )
         app.attach(alerts, reads=edges.frames(topics.metrics))
 

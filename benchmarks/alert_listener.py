@@ -1,7 +1,8 @@
 """WebSocket clients of /ws/alerts that note when each alert arrives: `python -m benchmarks.alert_listener`.
 
 A process of its own, and no WebSocket library: what the clients cost must not count as the screener's
-latency. Prints one JSON line when all are connected, and one each time all have received so many alerts more.
+latency. So it only notes when bytes come, and reads them when no more have come for a while. Prints one JSON line
+when all are connected, and one each time all have received so many alerts more.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ Arrival = tuple[int, bytes]
 """UTC ns at which the last byte was read, JSON text."""
 _TEXT, _CLOSE, _PING = 1, 8, 9
 _MASKED_PONG = 0x8A
+_CALM_S = 0.03
+"""Without bytes, before they are read."""
 
 
 class AlertClient(asyncio.Protocol):
@@ -31,6 +34,9 @@ class AlertClient(asyncio.Protocol):
         self._alerts = alerts
         self._has_all = has_all
         self._buffer = bytearray()
+        self._unread: list[tuple[int, bytes]] = []
+        """(UTC ns at which they came, bytes)"""
+        self._reading: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -45,7 +51,22 @@ class AlertClient(asyncio.Protocol):
             self.closed.set_result(f"the connection was lost: {error!r}")
 
     def data_received(self, data: bytes) -> None:
-        now_ns = time.time_ns()
+        self._unread.append((time.time_ns(), data))
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().call_later(_CALM_S, self._read_if_calm)
+
+    def _read_if_calm(self) -> None:
+        calm_for_s = (time.time_ns() - self._unread[-1][0]) / 1e9
+        if calm_for_s < _CALM_S:
+            left_s = _CALM_S - calm_for_s
+            self._reading = asyncio.get_running_loop().call_later(left_s, self._read_if_calm)
+            return
+        self._reading = None
+        unread, self._unread = self._unread, []
+        for now_ns, data in unread:
+            self._read(now_ns, data)
+
+    def _read(self, now_ns: int, data: bytes) -> None:
         self._buffer += data
         if not self.connected.done():
             head, end, rest = self._buffer.partition(b"\r\n\r\n")

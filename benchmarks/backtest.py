@@ -13,11 +13,11 @@ from itertools import accumulate
 
 import numpy as np
 
-from app.backtest.outcomes import measure
-from app.backtest.run import Backtest
+from app.backtest.backtest import Backtest, Step
+from app.backtest.forward import ForwardReturns
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.rules.rulebook import RuleBook
-from app.rules.shipped import shipped_rules
+from app.rules.evaluation.rulebook import RuleBook
+from app.rules.files import shipped_rules
 from benchmarks.rules import BY_HAND, FUTURES
 
 START_MS = 1_618_617_600_000
@@ -38,10 +38,18 @@ def history(symbols: int, minutes: int) -> CandleBatch:
     opened = np.vstack((close[:1], close[:-1]))
     size = np.exp(rng.normal(10, 1.5, symbols))
     quote = size * burst * np.exp(rng.normal(0, 0.8, (minutes, symbols)))
+    return candles_of(tuple(f"S{at}USDT" for at in range(symbols)), START_MS, opened, close, quote)
+
+
+def candles_of(
+    names: tuple[str, ...], first_ms: int, opened: np.ndarray, close: np.ndarray, quote: np.ndarray
+) -> CandleBatch:
+    """Return closed candles in order of time; prices and turnover have the shape (minutes, symbols)."""
+    minutes, symbols = close.shape
     rows = minutes * symbols
-    open_time_ms = np.repeat(START_MS + MINUTE_MS * np.arange(minutes), symbols)
+    open_time_ms = np.repeat(first_ms + MINUTE_MS * np.arange(minutes), symbols)
     return CandleBatch(
-        symbols=tuple(f"S{at}USDT" for at in range(symbols)),
+        symbols=names,
         symbol_index=np.tile(np.arange(symbols, dtype=np.int32), minutes),
         open_time_ms=open_time_ms,
         open=opened.ravel(),
@@ -117,7 +125,9 @@ def main() -> None:
         if found != expected:
             raise SystemExit(f"the alerts differ in {len(found ^ expected)}: the figures would mean nothing")
         began = time.process_time()
-        measure(backtest.entries, backtest.prices, backtest.awake_ms)
+        returns = ForwardReturns()
+        returns.take(Step(candles, backtest.entries, np.zeros(len(backtest.entries))))
+        returns.outcomes(backtest.awake_ms)
         outcomes_s = time.process_time() - began
         rows = len(candles)
         print(

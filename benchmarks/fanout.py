@@ -29,12 +29,13 @@ import numpy as np
 import orjson
 from aiokafka import AIOKafkaProducer
 
+from app.cli.servers import urls_of
 from app.database.migrate import migrate
-from app.kafka import ensure_topics, kafka_producer
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
-from app.topics import Topics
+from app.wire.kafka import ensure_topics, kafka_producer
+from app.wire.topics import Topics
 from benchmarks.fanout_shared import CORE_VARIABLE, expected_deliveries, symbol_of
 from benchmarks.measure import ContenderEnded, Processes, processes
 
@@ -157,10 +158,10 @@ async def _measure(
         )
         await _until(ready, running)
         grown_bytes = running.memory_bytes(name) - alone_bytes
-        async with kafka_producer(settings) as producer:
+        async with kafka_producer(settings.kafka()) as producer:
             running.start_clock()
             begun_s = time.monotonic()
-            acknowledged = await _produce(producer, Topics.of(settings).alerts, load)
+            acknowledged = await _produce(producer, Topics.of(settings.names()).alerts, load)
             seconds = time.monotonic() - begun_s
             cpu_s = running.cpu_s()[name]
         await _until(result, running)
@@ -180,19 +181,19 @@ async def _measure(
 
 
 async def _compare(settings: Settings, load: Load, core: str) -> list[Figures]:
-    await ensure_topics(settings)
-    await asyncio.to_thread(migrate, settings)
+    await ensure_topics(settings.kafka())
+    await asyncio.to_thread(migrate, settings.postgres())
     environ = {
         **os.environ,
-        **settings.server_urls().as_environ(),
+        **settings.servers_environ(),
         "SCREENER_NAMESPACE": settings.namespace,
         "SCREENER_LOG_LEVEL": "warning",
         "SCREENER_WEBSOCKET_CLIENTS": str(load.clients),
         "SCREENER_WEBSOCKET_CLIENTS_PER_ADDRESS": str(load.clients),
         CORE_VARIABLE: core,
     }
-    topic = Topics.of(settings).alerts
-    async with kafka_producer(settings) as producer:
+    topic = Topics.of(settings.names()).alerts
+    async with kafka_producer(settings.kafka()) as producer:
         first = await producer.send_and_wait(topic, _alert(0), partition=0)
     sidecar, plain = free_port(), free_port()
     figures = [
@@ -208,7 +209,7 @@ async def _compare(settings: Settings, load: Load, core: str) -> list[Figures]:
     plain_environ = {
         **environ,
         "PLAIN_PORT": str(plain),
-        "PLAIN_KAFKA": settings.server_urls().kafka,
+        "PLAIN_KAFKA": str(urls_of(settings)["kafka"]),
         "PLAIN_TOPIC": topic,
         "PLAIN_START": str(first.offset + load.alerts + 1),
     }

@@ -8,10 +8,11 @@ from dataclasses import replace
 import uvloop
 
 from app.clock import SystemClock
-from app.observe import configure_logging
 from app.settings import Settings
-from app.sidecar.limits import SidecarLimits
-from app.sidecar.server import serve_sidecar
+from app.sidecar.run import serve_sidecar
+from app.sidecar.state.limits import SidecarLimits
+from app.telemetry.catalogue import RoleRegistry
+from app.telemetry.log_output import configure_logging
 from benchmarks.fanout_shared import allow_many_files, keep_to_core
 
 
@@ -22,7 +23,7 @@ async def main() -> None:
     configure_logging(settings.log_level, settings.log_format)
     # the benchmark's clients answer no pings, and the server that is compared sends none
     limits = replace(SidecarLimits.of(settings), heartbeat_s=3600.0)
-    async with serve_sidecar(settings, SystemClock(), limits) as sidecar:
+    async with serve_sidecar(settings, SystemClock(), RoleRegistry("sidecar"), limits) as sidecar:
         await sidecar.run_until(asyncio.Event())
 
 

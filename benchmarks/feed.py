@@ -31,11 +31,11 @@ from rich.console import Console
 from rich.table import Table
 
 from app.database.migrate import migrate
-from app.ingress.pull import ensure_stream
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
+from app.process.supervisor import role_environ
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
-from app.supervisor import role_environ
+from app.wire.nats.stream import ensure_stream
 
 _RATE = 4.0
 _WARM_UP_S = 6.0
@@ -144,7 +144,7 @@ async def _fresh_stream(settings: Settings) -> None:
     client = await nats.connect(settings.server_urls().nats)
     for info in await client.jetstream().streams_info():
         await client.jetstream().delete_stream(str(info.config.name))
-    await ensure_stream(client, settings)
+    await ensure_stream(client, settings.names())
     await client.close()
 
 
@@ -159,7 +159,7 @@ def main(streams: tuple[int, ...], seconds: float) -> None:
     )
     with EmbeddedStack.start(directory / "stack") as stack:
         base = Settings.load({}, **{f"{name}_url": url for name, url in stack.urls.items()})
-        migrate(base)
+        migrate(base.postgres())
         for count in streams:
             for rate in (_RATE, 0.0):
                 offered = f"{count * rate:,.0f}" if rate else "all it takes"

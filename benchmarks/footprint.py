@@ -24,20 +24,21 @@ import psutil
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.barrier import BarrierReports
-from app.cooldown import connect_redis
 from app.database.migrate import migrate
-from app.kafka import ensure_topics, kafka_producer
-from app.observe import configure_logging
-from app.replay.drain import barrier_passed, send_barrier
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
+from app.process.drain import barrier_passed, send_barrier
+from app.process.supervisor import RoleProcesses, role_environ
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
-from app.supervisor import RoleProcesses
+from app.telemetry.catalogue import ROLE_PORTS
+from app.telemetry.log_output import configure_logging
+from app.wire.barrier import BarrierReports
+from app.wire.kafka import ensure_topics, kafka_producer
+from app.wire.redis import connect_redis
 from benchmarks.measure import CpuMeter
 
 STAGES = ("collector", "calculator", "alerts")
-ROLES = ("feed", "bridge", *STAGES, "sinks", "sidecar", "webhooks")
+ROLES = tuple(ROLE_PORTS)
 _READY_TIMEOUT_S = 180.0
 _HISTORY_TIMEOUT_S = 900.0
 _HISTORY_MINUTES = 1440
@@ -106,9 +107,11 @@ class _Run:
                 await asyncio.sleep(_WATCH_EVERY_S)
             redis = connect_redis(self.settings.server_urls().redis)
             try:
-                async with kafka_producer(self.settings) as producer:
-                    await send_barrier(producer, self.settings, "history")
-                    await barrier_passed(BarrierReports(redis, self.settings), self.settings, "history")
+                async with kafka_producer(self.settings.kafka()) as producer:
+                    await send_barrier(producer, self.settings.kafka(), "history")
+                    await barrier_passed(
+                        BarrierReports(redis, self.settings.names()), self.settings.partitions, "history"
+                    )
             finally:
                 await redis.aclose()
         self.footprint.history_s = time.monotonic() - started_s
@@ -142,16 +145,18 @@ class _Run:
 
 async def measure(settings: Settings, seconds: float) -> Footprint:
     footprint = Footprint()
-    await asyncio.to_thread(migrate, settings)
-    await ensure_topics(settings)
+    await asyncio.to_thread(migrate, settings.postgres())
+    await ensure_topics(settings.kafka())
     async with AsyncExitStack() as exits:
         session = await exits.enter_async_context(aiohttp.ClientSession())
-        roles = RoleProcesses(settings, settings.data_dir / "logs", ("exchange", *ROLES))
+        roles = RoleProcesses(role_environ(settings), settings.data_dir / "logs", ("exchange", *ROLES))
         exits.push_async_callback(roles.stop)
         roles.start()
         run = _Run(settings, roles, session, footprint)
-        for role in ROLES[1:]:
-            await run.until_ready(role)
+        # the feed's history is waited for below
+        for role in ROLES:
+            if role != "feed":
+                await run.until_ready(role)
         footprint.idle_bytes = {role: one.memory_info().rss for role, one in run.processes().items()}
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(run.watch_memory()), tasks.create_task(roles.watch())]

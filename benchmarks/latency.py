@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from app.cli.replay import ANY_PORT
+from app.cli.candles.replay import ANY_PORT
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
 from benchmarks.latency_run import STAGES, Load, Series, measure
 
 _QUANTILES = (50, 95, 99, 100)
@@ -35,7 +35,14 @@ def run_mode(mode: str, client_counts: list[int], load: Load, keep: Path | None)
         urls = {f"{server}_url": url for server, url in stack.urls.items()}
         ports = {**ANY_PORT, "sidecar_port": free_port()}
         settings = Settings.load(
-            {}, **urls, **ports, data_dir=directory, alert_mode=mode, retention_hours=0, log_level="warning"
+            **urls,
+            **ports,
+            data_dir=directory,
+            alert_mode=mode,
+            # the minutes of the rounds are hours old: alerts about them would be sent to nobody
+            alert_backfilled_after_s=0,
+            retention_hours=0,
+            log_level="warning",
         )
         try:
             return uvloop.run(measure(settings, client_counts, load))

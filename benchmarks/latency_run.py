@@ -9,36 +9,28 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
-import aiohttp
 import numpy as np
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.barrier import Barrier, BarrierReports
 from app.candles.batch import MINUTE_MS, CandleBatch
 from app.clock import SystemClock
-from app.cooldown import connect_redis
-from app.database.migrate import migrate
-from app.frames import decode_metrics
-from app.ingress.publish import CandlePublisher, candle_publisher
-from app.ingress.pull import connect
-from app.kafka import REQUEST_MAX_BYTES, ensure_topics, kafka_producer
-from app.replay.drain import barrier_passed, nats_drained, send_barrier
+from app.process.supervisor import RoleProcesses
 from app.settings import Settings
-from app.supervisor import RoleProcesses
-from app.topics import Topics
+from app.wire.barrier import Barrier
+from app.wire.frames import decode_metrics
+from app.wire.kafka import GATHERING, REQUEST_MAX_BYTES, client_options
+from app.wire.nats.publish import CandlePublisher, candle_publisher
+from app.wire.topics import Topics
 from benchmarks.jumps import QUIET_MINUTES, RULE, JumpingMarket
 from benchmarks.measure import REPOSITORY
+from benchmarks.roles import READY_TIMEOUT_S, Settled, settling, with_roles
 
-ROLES = ("bridge", "all", "sinks", "sidecar")
 STAGES = ("bridge", "collector", "calculator", "evaluated", "published", "delivered", "received")
 """When: the bridge read the message; the collector, the calculator sent the frame; the rules were evaluated;
 the alert was handed to Kafka; the sidecar handed it to its clients; the client read its last byte."""
-_READY_TIMEOUT_S = 60.0
 _ROUND_TIMEOUT_S = 30.0
-_WATCH_EVERY_S = 0.2
 _CALM_S = 0.5
 """Between the last write of the quiet minutes and a jump."""
 
@@ -64,44 +56,19 @@ class Series:
 
 async def measure(settings: Settings, client_counts: list[int], load: Load) -> list[Series]:
     """On running servers; one series per number of clients, one after the other on the same processes."""
-    async with AsyncExitStack() as exits:
-        await asyncio.to_thread(migrate, settings)
-        await ensure_topics(settings)
-        roles = RoleProcesses(settings, settings.data_dir / "logs", ROLES)
-        exits.push_async_callback(roles.stop)
-        roles.start()
-        playing = asyncio.create_task(_play(settings, client_counts, load))
-        exits.callback(playing.cancel)
-        while not (await asyncio.wait({playing}, timeout=_WATCH_EVERY_S))[0]:
-            for process in roles.processes.values():
-                if process.poll() is not None:
-                    raise RuntimeError(process.describe_end())
-        return playing.result()
 
+    async def play(_roles: RoleProcesses) -> list[Series]:
+        found = []
+        async with _rounds(settings, load, len(client_counts)) as rounds:
+            for clients in client_counts:
+                async with _listener(settings.sidecar_port, clients, load.symbols) as listener:
+                    for _ in range(load.warm_up_rounds):
+                        await rounds.run(listener)
+                    measured = [await rounds.run(listener) for _ in range(load.rounds)]
+                found.append(Series(settings.alert_mode, clients, np.stack(measured, axis=1)))
+        return found
 
-async def _play(settings: Settings, client_counts: list[int], load: Load) -> list[Series]:
-    await _ready(f"http://127.0.0.1:{settings.sidecar_port}/health/ready")
-    found = []
-    async with _rounds(settings, load, len(client_counts)) as rounds:
-        for clients in client_counts:
-            async with _listener(settings.sidecar_port, clients, load.symbols) as listener:
-                for _ in range(load.warm_up_rounds):
-                    await rounds.run(listener)
-                measured = [await rounds.run(listener) for _ in range(load.rounds)]
-            found.append(Series(settings.alert_mode, clients, np.stack(measured, axis=1)))
-    return found
-
-
-async def _ready(url: str) -> None:
-    async with asyncio.timeout(_READY_TIMEOUT_S), aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with session.get(url) as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.1)
+    return await with_roles(settings, play)
 
 
 @asynccontextmanager
@@ -113,7 +80,7 @@ async def _listener(port: int, clients: int, alerts: int) -> AsyncIterator[async
     )
     assert process.stdout is not None
     try:
-        if not await asyncio.wait_for(process.stdout.readline(), _READY_TIMEOUT_S):
+        if not await asyncio.wait_for(process.stdout.readline(), READY_TIMEOUT_S):
             raise RuntimeError("the WebSocket clients could not connect")
         yield process.stdout
     finally:
@@ -129,7 +96,7 @@ class _Rounds:
         load: Load,
         market: JumpingMarket,
         publisher: CandlePublisher,
-        settled: _Settled,
+        settled: Settled,
         frames: _Frames,
     ) -> None:
         self._load = load
@@ -195,24 +162,6 @@ class _Rounds:
         return since
 
 
-class _Settled:
-    """Waits until every stage has dealt with all that was published."""
-
-    def __init__(
-        self, settings: Settings, client: Any, producer: AIOKafkaProducer, reports: BarrierReports
-    ) -> None:
-        self._settings = settings
-        self._client = client
-        self._producer = producer
-        self._reports = reports
-
-    async def wait(self) -> None:
-        await nats_drained(self._client, self._settings)
-        identifier = uuid4().hex
-        await send_barrier(self._producer, self._settings, identifier)
-        await barrier_passed(self._reports, self._settings, identifier)
-
-
 class _Frames:
     """When the stages sent the metric frames of a jump."""
 
@@ -242,25 +191,23 @@ class _Frames:
 @asynccontextmanager
 async def _rounds(settings: Settings, load: Load, series: int) -> AsyncIterator[_Rounds]:
     async with AsyncExitStack() as exits:
-        producer = await exits.enter_async_context(kafka_producer(settings))
-        redis = connect_redis(settings.server_urls().redis)
-        exits.push_async_callback(redis.aclose)
-        client = await connect(settings, "latency-drain")
-        exits.push_async_callback(client.close)
-        publisher = await exits.enter_async_context(candle_publisher(settings, "latency"))
+        settled = await exits.enter_async_context(settling(settings))
+        publisher = await exits.enter_async_context(candle_publisher(settings.nats(), "latency"))
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.server_urls().kafka,
+            **client_options(settings.kafka()),
             enable_auto_commit=False,
             max_partition_fetch_bytes=REQUEST_MAX_BYTES,
+            # it must not take the cores from the stages in the moment that is measured
+            **GATHERING,
         )
         await consumer.start()
         exits.push_async_callback(consumer.stop)
         partitions = [
-            TopicPartition(Topics.of(settings).metrics, number) for number in range(settings.partitions)
+            TopicPartition(Topics.of(settings.names()).metrics, number)
+            for number in range(settings.partitions)
         ]
         consumer.assign(partitions)
         minutes = series * (load.warm_up_rounds + load.rounds) * (QUIET_MINUTES + 1)
         first_ms = (SystemClock().now_ms() // MINUTE_MS - minutes) * MINUTE_MS
-        settled = _Settled(settings, client, producer, BarrierReports(redis, settings))
         market = JumpingMarket(load.symbols, first_ms)
         yield _Rounds(settings, load, market, publisher, settled, _Frames(consumer, partitions))

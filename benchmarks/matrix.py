@@ -28,7 +28,7 @@ from talipp.indicators import ATR, BB, EMA, MACD, RSI
 from talipp.ohlcv import OHLCV
 
 from app.candles.batch import MINUTE_MS, CandleBatch, FloatArray
-from app.market.columns import METRIC_COLUMNS, PIVOT_FIELDS, WINDOW_FIELDS
+from app.market.fields import METRIC_COLUMNS, PIVOT_FIELDS, WINDOW_FIELDS
 from app.market.matrix import MarketMatrix
 from app.market.timeframes import TIMEFRAMES
 

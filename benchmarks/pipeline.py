@@ -18,10 +18,10 @@ import numpy as np
 import psutil
 import uvloop
 
+from app.candle_files.reader import read_candles
 from app.candles.batch import CandleBatch
-from app.replay.file import read_candles
+from app.local.servers.embedded import EmbeddedStack
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
 from benchmarks.measure import Alert, ContenderEnded, Result, load_candles
 from benchmarks.plain_run import FAUST, QUIX, PlainLibrary, measure_plain
 from benchmarks.screener_run import measure_screener

@@ -9,6 +9,7 @@ import uvloop
 from aiohttp import WSMsgType, web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.wire.kafka import client_options_at
 from benchmarks.fanout_shared import allow_many_files, keep_to_core
 
 clients: dict[web.WebSocketResponse, frozenset[str] | None] = {}
@@ -43,7 +44,7 @@ async def main() -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", int(os.environ["PLAIN_PORT"])).start()
-    consumer = AIOKafkaConsumer(bootstrap_servers=os.environ["PLAIN_KAFKA"])
+    consumer = AIOKafkaConsumer(**client_options_at(os.environ["PLAIN_KAFKA"]))
     await consumer.start()
     partition = TopicPartition(os.environ["PLAIN_TOPIC"], 0)
     consumer.assign([partition])

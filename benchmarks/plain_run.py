@@ -15,9 +15,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.partitioner import DefaultPartitioner
 
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.ingress.publish import candle_publisher
-from app.ingress.pull import stream_name
+from app.cli.servers import urls_of
 from app.settings import Settings
+from app.wire.kafka import client_options
+from app.wire.nats.publish import candle_publisher
+from app.wire.nats.stream import stream_name
 from benchmarks.measure import Alert, Processes, Result, processes
 
 _END = "END"
@@ -57,15 +59,14 @@ async def measure_plain(
     The clock starts with the first candle published, when everything is up and has passed a first candle on,
     and stops when the alert stage has passed on what followed the last candle on every partition.
     """
-    kafka_url = settings.server_urls().kafka
-    await _create_topics(kafka_url, workers)
+    await _create_topics(settings, workers)
     with processes(servers, settings.data_dir) as running:
         _start(library, running, settings, workers)
-        consumer = AIOKafkaConsumer(bootstrap_servers=kafka_url, auto_offset_reset="earliest")
+        consumer = AIOKafkaConsumer(**client_options(settings.kafka()), auto_offset_reset="earliest")
         consumer.assign([TopicPartition("plain-alerts", partition) for partition in range(workers)])
         await consumer.start()
         try:
-            async with candle_publisher(settings, "benchmark") as publisher:
+            async with candle_publisher(settings.nats(), "benchmark") as publisher:
                 first_ms = int(candles.open_time_ms.min())
                 await publisher.publish(_end_marks(first_ms, workers))
                 await _read_until_end(consumer, first_ms, workers, running)
@@ -82,8 +83,8 @@ async def measure_plain(
     return Result(f"{library.name}, workers: {workers}", len(candles), seconds, alerts, cpu_s)
 
 
-async def _create_topics(kafka_url: str, partitions: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_url)
+async def _create_topics(settings: Settings, partitions: int) -> None:
+    admin = AIOKafkaAdminClient(**client_options(settings.kafka()))
     await admin.start()
     try:
         # Quix Streams asks for these, and the embedded broker tells no defaults
@@ -94,13 +95,13 @@ async def _create_topics(kafka_url: str, partitions: int) -> None:
 
 
 def _start(library: PlainLibrary, running: Processes, settings: Settings, workers: int) -> None:
-    urls = settings.server_urls()
-    environ = os.environ | {"PLAIN_KAFKA_URL": urls.kafka, "PLAIN_PARTITIONS": str(workers)}
+    urls = urls_of(settings)
+    environ = os.environ | {"PLAIN_KAFKA_URL": str(urls["kafka"]), "PLAIN_PARTITIONS": str(workers)}
     for number in range(1, workers + 1):
         state = {"PLAIN_STATE_DIR": str(settings.data_dir / f"worker-{number}")}
         running.start(f"worker {number}", list(library.arguments), environ | state)
-    bridge = ["-m", "benchmarks.plain_faust.bridge", urls.nats, stream_name(settings)]
-    running.start("bridge", [*bridge, settings.name("candles.>"), urls.kafka], environ)
+    bridge = ["-m", "benchmarks.plain_faust.bridge", str(urls["nats"]), stream_name(settings.names())]
+    running.start("bridge", [*bridge, settings.name("candles.>"), str(urls["kafka"])], environ)
 
 
 def _end_marks(open_time_ms: int, partitions: int) -> CandleBatch:

@@ -29,19 +29,19 @@ from yarl import URL
 
 from app.candles.batch import MINUTE_MS, CandleBatch
 from app.database.connection import open_pool
-from app.database.copy import write_alerts, write_candles
 from app.database.migrate import migrate
-from app.database.stored_alert import StoredAlert
-from app.frames import FrameInfo, encode_metrics
-from app.kafka import ensure_topics, kafka_producer
-from app.market.columns import METRIC_COLUMNS
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
+from app.market.fields import METRIC_COLUMNS
 from app.market.metrics import MetricsBatch
+from app.rules.alert import Alert
 from app.settings import Settings
-from app.sidecar.times import rfc3339
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
-from app.tickers import Ticker, TickerStore
-from app.topics import Topics, shard_of
+from app.sinks.copy import write_alerts, write_candles
+from app.times import rfc3339
+from app.wire.frames import FrameInfo, encode_metrics
+from app.wire.kafka import ensure_topics, kafka_producer
+from app.wire.tickers import Ticker, TickerStore
+from app.wire.topics import Topics, shard_of
 from benchmarks.measure import Processes, processes
 from benchmarks.rest_mix import RULES, WEIGHTS, Request, mix
 
@@ -99,7 +99,7 @@ def _candles(symbols: list[str]) -> CandleBatch:
     )
 
 
-def _alert(number: int, symbols: list[str]) -> StoredAlert:
+def _alert(number: int, symbols: list[str]) -> Alert:
     values = {
         "id": str(uuid4()),
         "symbol": symbols[number % len(symbols)],
@@ -116,7 +116,7 @@ def _alert(number: int, symbols: list[str]) -> StoredAlert:
         },
         "timings": {"exchange_ts_ms": 1, "ingest_ts_ms": 2, "evaluate_ts_ms": 3, "publish_ts_ms": 4},
     }
-    return StoredAlert(number, values)
+    return Alert.from_dict(values, number)
 
 
 def _metrics(symbols: list[str], minute: int) -> MetricsBatch:
@@ -136,15 +136,18 @@ def _metrics(symbols: list[str], minute: int) -> MetricsBatch:
 
 
 async def _fill(settings: Settings, symbols: list[str]) -> None:
-    await ensure_topics(settings)
-    await asyncio.to_thread(migrate, settings)
-    async with await open_pool(settings, statement_timeout_ms=0) as pool, pool.connection() as connection:
+    await ensure_topics(settings.kafka())
+    await asyncio.to_thread(migrate, settings.postgres())
+    async with (
+        await open_pool(settings.postgres(), statement_timeout_ms=0) as pool,
+        pool.connection() as connection,
+    ):
         await write_candles(connection, _candles(symbols))
         await write_alerts(connection, [_alert(number, symbols) for number in range(_ALERTS)])
         await connection.execute("VACUUM ANALYZE candles_1m, alert_history")
     redis = Redis.from_url(settings.server_urls().redis)
     tickers = [Ticker(symbol, 100.0, 1.5, 110.0, 90.0, 1e6, 1e8, _START_MS) for symbol in symbols]
-    await TickerStore(redis, settings).write(tickers)
+    await TickerStore(redis, settings.names()).write(tickers)
     await redis.aclose()
 
 
@@ -154,13 +157,13 @@ async def _publish(settings: Settings, symbols: list[str], first: int, seconds: 
         [symbol for symbol in symbols if shard_of(symbol, settings.partitions) == shard]
         for shard in range(settings.partitions)
     ]
-    async with kafka_producer(settings) as producer:
+    async with kafka_producer(settings.kafka()) as producer:
         until_s = time.monotonic() + (seconds or 0)
         minute = first
         while True:
             for shard, members in enumerate(shards):
                 frame = encode_metrics(_metrics(members, minute), FrameInfo({}))
-                await producer.send_and_wait(Topics.of(settings).metrics, frame, partition=shard)
+                await producer.send_and_wait(Topics.of(settings.names()).metrics, frame, partition=shard)
             if time.monotonic() >= until_s:
                 return
             minute += 1
@@ -254,7 +257,7 @@ async def _compare(settings: Settings, given: argparse.Namespace) -> tuple[list[
     requests = mix(symbols, int(given.rate * given.seconds))
     environ = {
         **os.environ,
-        **settings.server_urls().as_environ(),
+        **settings.servers_environ(),
         "SCREENER_NAMESPACE": settings.namespace,
         "SCREENER_LOG_LEVEL": "warning",
         "SCREENER_RATE_LIMIT_PER_MINUTE": _LIMIT,

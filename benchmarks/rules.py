@@ -10,15 +10,17 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from app.market.columns import COLUMN_POSITION, METRIC_COLUMNS
+from app.market.fields import COLUMN_POSITION, METRIC_COLUMNS
 from app.market.metrics import MetricsBatch
 from app.rules.cooldown import decide
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.rulebook import RuleBook
+from app.rules.files import shipped_rules
 from app.rules.rule import Rule
-from app.rules.rulebook import Evaluator, RuleBook
-from app.rules.shipped import shipped_rules
 
 Values = dict[str, float]
 Predicate = Callable[[Values, float], bool]
@@ -232,6 +234,63 @@ def measure_crossings(symbols: int, count: int) -> str:
     return f"{count} crossings on {symbols} symbols: {vector_us:,.0f} µs, row by row {row_us:,.0f} µs"
 
 
+LOOKS = (
+    "close_1m", "high_1m", "low_1m", "quote_volume_1m", "price_change_5m", "volume_ratio_15m", "rsi_14_15m",
+    "vwap_day",
+)  # fmt: skip
+WINDOWS = {
+    "highest": "{x} > 1.5 * highest({x}, {d})",
+    "lowest": "{x} < 0.1 * lowest({x}, {d})",
+    "average": "{x} > 5 * average({x}, {d})",
+    "stdev": "{x} > 9 * stdev({x}, {d})",
+    "zscore": "zscore({x}, {d}) > 6",
+    "ago": "{x} > 900 * ago({x}, {d})",
+    "count": "count({x} > 3, {d}) > 50",
+}
+DURATIONS = ("5m", "15m", "30m", "1h", "2h", "4h", "8h", "1d")
+
+
+def over_time_rules(count: int) -> list[Rule]:
+    """Seven functions of eight metrics over eight durations, and again with another clause; hardly any is true."""
+    texts = [
+        text.format(x=name, d=duration)
+        for text in WINDOWS.values()
+        for name in LOOKS
+        for duration in DURATIONS
+    ]
+    return [
+        Rule(f"over_time_{at}", f"{texts[at % len(texts)]} and price_change_1h > {at / count}", "low")
+        for at in range(count)
+    ]
+
+
+def measure_over_time(symbols: int, count: int) -> str:
+    """Rules with functions over time, after a day and an hour of minutes: closed and forming frames, and memory."""
+    book = RuleBook.compile(over_time_rules(count), "live")
+    evaluator, batches = Evaluator(book), frames(symbols, 1.0)
+    for batch in batches:
+        np.abs(batch.values, out=batch.values)
+
+    def later(hours: int) -> list[MetricsBatch]:
+        return [
+            replace(batch, open_time_ms=batch.open_time_ms + hours * FRAMES * 60_000) for batch in batches
+        ]
+
+    for hour in range(25):
+        for batch in later(hour):
+            evaluator.evaluate(batch)
+    closed_us = _median_us(evaluator.evaluate, later(25))
+    opened = later(26)[0].open_time_ms
+    forming = [replace(batch, open_time_ms=opened, closed=~batch.closed) for batch in batches]
+    forming_us = _median_us(evaluator.evaluate, forming)
+    windows = sum(len(slot.outs) for slot in book.slots)
+    memory_kb = evaluator.time_memory_bytes() / symbols / 1024
+    return (
+        f"{count} rules over time ({windows} windows of {len(book.slots)} values) on {symbols} symbols: "
+        f"{closed_us:,.0f} µs a closed frame, {forming_us:,.0f} µs a forming one; {memory_kb:,.0f} KB a symbol"
+    )
+
+
 def main() -> None:
     print(f"Python {platform.python_version()}, NumPy {np.__version__}, one core")
     print(f"median of {FRAMES} frames, µs of CPU time a frame\n")
@@ -243,6 +302,7 @@ def main() -> None:
                 print(measure(symbols, count, volatility), flush=True)
     print(f"\n{measure_price_alerts(500)}")
     print(measure_crossings(500, 500))
+    print(measure_over_time(500, 500))
     began = time.process_time()
     RuleBook.compile(rule_set(500)[0], "close")
     print(f"reading and compiling 500 new rules: {(time.process_time() - began) * 1000:,.0f} ms")

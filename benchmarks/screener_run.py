@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from functools import partial
 
 import psutil
 
+from app.candle_files.reader import by_minutes
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.cli.replay import ANY_PORT
+from app.cli.candles.replay import ANY_PORT
 from app.clock import SystemClock
-from app.replay.run import Progress, Replay
+from app.replay.replay import Progress, Replay
+from app.rules.alert import Alert as FiredAlert
 from app.settings import Settings
 from benchmarks.measure import Alert, CpuMeter, Result
 
@@ -33,7 +35,7 @@ async def measure_screener(
     own = {"namespace": _NAMESPACE, "alert_mode": "close", "retention_hours": 0, **ANY_PORT}
     replay = Replay(
         type(settings).model_validate({**settings.model_dump(), **own}),
-        candles,
+        partial(by_minutes, candles),
         SystemClock(),
         log_dir=settings.data_dir / "logs",
         candles_per_message=candles_per_message,
@@ -63,7 +65,7 @@ async def measure_screener(
     )
 
 
-def _as_alert(alert: Mapping[str, Any]) -> Alert:
+def _as_alert(alert: FiredAlert) -> Alert:
     """In close mode an alert's timestamp is the end of its minute."""
-    end_ms = round(datetime.fromisoformat(alert["timestamp"]).timestamp() * 1000)
-    return alert["rule_type"], alert["symbol"], end_ms - MINUTE_MS
+    end_ms = round(datetime.fromisoformat(alert.timestamp).timestamp() * 1000)
+    return alert.rule_type, alert.symbol, end_ms - MINUTE_MS

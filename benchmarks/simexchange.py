@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 import aiohttp
 import psutil
 
-from app.simexchange.market.simulated import simulated_symbol
-from app.stack.ports import free_port
-from app.stack.process import ChildProcess
+from app.local.exchange.market.simulated import simulated_symbol
+from app.local.servers.ports import free_port
+from app.process.child import ChildProcess
 from benchmarks.measure import REPOSITORY, ContenderEnded
 
 _STREAMS = 200

@@ -16,8 +16,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.local.servers.embedded import EmbeddedStack
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
 from benchmarks.soak_run import Account, Soak, SoakPlan, all_faults, soak_settings
 
 
@@ -25,7 +25,7 @@ from benchmarks.soak_run import Account, Soak, SoakPlan, all_faults, soak_settin
 @click.option("--symbols", default=500, show_default=True)
 @click.option("--updates", default=4.0, show_default=True, help="Of each symbol, a second.")
 @click.option("--minutes", default=30.0, show_default=True, help="Of the wall clock.")
-@click.option("--speed", default=1.0, show_default=True, help="Simulated time to real time.")
+@click.option("--speed", default=1.0, show_default=True, help="Speed of simulated time.")
 @click.option("--no-faults", is_flag=True)
 def main(symbols: int, updates: float, minutes: float, speed: float, no_faults: bool) -> None:
     seconds = minutes * 60

@@ -28,20 +28,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg import AsyncConnection
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from app.barrier import BarrierReports
 from app.candles.batch import MINUTE_MS
-from app.cooldown import connect_redis
 from app.database.connection import connection_url
 from app.database.migrate import migrate
-from app.exchange.backfill import HISTORY_MINUTES
-from app.ingress.pull import connect, stream_name
-from app.ingress.wire import parse
-from app.kafka import ensure_topics, kafka_producer
-from app.replay.drain import barrier_passed, nats_drained, send_barrier
+from app.feed.history.backfill import HISTORY_MINUTES
+from app.local.servers.ports import free_port
+from app.process.child import ChildProcess
+from app.process.drain import barrier_passed, nats_drained, send_barrier
+from app.process.supervisor import RoleProcesses, role_environ
 from app.settings import Settings
-from app.stack.ports import free_port
-from app.stack.process import ChildProcess
-from app.supervisor import RoleProcesses, role_environ
+from app.wire.barrier import BarrierReports
+from app.wire.kafka import client_options, ensure_topics, kafka_producer
+from app.wire.nats.candles import parse
+from app.wire.nats.stream import connect, stream_name
+from app.wire.redis import connect_redis
+from tables.minutes import restored
 
 ROLES = ("bridge", "all", "sinks", "feed")
 Candle = tuple[float, ...]
@@ -76,7 +77,7 @@ def all_faults(share_of_day_s: float) -> list[Fault]:
         (0.58, {"kind": "listing", "count": 2}),
         (0.62, {"kind": "slow_rest", "delay_s": 0.5, "for_s": max(2.0, 0.02 * share_of_day_s)}),
         (0.65, {"kind": "correction", "share": 0.3, "after_s": 0.5}),
-        (0.74, {"kind": "delisting", "symbols": ["SIM0013USDT", "SIM0014USDT"]}),
+        (0.74, {"kind": "delisting", "symbols": ["SIM0015USDT", "SIM0016USDT"]}),
         (0.77, {"kind": "too_many_requests", "status": 418, "for_s": max(2.0, 0.02 * share_of_day_s)}),
         (0.78, {"kind": "gap", "minutes": 1, "share": 0.5}),
     )
@@ -182,11 +183,11 @@ class Soak:
         """Raises AssertionError if the minutes do not arrive in time after the faults are over."""
         settings = self._settings
         async with AsyncExitStack() as exits:
-            await asyncio.to_thread(migrate, settings)
-            await ensure_topics(settings)
+            await asyncio.to_thread(migrate, settings.postgres())
+            await ensure_topics(settings.kafka())
             await exits.enter_async_context(running_exchange(self._plan, settings, self._directory))
             session = await exits.enter_async_context(aiohttp.ClientSession())
-            roles = RoleProcesses(settings, self._directory, ROLES)
+            roles = RoleProcesses(role_environ(settings), self._directory, ROLES)
             exits.push_async_callback(roles.stop)
             roles.start()
             since_ms = await self._since_ms(session)
@@ -288,18 +289,20 @@ class Soak:
             await asyncio.sleep(2.0)
 
     async def _drain(self) -> None:
-        client = await connect(self._settings, "soak")
-        await nats_drained(client, self._settings)
+        client = await connect(self._settings.nats().url, "soak")
+        await nats_drained(client, self._settings.names())
         await client.close()
         redis = connect_redis(self._settings.server_urls().redis)
         identifier = uuid4().hex
-        async with kafka_producer(self._settings) as producer:
-            await send_barrier(producer, self._settings, identifier)
-            await barrier_passed(BarrierReports(redis, self._settings), self._settings, identifier)
+        async with kafka_producer(self._settings.kafka()) as producer:
+            await send_barrier(producer, self._settings.kafka(), identifier)
+            await barrier_passed(
+                BarrierReports(redis, self._settings.names()), self._settings.partitions, identifier
+            )
         await redis.aclose()
 
     async def _database(self, cut_ms: int) -> Minutes:
-        async with await AsyncConnection.connect(connection_url(self._settings)) as connection:
+        async with await AsyncConnection.connect(connection_url(self._settings.postgres())) as connection:
             rows = await connection.execute(
                 "SELECT symbol, time, open, high, low, close, volume FROM candles_1m WHERE time <= %s",
                 (datetime.fromtimestamp(cut_ms / 1000, UTC),),
@@ -310,19 +313,21 @@ class Soak:
             }
 
     async def _nats(self, cut_ms: int) -> dict[tuple[str, int], list[Candle]]:
-        client = await connect(self._settings, "soak")
+        client = await connect(self._settings.nats().url, "soak")
         jetstream = client.jetstream()
         found: dict[tuple[str, int], list[Candle]] = {}
-        left = (await jetstream.stream_info(stream_name(self._settings))).state.messages
+        left = (await jetstream.stream_info(stream_name(self._settings.names()))).state.messages
         for subjects in ("candles.1m.*", "candles.batch.1m"):
             subscription = await jetstream.subscribe(
-                self._settings.name(subjects), stream=stream_name(self._settings), ordered_consumer=True
+                self._settings.name(subjects),
+                stream=stream_name(self._settings.names()),
+                ordered_consumer=True,
             )
             info = await subscription.consumer_info()
             left = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
             data = [(await subscription.next_msg(timeout=20)).data for _ in range(left)]
             await subscription.unsubscribe()
-            batch = parse(data, ingest_ts_ms=2**42, max_bytes=2**21, exchange="binance").batch
+            batch = parse(data, ingest_ts_ms=2**41, max_bytes=2**21, exchange="binance").batch
             if batch is None:
                 continue
             columns = (batch.open, batch.high, batch.low, batch.close, batch.volume)
@@ -338,7 +343,7 @@ class Soak:
         """What the changelog of the collector's table says, the last value of each window."""
         topic = self._settings.name("all-minutes-changelog")
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.server_urls().kafka,
+            **client_options(self._settings.kafka()),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )
@@ -357,7 +362,7 @@ class Soak:
         return {
             (symbol, round(orjson.loads(key)[1][0]) * 1000)
             for key, packed in newest.items()
-            for symbol in _symbols_of(packed)
+            for symbol in _symbols_of(restored(packed))
         }
 
     async def _figures(self, session: aiohttp.ClientSession) -> dict[str, float]:

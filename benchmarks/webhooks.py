@@ -19,37 +19,40 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
-import orjson
 import psutil
 import uvloop
+from prometheus_client import CollectorRegistry
 from psycopg import AsyncConnection
 
 from app.clock import SystemClock
 from app.database.connection import connection_url, open_pool
 from app.database.migrate import migrate
-from app.database.stored_alert import StoredAlert
-from app.observe import configure_logging
-from app.rules.alert import alert_id, rfc3339
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
+from app.process.quarantine import Attempts
+from app.rules.alert import Alert, Timings, alert_id
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
-from app.webhooks.outbox import route
-from app.webhooks.post import webhook_client
-from app.webhooks.sender import Sender, SenderLimits
-from app.webhooks.target_store import NewTarget, TargetStore
-from app.webhooks.targets import AllowedHosts
+from app.telemetry import pipeline_metrics
+from app.telemetry.log_output import configure_logging
+from app.times import rfc3339
+from app.webhooks.delivery.outbox import route
+from app.webhooks.delivery.post import webhook_client
+from app.webhooks.delivery.sender import Sender, SenderLimits
+from app.webhooks.targets.store import NewTarget, TargetStore
+from app.webhooks.targets.urls import AllowedHosts
 from benchmarks.measure import REPOSITORY
 
 TIMEOUT_S = 1.0
@@ -75,12 +78,11 @@ class Figures:
         )
 
 
-def alerts_of(count: int) -> list[StoredAlert]:
+def alerts_of(count: int) -> list[Alert]:
     """About as large as real ones."""
     now_ms = SystemClock().now_ms()
     return [
-        StoredAlert(
-            seq,
+        Alert.from_dict(
             {
                 "id": alert_id(f"rule_{uuid4().hex}", 1, f"S{seq}USDT", now_ms),
                 "symbol": f"S{seq}USDT",
@@ -93,6 +95,7 @@ def alerts_of(count: int) -> list[StoredAlert]:
                 "metadata": {f"value_{number}": seq + number / 7 for number in range(20)},
                 "timings": {"publish_ts_ms": now_ms},
             },
+            seq,
         )
         for seq in range(count)
     ]
@@ -115,12 +118,12 @@ def urls_of(port: int, targets: int, answer_ms: int) -> list[str]:
     return [f"http://127.0.0.1:{port}/{answer_ms}/{number}" for number in range(targets)]
 
 
-async def plain(urls: Sequence[str], alerts: Sequence[StoredAlert]) -> Figures:
+async def plain(urls: Sequence[str], alerts: Sequence[Alert]) -> Figures:
     cpu = psutil.Process()
     began_s, used_s = time.perf_counter(), sum(cpu.cpu_times()[:2])
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
         for alert in alerts:
-            body = orjson.dumps(alert.alert)
+            body = alert.encode()
             for url in urls:
                 async with session.post(url, data=body) as answer:
                     await answer.read()
@@ -132,32 +135,30 @@ async def plain(urls: Sequence[str], alerts: Sequence[StoredAlert]) -> Figures:
 async def schema(base: Settings) -> AsyncIterator[Settings]:
     """A schema of its own for a case, so that the size of one leaves no mark on the next."""
     settings = base.model_copy(update={"namespace": f"b_{uuid4().hex[:8]}"})
-    await asyncio.to_thread(migrate, settings)
+    await asyncio.to_thread(migrate, settings.postgres())
     yield settings
 
 
-async def ours(
-    base: Settings, urls: Sequence[str], alerts: Sequence[StoredAlert], stalled: str | None
-) -> Figures:
+async def ours(base: Settings, urls: Sequence[str], alerts: Sequence[Alert], stalled: str | None) -> Figures:
     clock, allowed = SystemClock(), AllowedHosts(networks=(ip_network("127.0.0.0/8"),))
     cpu = psutil.Process()
     async with schema(base) as settings:
         settings = settings.model_copy(update={"webhook_allowed_hosts": ("127.0.0.0/8",)})
         async with (
-            await AsyncConnection.connect(connection_url(settings), autocommit=True) as connection,
-            await open_pool(settings, max_size=2, durable=True) as pool,
+            await AsyncConnection.connect(connection_url(settings.postgres()), autocommit=True) as connection,
+            await open_pool(settings.postgres(), max_size=2, durable=True) as pool,
             webhook_client(allowed, TIMEOUT_S, clock, CONCURRENCY) as client,
         ):
-            store = TargetStore(connection, settings, clock)
+            store = TargetStore(connection, clock)
             for url in (*urls, *filter(None, [stalled])):
-                await store.add(NewTarget(url))
-            fresh = [
-                StoredAlert(a.seq, {**a.alert, "timings": {"publish_ts_ms": clock.now_ms()}}) for a in alerts
-            ]
+                await store.add(NewTarget(url), allowed)
+            fresh = [replace(a, timings=Timings(publish_ts_ms=clock.now_ms())) for a in alerts]
             stop = asyncio.Event()
             limits = SenderLimits(CONCURRENCY, PER_TARGET, TIMEOUT_S, stop_grace_s=0.0)
-            sender = Sender(pool, client, limits, clock, lambda: 0.0)
-            running = asyncio.create_task(sender.run(stop, print))
+            registry = CollectorRegistry()
+            attempts = Attempts(Path(os.devnull), "webhooks-outbox", pipeline_metrics(registry))
+            sender = Sender(pool, client, limits, clock, lambda: 0.0, attempts, registry)
+            running = asyncio.create_task(sender.run(stop))
             began_s, used_s = time.perf_counter(), sum(cpu.cpu_times()[:2])
             await route(connection, fresh, clock.now_ms())
             sender.wake()

@@ -1,6 +1,6 @@
 """Faust tables of minutes: one tumbling window of 60 s per minute, one packed value per (shard, minute).
 
-The windows hold what must survive a restart; the arithmetic of time lives in the pure modules. Faust's own
+The windows hold the state that must survive a restart; the arithmetic of time lives in the pure modules. Faust's own
 window handling is used for storage alone:
 - Keys are written with their window given, so that a write goes to the candle's minute and not to the time of
   the Kafka record.
@@ -8,20 +8,34 @@ window handling is used for storage alone:
 - It compares the end of a window with the wall clock. Minutes of a replayed past are therefore dropped from
   the local store soon after they are written, while the changelog keeps them for its retention: a restart
   finds them there, and a running worker has them in its own state.
+
+A value is compressed, since a worker holds two days of them:
+
+    mark (4 bytes) | raw bytes (uint32) | zstd
+A value without the mark is of an earlier version, and read uncompressed.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import faust
+import pyarrow as pa
 
 from app.candles.batch import MINUTE_MS
+from app.library_internals import rearm_expiry
+from tables.keys import use_safe_keys
 
 RETENTION = timedelta(hours=49)
 """A little above the longest reach back in time, the two days of volume_ratio_1d."""
+_HEAD: Final = struct.Struct("<4sI")
+_MARK: Final = b"SCZ1"
+_RAW_MAX_BYTES: Final = 64 * 1024 * 1024
+"""Far above a minute of 100,000 symbols, so that a damaged length takes no memory."""
+_CODEC: Final = pa.Codec("zstd", compression_level=1)
 
 
 class MinuteTable:
@@ -38,18 +52,50 @@ class MinuteTable:
         ).tumbling(timedelta(minutes=1), expires=RETENTION)
         # the table below the windowed view: typed loosely, since keys with a window are not in Faust's types
         self._inner: Any = self._table.table
+        use_safe_keys(self._inner)
 
     def write(self, shard: int, open_time_ms: int, packed: bytes) -> None:
         """`shard` must be the partition of the event being processed."""
         window = self._inner.window.current(open_time_ms / 1000)
-        self._inner[str(shard), window] = packed
+        self._inner[str(shard), window] = compressed(packed)
+
+    def read(self, shard: int, open_time_ms: int) -> bytes | None:
+        """Return the packed minute; None if there is none."""
+        window = self._inner.window.current(open_time_ms / 1000)
+        stored: bytes | None = self._inner.get((str(shard), window))
+        return None if stored is None else restored(stored)
 
     def items(self) -> Iterator[tuple[int, int, bytes]]:
-        """(shard, open_time_ms, packed) of everything stored, in no order."""
-        for (shard, window), packed in self._inner.items():
-            yield int(shard), round(window[0]) * 1000 // MINUTE_MS * MINUTE_MS, packed
+        """Yield (shard, open_time_ms, packed) of every stored value, unordered. A damaged value is yielded as it is:
+        the reader of the minutes rejects it."""
+        for shard, window in self._keys():
+            open_time_ms = round(window[0]) * 1000 // MINUTE_MS * MINUTE_MS
+            yield int(shard), open_time_ms, restored(self._inner[shard, window])
+
+    def _keys(self) -> list[tuple[str, tuple[float, float]]]:
+        """Return the keys that our stages wrote."""
+        return [key for key in self._inner if isinstance(key, tuple)]
 
     def rearm_expiry(self) -> None:
-        """Gives the recovered minutes back their expiry."""
-        for key in list(self._inner.keys()):
-            self._inner._maybe_set_key_ttl(self._inner._to_key(key), int(key[0]))
+        """Give the recovered minutes back their expiry."""
+        for key in self._keys():
+            rearm_expiry(self._inner, key, int(key[0]))
+
+
+def compressed(packed: bytes) -> bytes:
+    content: bytes = _CODEC.compress(packed, asbytes=True)
+    return _HEAD.pack(_MARK, len(packed)) + content
+
+
+def restored(value: bytes) -> bytes:
+    """Return the bytes given to `compressed`; any other bytes unchanged."""
+    if len(value) < _HEAD.size:
+        return value
+    mark, raw_bytes = _HEAD.unpack_from(value)
+    if mark != _MARK or raw_bytes > _RAW_MAX_BYTES:
+        return value
+    try:
+        packed: bytes = _CODEC.decompress(value[_HEAD.size :], raw_bytes, asbytes=True)
+    except (OSError, ValueError):
+        return value
+    return packed

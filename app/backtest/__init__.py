@@ -1,9 +1,10 @@
 """Rules tried on history: the pipeline's own matrix, rules and cooldowns over candles, without servers.
 
     backtest = Backtest(RuleBook.compile(rules, "close"))
+    returns = ForwardReturns()
     for batch in batches:                       # candles in order of time
-        backtest.feed(batch)
-    report = measure(backtest.entries, backtest.prices, backtest.awake_ms)
+        returns.take(backtest.feed(batch))
+    report = Report.of(backtest, returns, "close")
 
 Pure: no files, no clock, no servers.
 """

@@ -1,48 +1,104 @@
-"""What followed the alerts of each rule, beside what followed random entries at the same symbols.
-
-The random entries of a rule are all its alerts moved together by a random time, round the end of the period
-to its beginning. So they have the same symbols and the same clusters as the alerts: a crash in which seventy
-symbols fire at once counts as about one event, not as seventy independent ones, which keeps the p-value
-honest. p is two-sided: the share of such moves (with the alerts themselves among them) whose mean return
-lies at least as far from the moves' average as that of the alerts.
-"""
+"""What came after the alerts of each rule, compared with random entries at the same symbols."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Self, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.backtest.prices import ClosePrices
-from app.backtest.run import Entry
-from app.candles.batch import MINUTE_MS, FloatArray
+from app.backtest.random_entries import p_value
+from app.backtest.tally import ListedAlert, RuleTally, Sample, Sums
+from app.candles.batch import FloatArray
+from app.times import rfc3339
 
 HORIZONS: Final[dict[str, int]] = {"5m": 5, "15m": 15, "1h": 60, "4h": 240}
 """Name -> minutes after the alert's minute."""
+_BINS: Final = 41
+_MIDDLE: Final = (1.0, 99.0)
+"""Percentiles between which a distribution is drawn; its outer bins hold what lies beyond too."""
 
-MOVES: Final = 499
-"""So that p can be as low as 0.002."""
-_MINUTES_PER_DAY: Final = 1440
+
+class Figures(TypedDict):
+    mean_pct: float | None
+    median_pct: float | None
+    hit_pct: float | None
+
+
+class OutcomeDocument(Figures):
+    known: int
+    random: Figures
+    p_value: float | None
+
+
+class MonthFigures(TypedDict):
+    known: int
+    mean_pct: float | None
+    hit_pct: float | None
+
+
+class MonthDocument(TypedDict):
+    """after: horizon -> what came after."""
+
+    month: str
+    fires: int
+    after: dict[str, MonthFigures]
+
+
+class RuleOutcomeDocument(TypedDict):
+    """A `RuleOutcome` as JSON. after: horizon -> what came after."""
+
+    rule_type: str
+    fires: int
+    per_day: float
+    symbols: int
+    sampled: int
+    after: dict[str, OutcomeDocument]
+    months: list[MonthDocument]
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """Forward returns in percent; hit_pct is the share above 0. None where nothing is known."""
+    """Forward returns in percent; hit_pct is the share above 0. None without known returns."""
 
     mean_pct: float | None
     median_pct: float | None
     hit_pct: float | None
 
     @classmethod
-    def of(cls, returns_pct: FloatArray) -> Returns:
-        known = returns_pct[~np.isnan(returns_pct)]
+    def of(cls, known: FloatArray) -> Returns:
         if not len(known):
             return cls(None, None, None)
         hits = float(np.count_nonzero(known > 0)) / len(known) * 100
         return cls(float(known.mean()), float(np.median(known)), hits)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Shares of returns (0 to 1) in bins from lowest_pct to highest_pct, of equal width; the outer bins hold what
+    lies beyond too. random: () without random entries."""
+
+    lowest_pct: float
+    highest_pct: float
+    alerts: tuple[float, ...]
+    random: tuple[float, ...]
+
+    @classmethod
+    def of(cls, alerts: FloatArray, random: FloatArray) -> Self | None:
+        """alerts, random: known returns. None without alerts."""
+        if not len(alerts):
+            return None
+        ends = [np.percentile(some, _MIDDLE) for some in (alerts, random) if len(some)]
+        furthest = float(np.abs(ends).max()) or 1.0
+        return cls(-furthest, furthest, _shares(alerts, furthest), _shares(random, furthest))
+
+
+def _shares(returns_pct: FloatArray, furthest: float) -> tuple[float, ...]:
+    if not len(returns_pct):
+        return ()
+    inside = np.clip(returns_pct, -furthest, furthest)
+    counts, _ = np.histogram(inside, bins=_BINS, range=(-furthest, furthest))
+    return tuple((counts / len(returns_pct)).tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,111 +110,109 @@ class Outcome:
     alerts: Returns
     random: Returns
     p_value: float | None
+    distribution: Distribution | None = None
+
+    @classmethod
+    def of(cls, horizon: str, at: int, whole: Sums, sample: Sample, moved: FloatArray | None) -> Outcome:
+        """at: the horizon's place. Means and shares are of all alerts, the rest of the sample; `moved` as
+        `moved_returns` gives it, None without random entries."""
+        known = int(whole.known[at])
+        actual = sample.returns_pct[:, at]
+        actual = actual[~np.isnan(actual)]
+        alerts = Returns.of(actual)
+        if known:
+            hits = float(whole.hits[at]) / known * 100
+            alerts = Returns(float(whole.sum_pct[at]) / known, alerts.median_pct, hits)
+        if moved is None or len(actual) < 2:
+            nothing = np.zeros(0)
+            return cls(horizon, known, alerts, Returns.of(nothing), None, Distribution.of(actual, nothing))
+        random = moved[~np.isnan(moved)]
+        drawn = Distribution.of(actual, random)
+        return cls(horizon, known, alerts, Returns.of(random), p_value(actual, moved), drawn)
+
+    def as_dict(self) -> OutcomeDocument:
+        return {
+            "known": self.known,
+            **_figures(self.alerts),
+            "random": _figures(self.random),
+            "p_value": self.p_value,
+        }
+
+
+def _figures(found: Returns) -> Figures:
+    return {"mean_pct": found.mean_pct, "median_pct": found.median_pct, "hit_pct": found.hit_pct}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Alerts of a month or of another stretch of time, from start_ms (UTC). known, sum_pct, hits: per horizon."""
+
+    start_ms: int
+    fires: int
+    known: tuple[int, ...]
+    sum_pct: tuple[float, ...]
+    hits: tuple[int, ...]
+
+    @classmethod
+    def of(cls, start_ms: int, sums: Sums) -> Self:
+        known, sum_pct, hits = sums.known.tolist(), sums.sum_pct.tolist(), sums.hits.tolist()
+        return cls(start_ms, sums.fires, tuple(known), tuple(sum_pct), tuple(hits))
+
+    def mean_pct(self, at: int) -> float | None:
+        return self.sum_pct[at] / self.known[at] if self.known[at] else None
+
+    def hit_pct(self, at: int) -> float | None:
+        return self.hits[at] / self.known[at] * 100 if self.known[at] else None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """per_day: over the days in which the rule could fire at all, its windows being whole."""
+    """per_day: over the days in which the rule could fire at all, its windows being whole. months, stretches: those
+    with alerts, in order of time. newest: the last alerts, in order of time. sampled: alerts behind medians and
+    random entries."""
 
     rule_type: str
     fires: int
     per_day: float
     symbols: int
     outcomes: tuple[Outcome, ...]
+    months: tuple[Stretch, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
+    newest: tuple[ListedAlert, ...] = ()
+    sampled: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
-        def returns(found: Returns) -> dict[str, float | None]:
-            return {"mean_pct": found.mean_pct, "median_pct": found.median_pct, "hit_pct": found.hit_pct}
+    @classmethod
+    def of(cls, rule_type: str, tally: RuleTally, days: float, outcomes: tuple[Outcome, ...]) -> Self:
+        return cls(
+            rule_type=rule_type,
+            fires=tally.whole.fires,
+            per_day=tally.whole.fires / days,
+            symbols=len(tally.symbols),
+            outcomes=outcomes,
+            months=tuple(Stretch.of(start_ms, sums) for start_ms, sums in sorted(tally.months.items())),
+            stretches=tuple(Stretch.of(start_ms, sums) for start_ms, sums in tally.stretches.by_time()),
+            newest=tuple(tally.newest),
+            sampled=len(tally.sample.minutes),
+        )
 
+    def as_dict(self) -> RuleOutcomeDocument:
         return {
             "rule_type": self.rule_type,
             "fires": self.fires,
             "per_day": self.per_day,
             "symbols": self.symbols,
-            "after": {
-                outcome.horizon: {
-                    "known": outcome.known,
-                    **returns(outcome.alerts),
-                    "random": returns(outcome.random),
-                    "p_value": outcome.p_value,
-                }
-                for outcome in self.outcomes
-            },
+            "sampled": self.sampled,
+            "after": {outcome.horizon: outcome.as_dict() for outcome in self.outcomes},
+            "months": [self._month(month) for month in self.months],
         }
 
-
-def measure(
-    entries: Sequence[Entry],
-    prices: ClosePrices,
-    awake_ms: Mapping[str, int],
-    horizons: Mapping[str, int] = HORIZONS,
-    seed: int = 1,
-) -> tuple[RuleOutcome, ...]:
-    """One outcome per rule in `awake_ms` or with alerts, most alerts first, then by name.
-
-    awake_ms: from when each rule could fire; random entries are drawn from there on. The same arguments give
-    the same figures.
-    """
-    by_rule: dict[str, list[Entry]] = {rule_type: [] for rule_type in sorted(awake_ms)}
-    for entry in entries:
-        by_rule.setdefault(entry.rule_type, []).append(entry)
-    returns = {name: prices.returns_pct(minutes) for name, minutes in horizons.items()}
-    found = []
-    for rule_type, alerts in by_rule.items():
-        start = max(0, (awake_ms.get(rule_type, prices.first_ms) - prices.first_ms) // MINUTE_MS)
-        awake_returns = {name: values[start:] for name, values in returns.items()}
-        days = max(1, prices.minutes - start) / _MINUTES_PER_DAY
-        rows = prices.rows_of(np.array([alert.open_time_ms for alert in alerts], np.int64)) - start
-        columns = np.array([prices.symbols[alert.symbol] for alert in alerts], np.intp)
-        outcomes = tuple(
-            _outcome(name, values, rows, columns, np.random.default_rng(seed))
-            for name, values in awake_returns.items()
-        )
-        symbols = len(set(columns.tolist()))
-        found.append(RuleOutcome(rule_type, len(alerts), len(alerts) / days, symbols, outcomes))
-    return tuple(sorted(found, key=lambda outcome: (-outcome.fires, outcome.rule_type)))
-
-
-def _outcome(
-    horizon: str,
-    returns: FloatArray,
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    rng: np.random.Generator,
-) -> Outcome:
-    actual = returns[rows, columns] if len(rows) else np.zeros(0)
-    known = int(np.count_nonzero(~np.isnan(actual)))
-    if known < 2 or len(returns) < 2:
-        return Outcome(horizon, known, Returns.of(actual), Returns(None, None, None), None)
-    moved = _moved(returns, rows, columns, _moves(len(returns), rng))
-    return Outcome(horizon, known, Returns.of(actual), Returns.of(moved), _p_value(actual, moved))
-
-
-def _moves(minutes: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Distinct moves other than none; all of them if there are no more than MOVES."""
-    if minutes - 1 <= MOVES:
-        return np.arange(1, minutes)
-    return rng.choice(np.arange(1, minutes), MOVES, replace=False).astype(np.intp)
-
-
-def _moved(
-    returns: FloatArray, rows: NDArray[np.intp], columns: NDArray[np.intp], moves: NDArray[np.intp]
-) -> FloatArray:
-    """Shape (moves, alerts)."""
-    moved = np.empty((len(moves), len(rows)))
-    for at, move in enumerate(moves.tolist()):
-        moved[at] = returns[(rows + move) % len(returns), columns]
-    return moved
-
-
-def _p_value(actual: FloatArray, moved: FloatArray) -> float | None:
-    known = ~np.isnan(moved)
-    counts = known.sum(axis=1)
-    sums = np.where(known, moved, 0.0).sum(axis=1)
-    means = sums[counts > 0] / counts[counts > 0]
-    if not len(means):
-        return None
-    centre = means.mean()
-    distance = abs(actual[~np.isnan(actual)].mean() - centre)
-    as_far = np.count_nonzero(np.abs(means - centre) >= distance)
-    return float(1 + as_far) / (1 + len(means))
+    def _month(self, month: Stretch) -> MonthDocument:
+        after: dict[str, MonthFigures] = {
+            outcome.horizon: {
+                "known": month.known[at],
+                "mean_pct": month.mean_pct(at),
+                "hit_pct": month.hit_pct(at),
+            }
+            for at, outcome in enumerate(self.outcomes)
+        }
+        return {"month": rfc3339(month.start_ms)[:7], "fires": month.fires, "after": after}

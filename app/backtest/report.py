@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from app.backtest.compare import Comparison
-from app.backtest.outcomes import RuleOutcome, measure
-from app.backtest.run import Backtest, Counts, Entry
+from app.backtest.backtest import Backtest, CandleCounts
+from app.backtest.compare import AlertComparison
+from app.backtest.forward import ForwardReturns
+from app.backtest.outcomes import RuleOutcome, RuleOutcomeDocument
 from app.candles.batch import MINUTE_MS
-from app.rules.alert import rfc3339
 from app.rules.rule import Rule
+from app.times import rfc3339
+
+# the functional form: `from` is a word of Python
+ReportDocument = TypedDict(
+    "ReportDocument",
+    {
+        "mode": str,
+        "candles": int,
+        "invalid": int,
+        "refused": dict[str, int],
+        "duplicates": int,
+        "symbols": int,
+        "from": str,
+        "to": str,
+        "alerts": int,
+        "rules": list[RuleOutcomeDocument],
+        "could_not_fire": list[str],
+        "compared": NotRequired[dict[str, dict[str, int]]],
+    },
+)
+"""A `Report` as JSON. refused: reason -> candles. compared: rule -> how many of its alerts were kept, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,26 +40,32 @@ class Report:
 
     mode: str
     rules: tuple[Rule, ...]
-    counts: Counts
+    counts: CandleCounts
     symbols: int
     first_ms: int
     minutes: int
     outcomes: tuple[RuleOutcome, ...]
-    entries: Sequence[Entry]
-    comparison: Comparison | None = None
+    alerts: int
+    comparison: AlertComparison | None = None
 
     @classmethod
-    def of(cls, backtest: Backtest, mode: str, comparison: Comparison | None = None) -> Report:
-        prices = backtest.prices
+    def of(
+        cls,
+        backtest: Backtest,
+        returns: ForwardReturns,
+        mode: str,
+        comparison: AlertComparison | None = None,
+    ) -> Report:
+        """returns: has taken all steps of the backtest."""
         return cls(
             mode=mode,
             rules=backtest.book.rules,
             counts=backtest.counts,
-            symbols=len(prices.symbols),
-            first_ms=prices.first_ms,
-            minutes=prices.minutes,
-            outcomes=measure(backtest.entries, prices, backtest.awake_ms),
-            entries=tuple(backtest.entries),
+            symbols=len(returns.prices.symbols),
+            first_ms=returns.prices.first_ms,
+            minutes=returns.prices.minutes,
+            outcomes=returns.outcomes(backtest.awake_ms),
+            alerts=returns.alerts,
             comparison=comparison,
         )
 
@@ -48,20 +74,21 @@ class Report:
         return self.first_ms + max(0, self.minutes - 1) * MINUTE_MS
 
     def silent(self) -> tuple[str, ...]:
-        """Rules whose metrics were never whole in the whole period, so that they could not fire."""
+        """Return rules whose metrics were never whole in the whole period, so that they could not fire."""
         known = {outcome.rule_type for outcome in self.outcomes}
         return tuple(rule.rule_type for rule in self.rules if rule.rule_type not in known)
 
-    def as_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
+    def as_dict(self) -> ReportDocument:
+        found: ReportDocument = {
             "mode": self.mode,
             "candles": self.counts.candles,
             "invalid": self.counts.invalid,
+            "refused": {str(reason): count for reason, count in self.counts.refused.most_common()},
             "duplicates": self.counts.duplicates,
             "symbols": self.symbols,
             "from": rfc3339(self.first_ms),
             "to": rfc3339(self.last_ms),
-            "alerts": len(self.entries),
+            "alerts": self.alerts,
             "rules": [outcome.as_dict() for outcome in self.outcomes],
             "could_not_fire": list(self.silent()),
         }

@@ -24,15 +24,17 @@ from typing import Any
 
 import yaml
 
-from app.backtest.run import Backtest
-from app.backtest.stretches import candles_of
+from app.backtest.backtest import Backtest
+from app.backtest.rule_test_candles import candles_of
 from app.candles.batch import MINUTE_MS, CandleBatch
+from app.candles.symbols import plain_symbol
 from app.errors import RuleError
-from app.rules.alert import rfc3339
-from app.rules.files import MAX_LENGTH, check_unique, rule_from_mapping
-from app.rules.names import nearest
+from app.rules.evaluation.rulebook import RuleBook, RuleFault
+from app.rules.file_places import read_yaml
+from app.rules.files import MAX_LENGTH, check_unique, rules_of_entries, together
+from app.rules.language.names import nearest
 from app.rules.rule import Rule
-from app.rules.rulebook import RuleBook
+from app.times import rfc3339, utc_ms
 
 DEFAULT_START = datetime(2024, 1, 1, tzinfo=UTC)
 _KEYS = ("name", "rules", "start", "candles", "expect")
@@ -59,36 +61,40 @@ class RuleTest:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """missing: expected alerts that did not come. unexpected: alerts that came without being expected."""
+class RuleTestResult:
+    """missing: expected alerts that did not come. unexpected: alerts that came without being expected. raised: rules
+    that could not be evaluated."""
 
     name: str
     missing: tuple[Expected, ...]
     unexpected: tuple[Expected, ...]
+    raised: tuple[RuleFault, ...] = ()
 
     @property
     def passed(self) -> bool:
-        return not self.missing and not self.unexpected
+        return not self.missing and not self.unexpected and not self.raised
 
 
-def run_test(test: RuleTest) -> Verdict:
-    """Plays the candles in close mode and compares the alerts with the expected ones."""
+def run_test(test: RuleTest) -> RuleTestResult:
+    """Play the candles in close mode and compare the alerts with the expected ones."""
     backtest = Backtest(RuleBook.compile(test.rules, "close"))
     backtest.feed(test.candles)
     found = {Expected(entry.open_time_ms, entry.rule_type, entry.symbol) for entry in backtest.entries}
-    return Verdict(test.name, tuple(sorted(test.expected - found)), tuple(sorted(found - test.expected)))
+    return RuleTestResult(
+        test.name, tuple(sorted(test.expected - found)), tuple(sorted(found - test.expected)), backtest.faults
+    )
 
 
 def load_tests(text: str, rules: Sequence[Rule] = ()) -> tuple[RuleTest, ...]:
-    """The tests of a YAML text; its own rules come on top of `rules`.
+    """Return the tests of a YAML text; its own rules come on top of `rules`.
 
-    Rules under test are enabled, and judged at the close of each minute. Raises RuleError naming the test at
-    fault.
+    Rules under test are enabled, and judged at the close of each minute. Raises RuleError naming every rule or
+    every test at fault.
     """
     if len(text) > MAX_LENGTH:
         raise RuleError(f"the test file has {len(text)} characters, the limit is {MAX_LENGTH}")
     try:
-        document = yaml.safe_load(text)
+        document, places = read_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RuleError(f"the test file is not YAML: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("tests"), list):
@@ -96,10 +102,18 @@ def load_tests(text: str, rules: Sequence[Rule] = ()) -> tuple[RuleTest, ...]:
     own = document.get("rules", [])
     if not isinstance(own, list) or not all(isinstance(entry, dict) for entry in own):
         raise RuleError("`rules:` of the test file must be a list of rules")
-    known = [*rules, *(rule_from_mapping(entry) for entry in own)]
+    known = [*rules, *rules_of_entries(own, places)]
     check_unique(known)
     by_name = {rule.rule_type: replace(rule, enabled=True, mode="close") for rule in known}
-    return tuple(_test(entry, at, by_name) for at, entry in enumerate(document["tests"], start=1))
+    tests, faults = [], []
+    for at, entry in enumerate(document["tests"], start=1):
+        try:
+            tests.append(_test(entry, at, by_name))
+        except RuleError as error:
+            faults.append(str(error))
+    if faults:
+        raise RuleError(together(faults))
+    return tuple(tests)
 
 
 def _test(entry: object, at: int, rules: Mapping[str, Rule]) -> RuleTest:
@@ -123,8 +137,8 @@ def _test(entry: object, at: int, rules: Mapping[str, Rule]) -> RuleTest:
 def _check_key(key: object) -> None:
     if key not in _KEYS:
         guesses = nearest(str(key), _KEYS)
-        advice = f"did you mean {guesses[0]}?" if guesses else f"there are {', '.join(_KEYS)}"
-        raise RuleError(f"there is no {str(key)[:80]!r}; {advice}")
+        advice = f"did you mean {guesses[0]}?" if guesses else f"known keys: {', '.join(_KEYS)}"
+        raise RuleError(f"unknown key {str(key)[:80]!r}; {advice}")
 
 
 def _list(entry: Mapping[str, Any], key: str) -> list[Any]:
@@ -147,23 +161,26 @@ def _named(name: object, rules: Mapping[str, Rule]) -> Rule:
     if rule is None:
         guesses = nearest(str(name), tuple(rules))
         advice = f"did you mean {guesses[0]}?" if guesses else "add it under `rules:`"
-        raise RuleError(f"there is no rule {str(name)[:80]!r}; {advice}")
+        raise RuleError(f"unknown rule {str(name)[:80]!r}; {advice}")
     return rule
 
 
 def _expected(alert: object, rules: Mapping[str, Rule], candles: CandleBatch) -> Expected:
     if not isinstance(alert, dict) or set(alert) != {"rule", "symbol", "at"}:
         raise RuleError(f"an expected alert needs rule, symbol and at, not {str(alert)[:80]}")
-    rule, symbol = _named(alert["rule"], rules), str(alert["symbol"])
+    rule, given = _named(alert["rule"], rules), str(alert["symbol"])
+    symbol = plain_symbol(given) or given
     if symbol not in candles.symbols:
         raise RuleError(f"an alert is expected for {symbol[:80]!r}, which has no candles")
     return Expected(_time_ms(alert["at"]), rule.rule_type, symbol)
 
 
 def _time_ms(value: object) -> int:
-    """Of a YAML time or RFC 3339 text; UTC unless it says otherwise."""
+    """Return the time of a YAML time or RFC 3339 text; UTC by default."""
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
-        raise RuleError(f"{str(value)[:80]!r} is not a time such as 2024-01-01T00:05:00Z") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        raise RuleError(
+            f"{str(value)[:80]!r} is not a time; write for example 2024-01-01T00:05:00Z"
+        ) from None
+    return utc_ms(moment)

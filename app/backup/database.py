@@ -16,15 +16,17 @@ import psycopg
 from psycopg import sql
 
 from app.database.connection import connection_url, unreachable
-from app.database.migrate import MIGRATION_TABLE, migrate
+from app.database.in_thread import in_thread
+from app.database.migrate import MIGRATION_TABLE, migrate_in_thread
+from app.database.named_queries import named_queries
 from app.errors import BackupUnusable, RestoreRefused
-from app.settings import Settings
+from app.settings.access import PostgresAccess
 
 _TABLES: Final = """
     SELECT c.relname FROM pg_class c WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind IN ('r', 'p')
     AND NOT c.relispartition ORDER BY c.relname
 """
-# Those of yoyo are made by the migrations themselves.
+# yoyo's own tables are made by the migrations.
 _OF_MIGRATIONS: Final = ("_yoyo", "yoyo_")
 _COLUMNS: Final = """
     SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
@@ -38,67 +40,72 @@ _PARENTS: Final = """
     JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
     WHERE contype = 'f' AND child.relnamespace = to_regnamespace(%s)
 """
+# Made by a migration; backups from before do not have it.
+_SYMBOLS: Final = "candle_symbols"
 _SEQUENCE_FILE: Final = "sequences.json"
 _CHUNK_BYTES: Final = 256 * 1024
 
 Connection = psycopg.Connection[Any]
 
 
-def dump(settings: Settings, directory: Path) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Writes every table to `directory`/TABLE.copy.gz; gives the rows of each and the migrations applied.
+async def dump(postgres: PostgresAccess, directory: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Write every table to `directory`/TABLE.copy.gz; return the rows of each and the migrations applied.
 
     Raises BackupUnusable if the schema was never migrated, ServerUnreachable if the database does not answer.
     """
-    schema = settings.database_schema
-    try:
-        with psycopg.connect(connection_url(settings, statement_timeout_ms=0)) as connection:
-            # one moment for all tables, while rows go on coming
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            applied = applied_migrations(connection, schema)
-            if not applied:
-                raise BackupUnusable(
-                    f"the database schema {schema!r} holds no screener: run `screener migrate` first"
-                )
-            rows = {
-                table: _dump_table(connection, schema, table, directory)
-                for table in tables(connection, schema)
-            }
-            values: dict[str, int] = dict(connection.execute(_SEQUENCES, (schema,)).fetchall())
-            (directory / _SEQUENCE_FILE).write_bytes(orjson.dumps(values))
-            return rows, applied
-    except psycopg.OperationalError as error:
-        raise unreachable(settings, error) from error
+    return await in_thread(postgres, lambda connection: _dump(connection, postgres.schema, directory))
 
 
-def restore(settings: Settings, directory: Path, rows: dict[str, int], applied: tuple[str, ...]) -> None:
-    """Migrates the schema, then fills its tables in one transaction: all rows, or none.
+def _dump(connection: Connection, schema: str, directory: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    # one moment for all tables, while new rows come
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    applied = applied_migrations(connection, schema)
+    if not applied:
+        raise BackupUnusable(
+            f"the database schema {schema!r} has no tables of the screener: run `screener migrate` first"
+        )
+    rows = {table: _dump_table(connection, schema, table, directory) for table in tables(connection, schema)}
+    values: dict[str, int] = dict(connection.execute(_SEQUENCES, (schema,)).fetchall())
+    (directory / _SEQUENCE_FILE).write_bytes(orjson.dumps(values))
+    return rows, applied
+
+
+async def restore(
+    postgres: PostgresAccess, directory: Path, rows: dict[str, int], applied: tuple[str, ...]
+) -> None:
+    """Migrate the schema, then fill its tables in one transaction: all rows, or none.
 
     Raises RestoreRefused if a table has rows already or the backup is of a newer schema, ServerUnreachable if the
     database does not answer.
     """
-    schema = settings.database_schema
-    migrate(settings)
-    try:
-        with psycopg.connect(connection_url(settings, statement_timeout_ms=0)) as connection:
-            newer = sorted(set(applied) - set(applied_migrations(connection, schema)))
-            if newer:
-                raise RestoreRefused(
-                    f"the backup is of a newer schema (it has {', '.join(newer)}): restore it with that version"
-                )
-            _empty(connection, schema, rows)
-            for table in _parents_first(connection, schema, rows):
-                _fill(connection, schema, table, directory)
-            for name, value in orjson.loads((directory / _SEQUENCE_FILE).read_bytes()).items():
-                connection.execute("SELECT setval(to_regclass(%s), %s)", (_qualified(schema, name), value))
-    except psycopg.OperationalError as error:
-        raise unreachable(settings, error) from error
+    await migrate_in_thread(postgres)
+    await in_thread(
+        postgres, lambda connection: _restore(connection, postgres.schema, directory, rows, applied)
+    )
 
 
-def refuse_if_filled(settings: Settings) -> None:
-    """Raises RestoreRefused if the schema holds candles, metrics or alerts."""
-    schema = settings.database_schema
+def _restore(
+    connection: Connection, schema: str, directory: Path, rows: dict[str, int], applied: tuple[str, ...]
+) -> None:
+    newer = sorted(set(applied) - set(applied_migrations(connection, schema)))
+    if newer:
+        raise RestoreRefused(
+            f"the backup is of a newer schema (it has {', '.join(newer)}): restore it with its version"
+        )
+    _empty(connection, schema, rows)
+    for table in _parents_first(connection, schema, rows):
+        _fill(connection, schema, table, directory)
+    if _SYMBOLS not in rows:
+        connection.execute(named_queries("writes.sql")["find_symbols"])
+    for name, value in orjson.loads((directory / _SEQUENCE_FILE).read_bytes()).items():
+        connection.execute("SELECT setval(to_regclass(%s), %s)", (_qualified(schema, name), value))
+
+
+def refuse_if_filled(postgres: PostgresAccess) -> None:
+    """Check that the schema is empty. Raises RestoreRefused if it holds candles, metrics or alerts."""
+    schema = postgres.schema
     try:
-        with psycopg.connect(connection_url(settings)) as connection:
+        with psycopg.connect(connection_url(postgres)) as connection:
             for table in ("candles_1m", "metrics_calculated", "alert_history"):
                 if connection.execute("SELECT to_regclass(%s)", (_qualified(schema, table),)).fetchone() == (
                     None,
@@ -111,11 +118,11 @@ def refuse_if_filled(settings: Settings) -> None:
                         "--overwrite to replace what is there"
                     )
     except psycopg.OperationalError as error:
-        raise unreachable(settings, error) from error
+        raise unreachable(postgres, error) from error
 
 
 def applied_migrations(connection: Connection, schema: str) -> tuple[str, ...]:
-    """Names, sorted; none for a schema without a screener."""
+    """Return the names, sorted; empty for a schema without a screener."""
     if connection.execute("SELECT to_regclass(%s)", (_qualified(schema, MIGRATION_TABLE),)).fetchone() == (
         None,
     ):
@@ -125,7 +132,7 @@ def applied_migrations(connection: Connection, schema: str) -> tuple[str, ...]:
 
 
 def tables(connection: Connection, schema: str) -> list[str]:
-    """Those that hold data, by name."""
+    """Return the tables with data, by name."""
     found = [row[0] for row in connection.execute(_TABLES, (schema,))]
     return [name for name in found if name != MIGRATION_TABLE and not name.startswith(_OF_MIGRATIONS)]
 
@@ -147,13 +154,13 @@ def _dump_table(connection: Connection, schema: str, table: str, directory: Path
 
 
 def _empty(connection: Connection, schema: str, names: Iterable[str]) -> None:
-    """What the migrations brought along, and with --overwrite all that was there."""
+    """Delete the rows that the migrations inserted, and with --overwrite all rows."""
     listed = sql.SQL(", ").join(sql.Identifier(schema, name) for name in names)
     connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(listed))
 
 
 def _fill(connection: Connection, schema: str, table: str, directory: Path) -> None:
-    # columns in the order of this schema; those of later migrations come last and take their defaults
+    # columns in the order of this schema; later migrations' columns come last and take their defaults
     header = (directory / f"{table}.columns").read_text().split()
     query = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(schema, table), sql.SQL(", ").join(map(sql.Identifier, header))
@@ -181,7 +188,7 @@ def _parents_first(connection: Connection, schema: str, names: Iterable[str]) ->
     while needs:
         free = sorted(name for name, parents in needs.items() if parents <= set(ordered))
         if not free:
-            raise BackupUnusable(f"the tables {', '.join(sorted(needs))} refer to each other in a circle")
+            raise BackupUnusable(f"the tables {', '.join(sorted(needs))} have circular references")
         ordered += free
         needs = {name: parents for name, parents in needs.items() if name not in free}
     return ordered

@@ -1,4 +1,4 @@
-"""What Redis keeps for us: cooldowns, so that no alert is repeated after a restore, and 24 h tickers.
+"""Backup of our Redis keys: cooldowns, so that no alert repeats after a restore, and 24 h tickers.
 
 Reports of barriers, rate limits and the like are of the moment and stay behind.
 """
@@ -14,9 +14,9 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.barrier import connect_barriers
 from app.errors import BackupUnusable, ServerUnreachable
-from app.settings import Settings
+from app.settings.access import Namespace, RedisAccess
+from app.wire.barrier import connect_barriers
 
 FILE: Final = "keys.jsonl"
 KEPT: Final = ("cooldown:*", "tickers")
@@ -24,14 +24,14 @@ KEPT: Final = ("cooldown:*", "tickers")
 _KEYS_PER_CALL: Final = 500
 
 
-async def dump(settings: Settings, directory: Path) -> int:
-    """Writes a line a key: name, when it expires (UTC ms, null: never) and Redis' own dump of its value. Gives the
+async def dump(access: RedisAccess, directory: Path) -> int:
+    """Write a line a key: name, when it expires (UTC ms, null: never) and Redis' own dump of its value. Gives the
     number of keys. Raises ServerUnreachable if Redis does not answer."""
-    redis: Redis = connect_barriers(settings.server_urls().redis)
+    redis: Redis = connect_barriers(access.url)
     count = 0
     try:
         with (directory / FILE).open("wb") as file:
-            async for name in _names(redis, settings):
+            async for name in _names(redis, access.namespace):
                 pipeline = redis.pipeline(transaction=True)
                 pipeline.dump(name)
                 pipeline.pexpiretime(name)
@@ -52,9 +52,9 @@ async def dump(settings: Settings, directory: Path) -> int:
     return count
 
 
-async def restore(settings: Settings, directory: Path) -> None:
-    """Brings every key back, over one of the same name; what has expired since is left out."""
-    redis: Redis = connect_barriers(settings.server_urls().redis)
+async def restore(access: RedisAccess, directory: Path) -> None:
+    """Restore every key, over one of the same name; expired keys are left out."""
+    redis: Redis = connect_barriers(access.url)
     try:
         with (directory / FILE).open("rb") as file:
             lines = file.readlines()
@@ -73,17 +73,17 @@ def _restore_key(pipeline: Any, line: bytes) -> None:
     try:
         found = orjson.loads(line)
         value = base64.b64decode(found["dump"])
-        # Redis deletes at once what has expired
+        # Redis deletes expired keys at once
         pipeline.restore(found["key"], found["expires_ts_ms"] or 0, value, replace=True, absttl=True)
     except (orjson.JSONDecodeError, KeyError, ValueError) as error:
         raise BackupUnusable(f"{FILE} is damaged: {error}") from error
 
 
-async def _names(redis: Redis, settings: Settings) -> AsyncIterator[str]:
-    """Each once, though a scan may give one twice."""
+async def _names(redis: Redis, namespace: Namespace) -> AsyncIterator[str]:
+    """Yield each name once; a scan may return one twice."""
     seen: set[bytes] = set()
     for pattern in KEPT:
-        async for name in redis.scan_iter(settings.name(pattern), count=_KEYS_PER_CALL):
+        async for name in redis.scan_iter(namespace.name(pattern), count=_KEYS_PER_CALL):
             if name not in seen:
                 seen.add(name)
                 yield name.decode()

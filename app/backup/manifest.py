@@ -1,11 +1,11 @@
-"""What a backup says of itself: enough to refuse a damaged or a foreign one before anything is touched."""
+"""The manifest of a backup: enough to reject a damaged or foreign backup before any change."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +15,23 @@ from app.errors import BackupUnusable
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
 _CHUNK_BYTES: Final = 1024 * 1024
+
+
+class StreamSnapshot(BaseModel):
+    """A stream in the server's own form: its configuration, and its state when the snapshot was taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: dict[str, object]
+    state: dict[str, object]
+
+    @property
+    def name(self) -> str:
+        return cast(str, self.config["name"])
+
+    @property
+    def messages(self) -> int:
+        return cast(int, self.state["messages"])
 
 
 class Manifest(BaseModel):
@@ -27,10 +44,10 @@ class Manifest(BaseModel):
     created_ts_ms: int
     namespace: str
     migrations: tuple[str, ...]
-    """Those applied to the database, in order of name."""
+    """Migrations applied to the database, in order of name."""
     rows: dict[str, int]
-    stream: dict[str, Any] | None
-    """The stream's configuration and state, as the server gives them and takes them back; None: there is none."""
+    stream: StreamSnapshot | None
+    """None without a stream."""
     keys: int
     files: dict[str, str]
 
@@ -39,12 +56,12 @@ class Manifest(BaseModel):
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a whole backup. Raises BackupUnusable for a directory without one, of another format, or in
-    which a file is missing or is not what was written."""
+    """Return the manifest of a whole backup. Raises BackupUnusable for a directory without one, of another format,
+    or in which a file is missing or changed."""
     try:
         manifest = Manifest.model_validate(orjson.loads((directory / NAME).read_bytes()))
     except FileNotFoundError as error:
-        raise BackupUnusable(f"{directory} is no backup: it has no {NAME}") from error
+        raise BackupUnusable(f"{directory} is not a backup: it has no {NAME}") from error
     except (orjson.JSONDecodeError, ValidationError) as error:
         raise BackupUnusable(f"{directory / NAME} is damaged: {error}") from error
     if manifest.format != FORMAT:

@@ -1,5 +1,5 @@
 """The candle stream, by JetStream's own snapshots: every message with its number and time, and every consumer with
-what it has acknowledged.
+its acknowledged messages.
 
 The protocol is the one of `nats stream backup` and `restore`: chunks of an archive, each confirmed, an empty one at
 the end.
@@ -8,6 +8,7 @@ the end.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +19,10 @@ from nats.aio.msg import Msg
 from nats.errors import Error
 from nats.js.errors import NotFoundError
 
+from app.backup.manifest import StreamSnapshot
 from app.errors import BackupUnusable, RestoreRefused, ServerError, ServerUnreachable
-from app.ingress.pull import connect, stream_name
-from app.settings import Settings
+from app.settings.access import Namespace, NatsAccess
+from app.wire.nats.stream import connect, stream_name
 
 SNAPSHOT: Final = "stream.tar.s2"
 _CHUNK_BYTES: Final = 128 * 1024
@@ -28,22 +30,22 @@ _API_TIMEOUT_S: Final = 10.0
 _CHUNK_TIMEOUT_S: Final = 60.0
 
 
-async def dump(settings: Settings, directory: Path) -> dict[str, Any] | None:
-    """Writes the snapshot to `directory`; gives the stream's configuration and state, None if there is no stream.
+async def dump(nats: NatsAccess, directory: Path) -> StreamSnapshot | None:
+    """Write the snapshot to `directory`; return its description, None without a stream.
 
     Raises ServerUnreachable if NATS does not answer, BackupUnusable if the snapshot breaks off.
     """
-    client = await connect(settings, "backup")
+    client = await connect(nats.url, "backup")
     try:
-        return await _dump(client, settings, directory)
+        return await _dump(client, nats.namespace, directory)
     except (Error, OSError, TimeoutError) as error:
         raise _broken_off(error) from error
     finally:
         await client.close()
 
 
-async def _dump(client: Client, settings: Settings, directory: Path) -> dict[str, Any] | None:
-    name = stream_name(settings)
+async def _dump(client: Client, namespace: Namespace, directory: Path) -> StreamSnapshot | None:
+    name = stream_name(namespace)
     try:
         await client.jetstream(timeout=_API_TIMEOUT_S).stream_info(name)
     except NotFoundError:
@@ -63,7 +65,7 @@ async def _dump(client: Client, settings: Settings, directory: Path) -> dict[str
             if chunk.reply:
                 await client.publish(chunk.reply)
     await subscription.unsubscribe()
-    return {"config": answer["config"], "state": answer["state"]}
+    return StreamSnapshot(config=answer["config"], state=answer["state"])
 
 
 def _check_end(chunk: Msg) -> None:
@@ -74,11 +76,12 @@ def _check_end(chunk: Msg) -> None:
         raise BackupUnusable(f"NATS ended the snapshot of the stream: {status} {description}".strip())
 
 
-async def refuse_if_there(settings: Settings) -> None:
-    """Raises RestoreRefused if the stream exists and has messages."""
-    client = await connect(settings, "restore")
+async def refuse_if_there(nats: NatsAccess) -> None:
+    """Check that the stream is absent or empty. Raises RestoreRefused if it has messages."""
+    name = stream_name(nats.namespace)
+    client = await connect(nats.url, "restore")
     try:
-        state = (await client.jetstream(timeout=_API_TIMEOUT_S).stream_info(stream_name(settings))).state
+        state = (await client.jetstream(timeout=_API_TIMEOUT_S).stream_info(name)).state
     except NotFoundError:
         return
     except (Error, OSError, TimeoutError) as error:
@@ -87,24 +90,24 @@ async def refuse_if_there(settings: Settings) -> None:
         await client.close()
     if state.messages:
         raise RestoreRefused(
-            f"the stream {stream_name(settings)} has {state.messages:,} messages: restore where it is not, or give "
+            f"the stream {name} has {state.messages:,} messages: restore to an empty server, or use "
             "--overwrite to replace it"
         )
 
 
-async def restore(settings: Settings, directory: Path, stream: dict[str, Any]) -> None:
-    """Deletes the stream if it is there, and brings it back as it was, consumers and numbers of messages included."""
-    client = await connect(settings, "restore")
+async def restore(nats: NatsAccess, directory: Path, stream: StreamSnapshot) -> None:
+    """Delete the stream if it is there, and bring it back as it was, consumers and numbers of messages included."""
+    name = stream_name(nats.namespace)
+    client = await connect(nats.url, "restore")
     try:
-        name = stream_name(settings)
-        if stream["config"]["name"] != name:
+        if stream.name != name:
             raise RestoreRefused(
-                f"the backup holds the stream {stream['config']['name']}, here it is called {name}: set "
+                f"the backup holds the stream {stream.name}, here it is called {name}: set "
                 "SCREENER_NAMESPACE to that of the backup"
             )
         with suppress(NotFoundError):
             await client.jetstream(timeout=_API_TIMEOUT_S).delete_stream(name)
-        answer = await _ask(client, f"$JS.API.STREAM.RESTORE.{name}", stream)
+        answer = await _ask(client, f"$JS.API.STREAM.RESTORE.{name}", stream.model_dump())
         with (directory / SNAPSHOT).open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 await client.request(answer["deliver_subject"], chunk, timeout=_CHUNK_TIMEOUT_S)
@@ -116,16 +119,16 @@ async def restore(settings: Settings, directory: Path, stream: dict[str, Any]) -
         await client.close()
 
 
-async def _ask(client: Client, subject: str, request: dict[str, Any]) -> dict[str, Any]:
+async def _ask(client: Client, subject: str, request: Mapping[str, object]) -> dict[str, Any]:
     answer = await client.request(subject, orjson.dumps(request), timeout=_API_TIMEOUT_S)
     return _refused(orjson.loads(answer.data))
 
 
 def _refused(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
-        raise ServerError(f"NATS refuses: {answer['error']['description']} (code {answer['error']['code']})")
+        raise ServerError(f"NATS rejects: {answer['error']['description']} (code {answer['error']['code']})")
     return answer
 
 
 def _broken_off(error: BaseException) -> ServerUnreachable:
-    return ServerUnreachable(f"NATS broke off: {error!r}; see its log, and SCREENER_NATS_URL")
+    return ServerUnreachable(f"the connection to NATS broke: {error!r}; see its log, and SCREENER_NATS_URL")

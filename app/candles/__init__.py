@@ -1,1 +1,1 @@
-"""What a candle is: batches of them as columns, when one is valid, which minutes are known."""
+"""Candles: batches as columns, validity, known minutes."""

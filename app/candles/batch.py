@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,12 @@ class CandleBatch:
     ingest_ts_ms: IntArray
     exchange: str = "binance"
 
+    @classmethod
+    def empty(cls) -> Self:
+        """Return a batch without candles."""
+        columns: dict[str, Any] = {name: np.zeros(0, dtype) for name, dtype in DTYPES.items()}
+        return cls(symbols=(), **columns)
+
     def __len__(self) -> int:
         return len(self.symbol_index)
 
@@ -60,12 +66,12 @@ class CandleBatch:
         return self.symbols[int(self.symbol_index[row])]
 
     def take(self, rows: NDArray[np.intp] | BoolArray | slice) -> Self:
-        """The given rows (positions, a mask, or a slice), in that order; `symbols` is kept whole."""
+        """Return the given rows (positions, a mask, or a slice), in that order; `symbols` is kept whole."""
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
         return type(self)(symbols=self.symbols, exchange=self.exchange, **columns)
 
     def compact(self) -> Self:
-        """The same rows with only the symbols that occur in them."""
+        """Return the same rows with only the symbols that occur in them."""
         used, index = np.unique(self.symbol_index, return_inverse=True)
         if len(used) == len(self.symbols):
             return self
@@ -96,7 +102,7 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
 
 
 def concatenate(batches: Sequence[CandleBatch]) -> CandleBatch:
-    """One batch of all rows in order; symbols are merged. Needs at least one batch, all of one exchange."""
+    """Return one batch of all rows in order; symbols are merged. Needs at least one batch, all of one exchange."""
     position: dict[str, int] = {}
     indices = []
     for batch in batches:

@@ -22,14 +22,15 @@ class Interval:
     origin_ms: int = 0
 
     def start_of(self, time_ms: int) -> int:
-        """The open time of the bar that `time_ms` lies in."""
+        """Return the open time of the bar that `time_ms` lies in."""
         if self.length_ms is None:
             moment = datetime.fromtimestamp(time_ms / 1000, UTC)
             return _month_ms(moment.year * 12 + moment.month - 1)
         return time_ms - (time_ms - self.origin_ms) % self.length_ms
 
     def step(self, start_ms: int, bars: int) -> int:
-        """The open time of the bar that is `bars` later (negative: earlier) than the one opened at `start_ms`."""
+        """Return the open time of the bar that is `bars` later (negative: earlier) than the one opened at
+        `start_ms`."""
         if self.length_ms is None:
             moment = datetime.fromtimestamp(start_ms / 1000, UTC)
             return _month_ms(moment.year * 12 + moment.month - 1 + bars)
@@ -37,8 +38,8 @@ class Interval:
 
 
 def _month_ms(number: int) -> int:
-    """The begin of a month, counted from that of year 0; those before 1970 are taken for 1970."""
-    year, month = divmod(max(number, 1970 * 12), 12)
+    """Return the begin of a month, counted from that of year 0; earlier months than a date can have are its first."""
+    year, month = divmod(max(number, 12), 12)
     return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp()) * 1000
 
 

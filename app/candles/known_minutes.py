@@ -1,4 +1,4 @@
-"""Which minutes of each symbol are known: what the collector drops as repeats, and where the gaps are.
+"""The known minutes of each symbol: the collector finds duplicates and gaps with them.
 
 State: a ring of minutes x symbols of one shard, addressed by time. For each closed candle it holds the minute
 and a 64-bit fingerprint of the values, 12 bytes in all, so that a repeat is told from a correction without
@@ -7,12 +7,14 @@ keeping the candle.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.candles.batch import MINUTE_MS, BoolArray, CandleBatch, IntArray
+from app.candles.departures import Departures
 
 _FINGERPRINT_COLUMNS = ("open", "high", "low", "close", "volume", "quote_volume")
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
@@ -21,7 +23,7 @@ _NEVER = np.int32(-1)
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Minutes nobody has told us about, from the open time of the first to that of the last, inclusive."""
+    """Missing minutes, from the open time of the first to that of the last, inclusive."""
 
     symbol: str
     first_ms: int
@@ -34,7 +36,7 @@ class Gap:
 
 @dataclass(slots=True)
 class Accepted:
-    """What `KnownMinutes.accept` made of a batch.
+    """Result of `KnownMinutes.accept` for a batch.
 
     batch: the rows to pass on, in order of time (order of arrival within a minute).
     closed_minutes_ms: open times of the minutes for which a closed row is passed on.
@@ -72,12 +74,23 @@ class KnownMinutes:
         self._minute = np.full((capacity_minutes, 0), _NEVER, dtype=np.int32)
         self._fingerprint = np.zeros((capacity_minutes, 0), dtype=np.uint64)
         self._newest = np.zeros(0, dtype=np.int64)
+        self._departures = Departures()
+
+    def __len__(self) -> int:
+        """Return the number of symbols."""
+        return len(self._symbols)
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._position
 
     def accept(self, batch: CandleBatch) -> Accepted:
-        """Takes note of the closed candles of a validated batch and says what to pass on.
+        """Note the closed candles of a validated batch and return the rows to pass on.
 
-        The ring reaches back from the newest minute of the batch: how its rows are ordered does not matter.
+        The ring reaches back from the newest minute of the batch: how its rows are ordered does not matter. Symbols
+        that have left are forgotten.
         """
+        if len(batch):
+            self._drop(self._departures.note(batch.symbols, int(batch.open_time_ms.max())))
         columns = self._columns(batch.symbols)[batch.symbol_index]
         minutes = batch.open_time_ms // MINUTE_MS
         fingerprints = _fingerprints(batch)
@@ -114,14 +127,14 @@ class KnownMinutes:
         newest_before: IntArray,
         result: Accepted,
     ) -> BoolArray:
-        """One wave: each (symbol, minute) at most once. Returns which are known with the same values."""
+        """Take one wave: each (symbol, minute) at most once. Return which are known with the same values."""
         slot = minute % self._capacity
         known = self._is_known(column, minute)
         same: BoolArray = known & (self._fingerprint[slot, column] == fingerprint)
         result.duplicates += int(np.count_nonzero(same))
         result.corrections += int(np.count_nonzero(known & ~same))
         result.late += int(np.count_nonzero(~known & (minute < newest_before[column])))
-        # what is older than the ring reaches is passed on, but its slot belongs to a newer minute
+        # a minute older than the ring is passed on, but its slot belongs to a newer minute
         recorded = ~same & (minute > self._newest[column] - self._capacity)
         self._minute[slot[recorded], column[recorded]] = minute[recorded]
         self._fingerprint[slot[recorded], column[recorded]] = fingerprint[recorded]
@@ -133,7 +146,7 @@ class KnownMinutes:
         return held & (minute > self._newest[column] - self._capacity)
 
     def _gaps(self, newest_before: IntArray, columns: IntArray, minutes: IntArray) -> list[Gap]:
-        """Where consecutive closed minutes of a symbol are more than one apart, beyond what was newest."""
+        """Find gaps: consecutive closed minutes of a symbol more than one apart, after its newest minute."""
         order = np.lexsort((minutes, columns))
         column, minute = columns[order], minutes[order]
         previous = np.empty_like(minute)
@@ -169,8 +182,22 @@ class KnownMinutes:
             self._fingerprint = np.pad(self._fingerprint, ((0, 0), (0, more)))
             self._newest = np.pad(self._newest, (0, more))
 
+    def _drop(self, symbols: Collection[str]) -> None:
+        gone = [self._position[symbol] for symbol in symbols if symbol in self._position]
+        if not gone:
+            return
+        kept = np.setdiff1d(np.arange(len(self._symbols)), gone)
+        self._symbols = [self._symbols[column] for column in kept.tolist()]
+        self._position = {symbol: column for column, symbol in enumerate(self._symbols)}
+        self._minute, self._fingerprint = self._minute[:, kept], self._fingerprint[:, kept]
+        self._newest = self._newest[kept]
+
+    def drop_left(self) -> None:
+        """Forget symbols that had left. Call it after the stored minutes are loaded."""
+        self._drop(self._departures.left_before())
+
     def pack_minute(self, open_time_ms: int) -> bytes:
-        """The closed candles known at that minute: symbols, then fingerprints. `load_minute` reads it."""
+        """Return the closed candles known at that minute: symbols, then fingerprints. `load_minute` reads it."""
         minute = open_time_ms // MINUTE_MS
         slot = minute % self._capacity
         reached = minute > self._newest - self._capacity
@@ -180,8 +207,8 @@ class KnownMinutes:
         return len(names).to_bytes(4, "little") + names + fingerprints
 
     def load_minute(self, open_time_ms: int, packed: bytes) -> None:
-        """Takes back what `pack_minute` gave; in any order, repeats are harmless. Raises ValueError for what it did not
-        give."""
+        """Restore the bytes of `pack_minute`; in any order, repeats are harmless. Raises ValueError for other
+        bytes."""
         length = int.from_bytes(packed[:4], "little")
         names = tuple(packed[4 : 4 + length].decode().split(",")) if length else ()
         fingerprints = np.frombuffer(packed[4 + length :], dtype=np.uint64)
@@ -194,9 +221,11 @@ class KnownMinutes:
         self._minute[slot, columns[recent]] = minute
         self._fingerprint[slot, columns[recent]] = fingerprints[recent]
         np.maximum.at(self._newest, columns, minute)
+        for name in names:
+            self._departures.restored(name, open_time_ms)
 
     def missing_minutes(self, symbol: str) -> int:
-        """Minutes not known between the oldest and the newest known one of the ring."""
+        """Return the number of unknown minutes between the oldest and the newest known one of the ring."""
         column = self._position[symbol]
         newest = int(self._newest[column])
         known = self._minute[:, column]
@@ -205,7 +234,7 @@ class KnownMinutes:
 
 
 def _waves(columns: NDArray[np.int64], minutes: IntArray) -> list[NDArray[np.intp]]:
-    """Positions of rows, split so that each (symbol, minute) is at most once in a part, in order of arrival."""
+    """Return positions of rows, split so that each (symbol, minute) is at most once in a part, in order of arrival."""
     if not len(columns):
         return []
     key = minutes * (int(columns.max()) + 1) + columns
@@ -214,7 +243,7 @@ def _waves(columns: NDArray[np.int64], minutes: IntArray) -> list[NDArray[np.int
     same = key[order][1:] == key[order][:-1]
     if not same.any():
         return [np.arange(len(key))]
-    # rank of each row among those with its key: distance from the start of its run
+    # rank of each row within its key: distance from the start of its run
     starts = np.maximum.accumulate(np.where(np.concatenate(([True], ~same)), np.arange(len(key)), 0))
     repeated[order] = np.arange(len(key)) - starts
     return [np.flatnonzero(repeated == rank) for rank in range(int(repeated.max()) + 1)]

@@ -13,18 +13,18 @@ TRACKED_MINUTES: Final = 200_000
 
 
 class OpenGaps:
-    """The missing minutes of one shard. Lost with the process: what was missing before a restart stays missing here."""
+    """The missing minutes of one shard. Lost with the process: gaps from before a restart stay missing here."""
 
     def __init__(self, tracked_minutes: int = TRACKED_MINUTES) -> None:
         self._room = tracked_minutes
         self._missing: dict[str, set[int]] = {}
 
     def __len__(self) -> int:
-        """Minutes missing."""
+        """Return the number of missing minutes."""
         return sum(map(len, self._missing.values()))
 
     def note(self, gaps: Iterable[Gap]) -> None:
-        """Takes note of newly found gaps."""
+        """Note newly found gaps."""
         for gap in gaps:
             if gap.minutes <= self._room:
                 first = gap.first_ms // MINUTE_MS
@@ -32,7 +32,7 @@ class OpenGaps:
                 self._room -= gap.minutes
 
     def fill(self, batch: CandleBatch) -> int:
-        """How many missing minutes the closed candles of `batch` bring; they are missing no longer."""
+        """Return how many missing minutes the closed candles of `batch` bring; they are missing no longer."""
         if not self._missing:
             return 0
         filled = 0

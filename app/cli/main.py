@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
-from app.cli.backtest import backtest
-from app.cli.backup import backup, restore
-from app.cli.drop_namespace import drop_namespace_command
-from app.cli.explain import explain
-from app.cli.record import record
-from app.cli.replay import replay
-from app.cli.roles import migrate_command, run
-from app.cli.rule_tests import test_rules
-from app.cli.rules import rules_group
-from app.cli.screen import screen_command
-from app.cli.sim_exchange import sim_exchange
-from app.cli.up import up
-from app.cli.webhooks import webhooks
-from app.errors import ScreenerError
-from app.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
+from app.cli.commands.candles import (
+    backfill,
+    backtest,
+    explain,
+    import_command,
+    record,
+    replay,
+    screen_command,
+    sim_exchange,
+)
+from app.cli.commands.machine import (
+    backup,
+    dead_letters,
+    drop_namespace_command,
+    migrate_command,
+    restore,
+    run,
+    servers,
+    token,
+    up,
+)
+from app.cli.commands.rules import fields, rules_group, test_rules
+from app.cli.commands.webhooks import webhooks
+from app.errors import Interrupted, ScreenerError
+from app.process.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
+
+EXIT_INTERRUPTED = 130
+"""As a shell tells of SIGINT."""
+EXIT_PIPE = 141
+"""As a shell tells of SIGPIPE."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,21 +46,28 @@ def screener() -> None:
 
 
 for command in (
-    up, replay, rules_group, screen_command, backtest, explain, test_rules, sim_exchange, record, webhooks,
+    up, replay, rules_group, screen_command, backtest, explain, test_rules, fields, sim_exchange, record,
+    import_command, backfill, webhooks, dead_letters, token, servers,
     run, migrate_command, backup, restore, drop_namespace_command
 ):  # fmt: skip
     screener.add_command(command)
 
 
 def main() -> None:
-    """Errors we know end with their words, not with a traceback: status 75 if trying again can help, else 78."""
+    """Run; end on known errors with their words, not with a traceback: status 75 if retrying can help, else 78."""
     try:
         screener(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.status)
+    except BrokenPipeError:
+        # the reader of our output has gone, as `head` does: no more can be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_PIPE)
     except ScreenerError as error:
         click.echo(f"screener: {error}", err=True)
         sys.exit(EXIT_TEMPORARY if error.retryable else EXIT_CONFIG)

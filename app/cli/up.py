@@ -3,56 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
-import click
 from prometheus_client.parser import text_string_to_metric_families
-from psycopg import AsyncConnection
+from pydantic import SecretStr
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 
-from app.database.connection import connection_url
-from app.database.migrate import migrate
-from app.database.queries import latest_seq
+from app.cli.server_watch import ServerWatch, first_seq
+from app.cli.servers import places_line, urls_of
+from app.database.migrate import migrate_in_thread
 from app.errors import ExchangeError, ServerDied
-from app.exchange.reach import check_exchange
-from app.kafka import ensure_topics
-from app.observe import configure_logging
-from app.orderly_stop import stop_in_order
-from app.servers import Faults, started_servers
+from app.feed.exchanges.answers import advice_for
+from app.feed.exchanges.reachability import check_exchange
+from app.feed.exchanges.venues import ExchangeAccess, exchange_access
+from app.local.run_servers import started_servers
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port, require_free_port
+from app.local.servers.running import EXCHANGE_URLS, tell_urls
+from app.process.drain import stop_in_order
+from app.process.interrupts import interruptible, stop_signals, unless_stopped
+from app.process.private_files import make_private, token_secret_in
+from app.process.supervisor import RoleProcesses, role_environ
+from app.process.tasks import ended
 from app.settings import Settings
-from app.stack.ports import free_port, require_free_port
-from app.supervisor import RoleProcesses
+from app.telemetry.log_output import configure_logging
+from app.wire.kafka import ensure_topics
 
-ROLES = ("bridge", "all", "sinks", "webhooks", "sidecar")
-PORTS = ("sidecar", "sidecar_metrics", "collector", "calculator", "alerts", "bridge", "sinks", "webhooks")
+ROLES = ("bridge", "all", "market", "sinks", "webhooks", "sidecar")
+PORTS = (
+    "sidecar",
+    "sidecar_metrics",
+    "collector",
+    "calculator",
+    "alerts",
+    "market",
+    "bridge",
+    "sinks",
+    "webhooks",
+)
 FEED_PORTS = ("feed", "sim_exchange")
-_READY_TIMEOUT_S = 60.0
+_AWAITED = ("bridge", "collector", "market", "sinks", "webhooks", "sidecar")
+"""Roles that must be ready before anything is announced; the three stages are one worker."""
+_SHOWN = ("collector", "calculator", "alerts", "market", "bridge", "sinks", "webhooks", "sidecar")
+"""Each shows the metrics of its own role, so that sums count nothing twice."""
+_SILENT_S = 120.0
+"""A start without progress for so long is given up."""
+_START_LIMIT_S = 1_800.0
+_LOOK_S = 0.2
 _TICK_S = 1.0
 
 Figures = defaultdict[str, float]
 """Prometheus sample name -> sum over its labels."""
 
 
-@click.command()
-@click.option(
-    "--symbols", type=click.IntRange(1, 5_000), help="How many symbols there are, or are followed live."
-)
-@click.option(
-    "--live", is_flag=True, help="Candles of the real exchange (SCREENER_EXCHANGE), not simulated ones."
-)
-@click.option("--no-feed", is_flag=True, help="No exchange: candles come from elsewhere over NATS.")
 def up(symbols: int | None, live: bool, no_feed: bool) -> None:
-    """Start everything: servers (those without a URL), a simulated exchange, feed, workers, database
-    writer, webhooks, API.
-
-    Prints where to look, then a line of figures; Ctrl-C stops all of it and leaves no process.
-    """
     settings = Settings.load()
     live = live or settings.exchange_rest_url is not None or settings.exchange_ws_url is not None
     configure_logging("warning", settings.log_format)
@@ -61,7 +71,9 @@ def up(symbols: int | None, live: bool, no_feed: bool) -> None:
     if live and not no_feed:
         settings = settings.model_copy(update={"exchange_symbols": symbols or settings.exchange_symbols})
         with console.status(f"looking for the exchange {settings.exchange}"):
-            _require_exchange(settings)
+            _require_exchange(
+                exchange_access(settings.exchange, settings.exchange_rest_url, settings.exchange_ws_url)
+            )
         roles = ("feed", *ROLES)
     elif not no_feed:
         settings = _simulated(settings, symbols)
@@ -74,12 +86,24 @@ def up(symbols: int | None, live: bool, no_feed: bool) -> None:
         console.status("starting servers") as status,
         started_servers(settings, settings.data_dir) as servers,
     ):
-        asyncio.run(_Up(servers.settings, servers.faults, servers.started, roles, console, status).run())
+        complete = _signing(servers.settings)
+        if servers.stack is not None and "exchange" in roles:
+            urls = {name: getattr(complete, f"{name}_url") for name in EXCHANGE_URLS}
+            tell_urls(settings.data_dir, {**servers.stack.urls, **urls})
+        asyncio.run(_Up(complete, servers.stack, roles, console, status).run())
     console.print("stopped")
 
 
+def _signing(settings: Settings) -> Settings:
+    """Return the same, with a secret of this data directory for tokens where there is no other."""
+    if settings.jwt_secret is not None or settings.jwt_jwks_url is not None:
+        return settings
+    make_private(settings.data_dir)
+    return settings.model_copy(update={"jwt_secret": SecretStr(token_secret_in(settings.data_dir))})
+
+
 def _simulated(settings: Settings, symbols: int | None) -> Settings:
-    """The same, with the feed on the simulated exchange that runs beside it."""
+    """Return the same, with the feed on the simulated exchange that runs beside it."""
     count = symbols or settings.simulated_symbols
     port = settings.sim_exchange_port or free_port()
     return settings.model_copy(
@@ -89,96 +113,103 @@ def _simulated(settings: Settings, symbols: int | None) -> Settings:
             "exchange_ws_url": f"ws://{settings.bind_host}:{port}/market/stream",
             "sim_exchange_port": port,
             "simulated_symbols": count,
-            # those listed while it runs, too
+            # symbols listed while it runs, too
             "exchange_symbols": min(5_000, count + 100),
         }
     )
 
 
-def _require_exchange(settings: Settings) -> None:
+def _require_exchange(exchange: ExchangeAccess) -> None:
     try:
-        asyncio.run(check_exchange(settings))
+        asyncio.run(interruptible(check_exchange(exchange)))
     except ExchangeError as error:
         raise type(error)(
-            f"{error}\ncheck the network and SCREENER_EXCHANGE_REST_URL / _WS_URL; "
-            "`screener up` without --live runs on a simulated exchange"
+            f"{error}\n{advice_for(error)}; `screener up` without --live runs on a simulated exchange"
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Up:
     settings: Settings
-    server_faults: Faults
-    servers_started: frozenset[str]
+    stack: EmbeddedStack | None
     roles: tuple[str, ...]
     console: Console
     status: Status
 
     async def run(self) -> None:
-        """Until SIGINT or SIGTERM. Raises ServerDied when a server ended or a role cannot run."""
-        stop = asyncio.Event()
-        with _signals(stop):
+        """Run until SIGINT or SIGTERM. Raises ServerDied when a server ended or a role cannot run."""
+        with stop_signals() as stop:
             async with AsyncExitStack() as exits:
                 self.status.update("preparing database and topics")
-                await asyncio.to_thread(migrate, self.settings)
-                await ensure_topics(self.settings, await self._first_seq())
-                running = RoleProcesses(self.settings, self.settings.data_dir / "logs", self.roles)
-                exits.push_async_callback(stop_in_order, running, self.settings)
+                await unless_stopped(stop, self._prepare())
+                running = RoleProcesses(
+                    role_environ(self.settings), self.settings.data_dir / "logs", self.roles
+                )
+                exits.push_async_callback(stop_in_order, running, self.settings.servers())
                 exits.callback(self.status.update, "stopping")
                 running.start()
+                servers = self._server_watch(running)
                 tasks = [
                     asyncio.create_task(stop.wait(), name="stop"),
                     asyncio.create_task(running.watch(), name="watch-roles"),
-                    asyncio.create_task(self._watch_servers(), name="watch-servers"),
-                    asyncio.create_task(self._show(running), name="show"),
+                    asyncio.create_task(self._show(running, servers), name="show"),
                 ]
+                if servers:
+                    tasks.append(asyncio.create_task(servers.watch(), name="watch-servers"))
                 try:
                     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
                         task.result()
                 finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+                    await ended(*tasks)
+
+    async def _prepare(self) -> None:
+        await migrate_in_thread(self.settings.postgres())
+        await ensure_topics(self.settings.kafka(), await self._first_seq())
+
+    def _server_watch(self, roles: RoleProcesses) -> ServerWatch | None:
+        """None if all servers were given."""
+        if self.stack is None:
+            return None
+        return ServerWatch(self.settings.servers(), self.settings.alert_mode, self.stack, roles)
 
     async def _first_seq(self) -> int:
-        """Where alerts are numbered from on a broker of ours, whose topics ended with it: after those stored."""
-        if "kafka" not in self.servers_started:
-            return 0
-        async with await AsyncConnection.connect(connection_url(self.settings)) as connection:
-            latest = await latest_seq(connection)
-        return 0 if latest is None else latest + 1
+        """Topics of a broker of ours ended with it."""
+        ours = self.stack is not None and "kafka" in self.stack.processes
+        return await first_seq(self.settings.postgres()) if ours else 0
 
-    async def _watch_servers(self) -> None:
-        while True:
-            faults = await asyncio.to_thread(self.server_faults)
-            if faults:
-                raise ServerDied("\n".join(str(fault) for fault in faults))
-            await asyncio.sleep(_TICK_S)
-
-    async def _show(self, running: RoleProcesses) -> None:
+    async def _show(self, running: RoleProcesses, servers: ServerWatch | None) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            self.status.update("starting the pipeline")
-            await self._until_ready(session)
+            await self._until_ready(session, running)
             self._announce()
-            before = await self._figures(session)
+            loop = asyncio.get_running_loop()
+            before, before_s = await self._figures(session), loop.time()
             while True:
                 await asyncio.sleep(_TICK_S)
-                now = await self._figures(session)
-                self.status.update(_line(before, now, running.restarts, with_feed="feed" in self.roles))
-                before = now
+                now, now_s = await self._figures(session), loop.time()
+                restarts = running.restarts + (servers.restarts if servers else 0)
+                line = _line(before, now, now_s - before_s, restarts, with_feed="feed" in self.roles)
+                away = ", ".join(sorted(servers.away)) if servers else ""
+                self.status.update(f"{line} | [red]restarting {away}[/red]" if away else line)
+                before, before_s = now, now_s
 
-    async def _until_ready(self, session: aiohttp.ClientSession) -> None:
-        try:
-            async with asyncio.timeout(_READY_TIMEOUT_S):
-                for name in ("sidecar", "collector"):
-                    while not await self._ready(session, name):
-                        await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise ServerDied(
-                f"the pipeline is not ready after {_READY_TIMEOUT_S:.0f} s; "
-                f"see the logs in {self.settings.data_dir / 'logs'}"
-            ) from None
+    async def _until_ready(self, session: aiohttp.ClientSession, running: RoleProcesses) -> None:
+        """Wait as long as there is progress, on slow machines too, and show the pending parts."""
+        loop = asyncio.get_running_loop()
+        began_s = moved_s = loop.time()
+        seen: object = None
+        while waiting := [name for name in _AWAITED if not await self._ready(session, name)]:
+            now_s = loop.time()
+            found = (waiting, running.restarts, running.work_done())
+            if found != seen:
+                seen, moved_s = found, now_s
+            if now_s - moved_s > _SILENT_S or now_s - began_s > _START_LIMIT_S:
+                raise ServerDied(
+                    f"not ready after {now_s - began_s:.0f} s: {', '.join(waiting)}; "
+                    f"see the logs in {self.settings.data_dir / 'logs'}"
+                )
+            self.status.update(f"waiting for {', '.join(waiting)} ({now_s - began_s:.0f} s)")
+            await asyncio.sleep(_LOOK_S)
 
     async def _ready(self, session: aiohttp.ClientSession, name: str) -> bool:
         try:
@@ -188,9 +219,9 @@ class _Up:
             return False
 
     async def _figures(self, session: aiohttp.ClientSession) -> Figures:
-        """Of the worker, the sidecar and the feed; a role that is away gives none."""
+        """Return the figures of all roles; a role that is down has none."""
         totals: Figures = defaultdict(float)
-        for name in ("collector", "sidecar", *({"feed"} & {*self.roles})):
+        for name in (*_SHOWN, *({"feed"} & {*self.roles})):
             try:
                 async with session.get(f"{self._url(name)}/metrics") as answer:
                     text = await answer.text()
@@ -205,25 +236,30 @@ class _Up:
         return f"http://{self.settings.bind_host}:{getattr(self.settings, f'{name}_port')}"
 
     def _announce(self) -> None:
+        # a URL that is broken in two cannot be clicked, nor copied
+        say = partial(self.console.print, soft_wrap=True)
         page = self._url("sidecar")
-        self.console.print(f"[bold]The screener is up:[/bold] {page}/")
-        self.console.print(
-            f"  alerts     {page}/api/alerts   live: {page.replace('http', 'ws', 1)}/ws/alerts"
-        )
-        self.console.print(f"  metrics    {page}/api/metrics/BTCUSDT")
-        self.console.print(f"  health     {page}/api/health   Prometheus: {page}/metrics")
+        say(f"[bold]The screener is up:[/bold] {page}/")
+        say(f"  alerts     {page}/api/alerts   live: {page.replace('http', 'ws', 1)}/ws/alerts")
+        say(f"  metrics    {page}/api/metrics/BTCUSDT")
+        say(f"  health     {page}/api/health   Prometheus: {page}/metrics")
+        if self.settings.legacy_port is not None:
+            say(f"  earlier    {self._url('legacy')}/api/alerts   for clients of the earlier system")
         if "exchange" in self.roles:
-            self.console.print(
+            say(
                 f"  exchange   simulated, {self.settings.exchange_rest_url}   with the real one: screener up --live"
             )
         elif "feed" in self.roles:
-            self.console.print(f"  exchange   {self.settings.exchange}, live")
-        self.console.print(f"  logs       {self.settings.data_dir / 'logs'}   Ctrl-C stops everything")
+            say(f"  exchange   {self.settings.exchange}, live")
+        say(f"  servers    {places_line(urls_of(self.settings))}", highlight=False)
+        say("             URLs with their passwords: screener servers --secrets")
+        say("  sign in    screener token --role admin   invalid input: screener dead-letters --follow")
+        say(f"  logs       {escape(str(self.settings.data_dir / 'logs'))}   Ctrl-C stops everything")
 
 
-def _line(before: Figures, now: Figures, restarts: int, *, with_feed: bool) -> str:
+def _line(before: Figures, now: Figures, seconds: float, restarts: int, *, with_feed: bool) -> str:
     def rate(name: str) -> str:
-        return f"{max(0.0, now[name] - before[name]) / _TICK_S:,.0f}"
+        return f"{max(0.0, now[name] - before[name]) / seconds:,.0f}"
 
     parts = [
         f"{rate('data_collector_candles_received_total')} candles/s",
@@ -239,16 +275,3 @@ def _line(before: Figures, now: Figures, restarts: int, *, with_feed: bool) -> s
     if restarts:
         parts.append(f"[red]{restarts} restarts[/red]")
     return " | ".join(parts)
-
-
-@contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

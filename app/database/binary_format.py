@@ -56,7 +56,7 @@ Column = TextColumn | TimeColumn | IntColumn | FloatColumns
 
 
 def copy_stream(columns: Sequence[Column]) -> bytes:
-    """The whole stream for COPY FROM STDIN (FORMAT binary) of the columns, in their order.
+    """Return the whole stream for COPY FROM STDIN (FORMAT binary) of the columns, in their order.
 
     All columns have the same number of rows; texts are UTF-8 without NUL.
     """
@@ -78,7 +78,7 @@ def copy_stream(columns: Sequence[Column]) -> bytes:
 
 
 def array_values(array: bytes, kind: str) -> NDArray[np.void]:
-    """The elements of a one-dimensional array in PostgreSQL's binary form (`array_send`), none of them null.
+    """Return the elements of a one-dimensional array in PostgreSQL's binary form (`array_send`), none of them null.
 
     kind: NumPy type of the elements, big-endian (">i8" or ">f8"). Timestamps come as they are, see `to_ms`.
     """
@@ -171,7 +171,7 @@ def _part(column: Column) -> _FixedPart | _TextPart | _FloatPart:
 
 
 def last_of_each(*keys: IntArray | IndexArray) -> NDArray[np.intp]:
-    """Positions of the last row of each distinct key, sorted by key: the first array is the major one.
+    """Return positions of the last row of each distinct key, sorted by key: the first array is the major one.
 
     np.lexsort is stable: of equal rows the last in the batch is the last in the sorted order.
     """

@@ -1,16 +1,19 @@
-"""How we connect to PostgreSQL: schema, timeouts, and the pool."""
+"""Connections to PostgreSQL: schema, timeouts, and the pool."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from app.errors import ServerUnreachable, SettingsError
-from app.settings import Settings
+from app.database.unreadable import ADAPTERS
+from app.errors import SchemaTooOld, ServerUnreachable, SettingsError
+from app.settings.access import PostgresAccess
 from app.telemetry import DatabaseMetrics
 
 CONNECT_TIMEOUT_S = 5
@@ -18,32 +21,33 @@ CONNECT_TIMEOUT_S = 5
 DEAD_PEER_TIMEOUT_MS = 15_000
 QUERY_TIMEOUT_MS = 10_000
 WRITE_TIMEOUT_MS = 60_000
+_DECOMPRESSION_LIMIT: Final = "timescaledb.max_tuples_decompressed_per_dml_transaction"
+# By default 100,000. A late row decompresses a batch of up to 1,000 rows: this is a minute of 2,000 symbols, and ends
+# within WRITE_TIMEOUT_MS. Beyond it TimescaleDB rejects the write, and the sink splits its batch.
+_MOST_DECOMPRESSED: Final = 2_000_000
 # The pool gives one reconnection this long; the next request for a connection starts another.
 RECONNECT_TIMEOUT_S = 3.0
 
 Pool = AsyncConnectionPool[AsyncConnection]
 
 
-def connection_url(settings: Settings, statement_timeout_ms: int = QUERY_TIMEOUT_MS) -> str:
-    """The connection string of the settings, with our schema as the only search path; it may hold a password.
+def connection_url(postgres: PostgresAccess, statement_timeout_ms: int = QUERY_TIMEOUT_MS) -> str:
+    """Return the connection string for psycopg, with our schema as the only search path; it may hold a password.
 
-    `statement_timeout_ms` 0 means no limit. Raises SettingsError if the URL is missing or is not one.
+    `statement_timeout_ms` 0 means no limit. Raises SettingsError if the URL is not one.
     """
-    if settings.postgres_url is None:
-        raise SettingsError("SCREENER_POSTGRES_URL is not set: give the URL of a PostgreSQL database")
-    url = settings.postgres_url.get_secret_value()
     try:
-        given = conninfo_to_dict(url)
+        given = conninfo_to_dict(postgres.url)
     except psycopg.ProgrammingError as error:
         raise SettingsError(f"SCREENER_POSTGRES_URL is not a PostgreSQL URL: {error}") from error
     ours = {
-        "search_path": settings.database_schema,
+        "search_path": postgres.schema,
         "statement_timeout": statement_timeout_ms,
         "timezone": "UTC",
     }
     options = [str(given.get("options") or ""), *(f"-c {name}={value}" for name, value in ours.items())]
     return make_conninfo(
-        url,
+        postgres.url,
         options=" ".join(options).strip(),
         connect_timeout=given.get("connect_timeout") or CONNECT_TIMEOUT_S,
         tcp_user_timeout=given.get("tcp_user_timeout") or DEAD_PEER_TIMEOUT_MS,
@@ -51,14 +55,20 @@ def connection_url(settings: Settings, statement_timeout_ms: int = QUERY_TIMEOUT
     )
 
 
-def server_address(settings: Settings) -> str:
+def server_address(postgres: PostgresAccess) -> str:
     """host:port of the database for messages, without user and password."""
-    given = conninfo_to_dict(connection_url(settings))
+    given = conninfo_to_dict(connection_url(postgres))
     return f"{given.get('host') or 'localhost'}:{given.get('port') or 5432}"
 
 
+async def connect(postgres: PostgresAccess, statement_timeout_ms: int = QUERY_TIMEOUT_MS) -> AsyncConnection:
+    """Return one autocommit connection that reads like a pool's. Raises psycopg.Error, SettingsError."""
+    url = connection_url(postgres, statement_timeout_ms)
+    return await AsyncConnection.connect(url, autocommit=True, context=ADAPTERS)
+
+
 async def open_pool(
-    settings: Settings,
+    postgres: PostgresAccess,
     *,
     max_size: int = 4,
     statement_timeout_ms: int = QUERY_TIMEOUT_MS,
@@ -66,21 +76,22 @@ async def open_pool(
     open_timeout_s: float = 10.0,
     wait_s: float = 30.0,
 ) -> Pool:
-    """An open pool of autocommit connections; the caller closes it (it is an async context manager too).
+    """Return an open pool of autocommit connections; the caller closes it (it is an async context manager too).
 
     wait_s: how long a request waits for one of the connections, unless it says otherwise itself.
-    durable: a commit returns when it would survive a crash, even on a server set up to answer earlier.
+    durable: to write. A commit returns when it would survive a crash, even on a server set up to answer earlier, and
+    late rows may reach compressed chunks of TimescaleDB.
     Statements are not prepared on the server: the filters of our queries need a plan for their values.
     Raises ServerUnreachable if no connection can be made within `open_timeout_s`.
     """
     pool: Pool = AsyncConnectionPool(
-        connection_url(settings, statement_timeout_ms),
+        connection_url(postgres, statement_timeout_ms),
         connection_class=AsyncConnection,
-        kwargs={"autocommit": True, "prepare_threshold": None},
+        kwargs={"autocommit": True, "prepare_threshold": None, "context": ADAPTERS},
         min_size=1,
         max_size=max_size,
         timeout=wait_s,
-        configure=_make_durable if durable else None,
+        configure=_prepare_to_write if durable else None,
         reconnect_timeout=RECONNECT_TIMEOUT_S,
         name="screener",
         open=False,
@@ -89,12 +100,12 @@ async def open_pool(
         await pool.open(wait=True, timeout=open_timeout_s)
     except psycopg.OperationalError as error:
         await pool.close()
-        raise unreachable(settings, error) from error
+        raise unreachable(postgres, error) from error
     return pool
 
 
 def show_pool(pool: Pool, metrics: DatabaseMetrics) -> None:
-    """Lets the gauges of `metrics` read the pool whenever Prometheus asks."""
+    """Let the gauges of `metrics` read the pool whenever Prometheus asks."""
 
     def reads(name: str) -> Callable[[], float]:
         return lambda: float(pool.get_stats().get(name, 0))
@@ -109,16 +120,53 @@ def show_pool(pool: Pool, metrics: DatabaseMetrics) -> None:
     metrics.pool_size.labels("waiting").set_function(reads("requests_waiting"))
 
 
-async def _make_durable(connection: AsyncConnection) -> None:
+async def _prepare_to_write(connection: AsyncConnection) -> None:
     await connection.execute(
         "SELECT set_config('synchronous_commit', 'on', false) "
         "WHERE current_setting('synchronous_commit') = 'off'"
     )
+    await connection.execute(
+        "SELECT set_config(%(name)s, %(most)s, false) WHERE current_setting(%(name)s, true) IS NOT NULL",
+        {"name": _DECOMPRESSION_LIMIT, "most": str(_MOST_DECOMPRESSED)},
+    )
 
 
-def unreachable(settings: Settings, error: Exception) -> ServerUnreachable:
-    """The error to raise when the database does not answer."""
+def unreachable(postgres: PostgresAccess, error: Exception) -> ServerUnreachable:
+    """Return the error to raise when the database does not answer."""
     return ServerUnreachable(
-        f"PostgreSQL does not answer at {server_address(settings)}: {error}; "
+        f"PostgreSQL does not answer at {server_address(postgres)}: {error}; "
         "start it, or correct SCREENER_POSTGRES_URL"
     )
+
+
+@contextmanager
+def database_faults(postgres: PostgresAccess) -> Iterator[None]:
+    """Turn errors of psycopg within into ServerUnreachable, or SchemaTooOld if the database was never migrated."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise SchemaTooOld(
+            f"the database schema {postgres.schema!r} has no tables of the screener: run `screener migrate`, or "
+            "correct SCREENER_POSTGRES_URL and SCREENER_NAMESPACE"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise unreachable(postgres, error) from error
+
+
+WRITTEN_BY: Final = {
+    "sinks": "INSERT INTO candles_1m (time, symbol, open, high, low, close, volume, quote_volume, trades) "
+    "VALUES (now(), gen_random_uuid()::text, 1, 1, 1, 1, 0, 0, 0)",
+    "webhooks": "INSERT INTO webhook_alerts (alert_id, seq, alert, kept_at) "
+    "VALUES (gen_random_uuid(), 0, '{}', now())",
+    "sidecar": "INSERT INTO user_settings (user_id) VALUES (gen_random_uuid()::text)",
+}
+"""Role -> a row of a table that it has the right to write."""
+
+
+async def try_write(connection: AsyncConnection, role: str) -> None:
+    """Write a row of WRITTEN_BY and roll it back. A standby, a full disk, a right that is missing refuse it.
+
+    Raises psycopg.Error.
+    """
+    async with connection.transaction(force_rollback=True):
+        await connection.execute(WRITTEN_BY[role])

@@ -1,9 +1,10 @@
-"""Brings the database schema to the version of this code.
+"""Brings the database to the version of this code, and checks that it is there.
 
+`screener migrate`, `screener up`, a replay and a restore bring it there, as the schema's owner; roles only check.
 yoyo-migrations reads the numbered SQL files, knows which are applied, and records them; three things are
-done otherwise than its command does them. A PostgreSQL advisory lock takes the place of its lock table, whose
+done otherwise than by its command. A PostgreSQL advisory lock takes the place of its lock table, whose
 row would outlive a killed process. All migrations and their records, and the shipped rules that come with
-them, are one transaction, so that a crash leaves nothing half done. And the applied migrations are compared
+them, are one transaction, so that a crash leaves no half-done migration. And the applied migrations are compared
 with the known ones: an unknown one was made by a newer screener, whose tables this code must not touch.
 """
 
@@ -20,10 +21,12 @@ from yoyo import read_migrations  # type: ignore[import-untyped]  # reason: it h
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend  # type: ignore[import-untyped]
 
 from app.database.connection import connection_url, unreachable
-from app.database.rule_seed import seed_rules
-from app.errors import SchemaTooNew
-from app.rules.shipped import shipped_rules
-from app.settings import Settings
+from app.database.in_thread import in_thread
+from app.database.rule_seed import is_seeded, seed_rules
+from app.database.timescale import use_timescale
+from app.errors import SchemaTooNew, SchemaTooOld
+from app.rules.files import shipped_rules
+from app.settings.access import PostgresAccess
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_TABLE = "schema_migrations"
@@ -31,18 +34,82 @@ MIGRATION_TABLE = "schema_migrations"
 _ADVISORY_LOCK_KEY = 0x5C4EE
 
 
-def migrate(settings: Settings, migrations: Path = MIGRATIONS) -> list[str]:
-    """Applies the missing migrations within the settings' schema and returns their names; blocking.
+def migrate(postgres: PostgresAccess, migrations: Path = MIGRATIONS) -> list[str]:
+    """Apply the missing migrations within our schema and return their names; blocking.
 
-    Our own migrations bring the shipped rules along; see `app.database.rule_seed`.
-    Any number of processes may call it at once: one works, the others wait. Raises SchemaTooNew if the
-    database has migrations this code does not know, ServerUnreachable if it does not answer.
+    Our own migrations bring the shipped rules along; see `app.database.rule_seed`. Their tables become hypertables
+    where the server has TimescaleDB; see `app.database.timescale`.
+    Any number of processes may call it at once: one works, the others wait. With no pending migration it only reads.
+    Raises SchemaTooNew if the database has migrations this code does not know, SchemaTooOld if some are missing that
+    this database role may not apply, ServerUnreachable if the database does not answer.
     """
     try:
-        with psycopg.connect(connection_url(settings, statement_timeout_ms=0), autocommit=True) as connection:
-            return _migrate(connection, settings.database_schema, migrations)
+        with psycopg.connect(
+            connection_url(postgres, statement_timeout_ms=0), autocommit=True, prepare_threshold=None
+        ) as connection:
+            return _migrate_on(connection, postgres.schema, migrations)
     except psycopg.OperationalError as error:
-        raise unreachable(settings, error) from error
+        raise unreachable(postgres, error) from error
+
+
+async def migrate_in_thread(postgres: PostgresAccess) -> list[str]:
+    """As `migrate`, in a thread. After a cancellation nothing was applied."""
+    return await in_thread(
+        postgres, lambda connection: _migrate_on(connection, postgres.schema, MIGRATIONS), autocommit=True
+    )
+
+
+def _migrate_on(connection: psycopg.Connection[Any], schema: str, migrations: Path) -> list[str]:
+    try:
+        applied = _migrate_if_needed(connection, schema, migrations)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaTooOld(
+            f"the database schema {schema!r} is missing or out of date, and the database role "
+            f"{connection.info.user!r} may not change it ({error}): run `screener migrate` as the schema's "
+            "owner, and grant this role the rights in deploy/DATABASE.md"
+        ) from error
+    if migrations == MIGRATIONS:
+        use_timescale(connection, schema)
+    return applied
+
+
+def check_schema(postgres: PostgresAccess) -> None:
+    """Return if all migrations of this code are applied, and no others; blocking.
+
+    Raises SchemaTooNew, SchemaTooOld, ServerUnreachable if the database does not answer.
+    """
+    schema = postgres.schema
+    try:
+        with psycopg.connect(connection_url(postgres), autocommit=True) as connection:
+            if not _is_migrated(connection, schema, MIGRATIONS):
+                raise SchemaTooOld(
+                    f"the database schema {schema!r} is missing or out of date: run `screener migrate` as its owner"
+                )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaTooOld(
+            f"this database role may not read the schema {schema!r} ({error}): grant it the rights in "
+            "deploy/DATABASE.md"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise unreachable(postgres, error) from error
+
+
+def _migrate_if_needed(connection: psycopg.Connection[Any], schema: str, migrations: Path) -> list[str]:
+    if _is_migrated(connection, schema, migrations) and (
+        migrations != MIGRATIONS or is_seeded(connection, shipped_rules())
+    ):
+        return []
+    return _migrate(connection, schema, migrations)
+
+
+def _is_migrated(connection: psycopg.Connection[Any], schema: str, migrations: Path) -> bool:
+    table = sql.Identifier(schema, MIGRATION_TABLE)
+    if connection.execute("SELECT to_regclass(%s)", (table.as_string(),)).fetchone() == (None,):
+        return False
+    known = {migration.id for migration in read_migrations(str(migrations))}
+    _refuse_newer_schema(connection, known, schema)
+    applied = {row[0] for row in connection.execute(sql.SQL("SELECT migration_id FROM {}").format(table))}
+    return applied == known
 
 
 def _migrate(connection: psycopg.Connection[Any], schema: str, migrations: Path) -> list[str]:

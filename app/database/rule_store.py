@@ -1,33 +1,48 @@
-"""The table `alert_rules`: the rules in force, changed at run time over the API, by command, or by plain SQL.
+"""The table `alert_rules`: the active rules, changed at run time over the API, by command, or by plain SQL.
 
-What is put here is a `Rule`, so it compiles. SQL can put in what is not one: readers get it as a fault beside
-the good rules, and it never takes those down with it.
+A rule stored here is a `Rule`, so it compiles. SQL can store an invalid one: readers get it as a fault beside
+the good rules, which stay usable.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from psycopg import AsyncConnection
-from psycopg.rows import dict_row
+from psycopg.rows import class_row
 
 from app.database.named_queries import named_queries
 from app.errors import RuleError
-from app.rules.files import MAX_RULES, RULE_FIELDS, check_unique, rule_from_mapping
-from app.rules.rule import Rule
+from app.rules.evaluation.cost import VALUES_MAX, check_cost
+from app.rules.files import MAX_RULES, check_unique, rule_from_mapping
+from app.rules.rule import Rule, shown
 
 QUERIES = named_queries("rules.sql")
 
-RuleRow = dict[str, Any]
-"""A stored rule as `rule_from_mapping` reads it; plain SQL may have written it, so it need not be a good one."""
+
+class RuleRow(TypedDict):
+    """A stored rule as `rule_from_mapping` reads it; plain SQL may have written it, so it need not be a good one."""
+
+    rule_type: str
+    expression: str
+    severity: str
+    cooldown_s: int
+    description: str
+    version: int
+    enabled: bool
+    mode: str | None
+    symbols: list[str] | None
+    hold_s: int
+    shadow: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRules:
-    """rules: those that compile, by rule_type. refused: rule_type -> what is wrong with the others."""
+    """rules: the valid ones, by rule_type. refused: rule_type -> the fault of each other rule."""
 
     rules: tuple[Rule, ...]
     refused: Mapping[str, str]
@@ -35,7 +50,7 @@ class StoredRules:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of the rules of a file; rule_types, each in one of the four."""
+    """The outcome for the rules of a file; each rule_type is in one of the four lists."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -43,8 +58,8 @@ class Applied:
     removed: tuple[str, ...]
 
 
-class Connections(Protocol):
-    """A pool, or one connection lent out again and again."""
+class ConnectionSource(Protocol):
+    """A pool, or one connection lent repeatedly."""
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
@@ -52,40 +67,42 @@ class Connections(Protocol):
 class RuleStore:
     """Rules behind connections that the caller keeps. Every method raises psycopg.Error if the database fails."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: ConnectionSource, values_max: int = VALUES_MAX) -> None:
+        """values_max: see `app.rules.evaluation.cost`."""
         self._connections = connections
+        self._values_max = values_max
 
     async def all(self) -> list[Rule]:
-        """Every rule that compiles, enabled or not, by rule_type."""
+        """Return every rule that compiles, enabled or not, by rule_type."""
         return list((await self.load()).rules)
 
     async def load(self) -> StoredRules:
-        """Every rule, and the fault of each that does not compile."""
+        """Return every rule, and the fault of each that does not compile."""
         async with self._connections.connection() as connection:
             return stored_rules(await read_rules(connection))
 
     async def get(self, rule_type: str) -> Rule | None:
-        """None if there is none of this name. Raises RuleError if it does not compile."""
+        """Return None if no rule has this name. Raises RuleError if it does not compile."""
         async with self._connections.connection() as connection:
             found = await _rows(connection, "rule", {"rule_type": _storable(rule_type)})
         return rule_from_mapping(found[0]) if found else None
 
     async def put(self, rule: Rule) -> Rule:
-        """Adds the rule, or takes it for the one of its name; gives it as stored.
+        """Add the rule, or take it for the one of its name; return it as stored.
 
         The stored version is never lower than it was, and one higher if expression, mode or hold change under
-        the same one. Raises RuleError if there are too many rules.
+        the same one. Raises RuleError if there are too many rules, or if they remember too much.
         """
         async with self._writing() as connection:
             stored = await _put(connection, rule)
-            await _check_count(connection)
+            await self._check(connection)
         return stored
 
     async def apply(self, rules: Sequence[Rule], prune: bool = False, dry_run: bool = False) -> Applied:
-        """Puts all rules at once or, if one cannot be, none. prune: removes every other rule.
+        """Store all rules or, if one is invalid, none of them. prune: remove every other rule.
 
-        dry_run: tells what would change and changes nothing. Raises RuleError if two have one name, or if
-        there would be too many.
+        dry_run: report the changes without making them. Raises RuleError if two have one name, or if
+        there would be too many, or too much to remember.
         """
         check_unique(rules)
         async with self._writing(dry_run) as connection:
@@ -96,25 +113,36 @@ class RuleStore:
             if prune:
                 kept = [rule.rule_type for rule in rules]
                 await connection.execute(QUERIES["delete_other_rules"], {"kept": kept})
-            await _check_count(connection)
+            await self._check(connection)
             after = {row["rule_type"]: row for row in await read_rules(connection)}
         return _applied(before, after, [rule.rule_type for rule in rules])
 
     async def enable(self, rule_type: str, enabled: bool = True) -> bool:
-        """Switches a rule on or off; False if there is none of this name."""
+        """Switch a rule on or off; False if no rule has this name. Raises RuleError if the rules then remember too
+        much."""
         async with self._writing() as connection:
             parameters = {"rule_type": _storable(rule_type), "enabled": enabled}
-            return (await connection.execute(QUERIES["enable_rule"], parameters)).rowcount > 0
+            found = (await connection.execute(QUERIES["enable_rule"], parameters)).rowcount > 0
+            if found and enabled:
+                await self._check(connection)
+            return found
 
     async def delete(self, rule_type: str) -> bool:
-        """False if there is none of this name. A shipped rule does not come back by itself."""
+        """Delete a rule; False if no rule has this name. A shipped rule does not come back by itself."""
         async with self._writing() as connection:
             parameters = {"rule_type": _storable(rule_type)}
             return (await connection.execute(QUERIES["delete_rule"], parameters)).rowcount > 0
 
+    async def _check(self, connection: AsyncConnection) -> None:
+        row = await (await connection.execute(QUERIES["count_rules"])).fetchone()
+        if row is not None and row[0] > MAX_RULES:
+            raise RuleError(f"{row[0]} rules exceed the limit of {MAX_RULES}; delete some")
+        rules = stored_rules(await read_rules(connection)).rules
+        await asyncio.to_thread(check_cost, rules, self._values_max)
+
     @asynccontextmanager
     async def _writing(self, dry_run: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction that survives a crash once it is answered, on a server set up to answer earlier too."""
+        """Yield a transaction that survives a crash once it is answered, on a server set up to answer earlier too."""
         async with (
             self._connections.connection() as connection,
             connection.transaction(force_rollback=dry_run),
@@ -124,32 +152,43 @@ class RuleStore:
 
 
 async def read_rules(connection: AsyncConnection) -> list[RuleRow]:
-    """All rows of `alert_rules`, good or not, by rule_type."""
+    """Return all rows of `alert_rules`, good or not, by rule_type."""
     return await _rows(connection, "all_rules")
 
 
 def stored_rules(rows: Sequence[RuleRow]) -> StoredRules:
-    """The rows that are rules, and why the others are none."""
+    """Return the rows that are rules, and the faults of the others."""
     rules: list[Rule] = []
     refused: dict[str, str] = {}
     for row in rows:
         try:
             rules.append(rule_from_mapping(row))
         except RuleError as error:
-            refused[str(row["rule_type"])] = str(error)
+            refused[shown(row["rule_type"])] = str(error)
     return StoredRules(tuple(rules), refused)
 
 
 def rule_parameters(rule: Rule) -> RuleRow:
-    """The rule as parameters of the statements."""
-    values = {name: getattr(rule, name) for name in RULE_FIELDS}
-    return values | {"symbols": None if rule.symbols is None else list(rule.symbols)}
+    """Return the rule as parameters of the statements."""
+    return {
+        "rule_type": rule.rule_type,
+        "expression": rule.expression,
+        "severity": rule.severity,
+        "cooldown_s": rule.cooldown_s,
+        "description": rule.description,
+        "version": rule.version,
+        "enabled": rule.enabled,
+        "mode": rule.mode,
+        "symbols": None if rule.symbols is None else list(rule.symbols),
+        "hold_s": rule.hold_s,
+        "shadow": rule.shadow,
+    }
 
 
 async def _rows(
     connection: AsyncConnection, query: str, parameters: Mapping[str, Any] | None = None
 ) -> list[RuleRow]:
-    async with connection.cursor(row_factory=dict_row) as cursor:
+    async with connection.cursor(row_factory=class_row(RuleRow)) as cursor:
         await cursor.execute(QUERIES[query], parameters)
         return await cursor.fetchall()
 
@@ -158,14 +197,8 @@ async def _put(connection: AsyncConnection, rule: Rule) -> Rule:
     return rule_from_mapping((await _rows(connection, "put_rule", rule_parameters(rule)))[0])
 
 
-async def _check_count(connection: AsyncConnection) -> None:
-    row = await (await connection.execute(QUERIES["count_rules"])).fetchone()
-    if row is not None and row[0] > MAX_RULES:
-        raise RuleError(f"there would be {row[0]} rules, the limit is {MAX_RULES}; delete some")
-
-
 def _storable(rule_type: str) -> str:
-    """What PostgreSQL takes as text, for a name that no rule has."""
+    """Return text that PostgreSQL accepts, for a name that no rule has."""
     return rule_type.replace("\0", "?").encode("utf-8", "replace").decode()
 
 

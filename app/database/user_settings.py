@@ -1,4 +1,4 @@
-"""What each user wants to hear of: the tables `user_settings` and `user_alert_subscriptions`."""
+"""The alert choices of each user: the tables `user_settings` and `user_alert_subscriptions`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class UserWebhook:
-    """How a user's webhook fares. secret: what its messages are signed with. disabled_reason: None while enabled."""
+    """State of a user's webhook. secret: the key that signs its messages. disabled_reason: None while enabled."""
 
     format: str
     secret: str
@@ -36,7 +36,7 @@ class UserWebhook:
 
 @dataclass(frozen=True, slots=True)
 class UserSettings:
-    """updated_at: None for a user who has set nothing yet. webhook: None until one was set and notification enabled."""
+    """updated_at: None for a user without settings. webhook: None until one was set and notification enabled."""
 
     selected_alerts: tuple[str, ...] = ()
     webhook_url: str | None = None
@@ -48,7 +48,7 @@ class UserSettings:
 
 @dataclass(frozen=True, slots=True)
 class SettingsChange:
-    """None leaves a field as it is; `forget_webhook` takes the address away."""
+    """None leaves a field as it is; `forget_webhook` deletes the address."""
 
     selected_alerts: Sequence[str] | None = None
     webhook_url: str | None = None
@@ -76,7 +76,7 @@ async def read_user_settings(connection: AsyncConnection, user_id: str) -> UserS
 
 
 async def change_user_settings(connection: AsyncConnection, user_id: str, change: SettingsChange) -> None:
-    """Applies all of the change or nothing."""
+    """Apply the whole change or no part of it."""
     async with connection.transaction():
         values = {
             "user_id": user_id,

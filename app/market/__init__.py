@@ -2,9 +2,8 @@
 
 `MarketMatrix` (`matrix.py`) takes candle batches in and gives metrics out. Pure: no clock, no I/O.
 
-    candles ─► arrivals ─► intake ─► rings of minutes and quarters (state)
-                             │           │
-                           block ─► surroundings ─► windows, since, bars, indicators, formations ─► results
+    candles ─► arrivals ─► steps ─► stepping, symbol by symbol: intake ─► rings (state)
+                                                                evaluation ─► windows, indicators ─► row
 
 Which candles lead to rows
 - A closed candle after its symbol's newest closed minute: one row. Minutes skipped are missing until they
@@ -17,12 +16,19 @@ Which candles lead to rows
   same candle again: nothing. Each kind is counted.
 - The row of minute t sees minutes up to t only. Rows come in order of minute, then symbol.
 
-Shapes and null
-- Minutes are rows of rings, symbols the last axis of every array; the rows of minute m are m modulo the
-  ring. A block is T <= 15 consecutive minutes of one quarter (clock-aligned 15 minutes) for W symbols; a
-  frame of many minutes is a few blocks, a live frame one. Values are (columns, T * W), float64, NaN is
-  null.
-- Units and null of each column: `columns.py`. Sums, extremes, and what stands on them are null unless every
+How it is computed
+- Symbols know nothing of one another: a minute of a symbol gives the same whatever frame it comes in.
+- All of a symbol's state is one record and its rings (`records.py`); the row of minute m in a ring is m modulo
+  its length.
+- Every computation is a plain loop over one symbol's minutes, quarters or bars, compiled by Numba
+  (`app/compiled.py`). The kernels that Python calls are in `stepping.py`, `arrivals.py` and `warm_up.py`;
+  `evaluation.py` is the way of one minute.
+- What stands on data before the current quarter (clock-aligned 15 minutes) is computed once for that quarter and
+  kept in the symbol's tables; a late candle voids them.
+- Where a column stands in a row follows from `fields.py`; a value is float64, NaN is null.
+
+Null
+- Units and null of each column: `fields.py`. Sums, extremes, and what stands on them are null unless every
   minute of the window is known; open, close and price_change need just the one or two minutes they name.
 - Indicators stand on unbroken runs of complete clock-aligned bars: a missing minute makes them null until
   its bar has passed and as many bars have closed as the first value needs. When the minute arrives later,
@@ -31,18 +37,12 @@ Shapes and null
 - A bubble counts the complete ones among the bars before; a surge and the cloud need all of theirs.
 
 Nothing depends on how candles are cut into frames or, within the rings, on the order in which they arrive:
-sums are always added in one order (`sequences.py`) and never subtracted (`windows.py`), so that equal
-candles give equal bits.
+sums are always added in one order, oldest or newest first as the code says, and never subtracted
+(`sliding.py`), so that equal candles give equal bits. Compiled code keeps that order: fast-math is off.
 
-Cost, per candle of a large frame
-- windows: one addition per window and plane, and a fifteenth of building the tables (`windows.py`);
-- indicators: one step of 9 averages for the 1m bar, a fifth for 5m, and so on; plus one step for each
-  timeframe to evaluate the bar at that minute;
-- a late candle: its symbols again from a checkpoint, at most four hours before it (some 25 NumPy calls a
-  minute, for all symbols of the batch together), without indicators only the quarters that are evaluated.
-Memory: 1,515 minutes of six planes, 2,970 of quote volume, 198 quarters, tables and indicators:
-`memory_bytes`.
+Cost: `benchmarks/matrix.md`. A late candle costs its symbol the minutes since a checkpoint, at most four hours.
+Memory: 1,515 minutes of six numbers, 2,970 of quote volume, 198 quarters, tables and indicators: `memory_bytes`.
 
-Sources: definitions in `columns.py` and `formations.py`; averages, their seeds and RSI, MACD, ATR: TA-Lib
-(`recursion.py`); bands: Welford's update (`indicators.py`).
+Sources: definitions in `fields.py` and `formations.py`; averages, their seeds and RSI, MACD, ATR: TA-Lib
+(`averages.py`); bands: Welford's update (`bands.py`).
 """

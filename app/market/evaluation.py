@@ -1,145 +1,113 @@
-"""From a block to its metric values: every column of the plan, for every minute of the block."""
+"""A minute of a symbol: its row of metrics, and the bars that close with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from app.candles.batch import FloatArray
-from app.market import formations, indicators, since
-from app.market.bars import BarsSoFar
-from app.market.blocks import Block
-from app.market.indicators import Before
-from app.market.layout import TIMEFRAME_COUNT
-from app.market.plan import Plan
-from app.market.state import State
-from app.market.surroundings import Heads, Surroundings, surroundings_of
-from app.market.window_fields import price_fields, window_fields
-from app.market.windows import Windows
+from app.compiled import inlined
+from app.market.fields import Need
+from app.market.indicators import formations
+from app.market.indicators.bands import prepare_bands
+from app.market.indicators.bars import bar_so_far, five_so_far, prepare_bars
+from app.market.indicators.recursion import step
+from app.market.indicators.runs import begin_minute
+from app.market.rings.head import Head, Now
+from app.market.rings.layout import QUARTER
+from app.market.rings.records import Rings, Symbol
+from app.market.windows.fields import put_prices, put_windows
+from app.market.windows.since import prepare_since, put_since
+from app.market.windows.sliding import prepare_previous, prepare_windows
 
-_CLOUD: Final = (
-    "ichimoku_conversion_15m", "ichimoku_base_15m", "ichimoku_span_a_15m", "ichimoku_span_b_15m",
-)  # fmt: skip
-_BUBBLES: Final = (
-    "bubble_z_5m", "bubble_size_5m", "bubble_side_5m", "bubble_z_15m", "bubble_size_15m", "bubble_side_15m",
-)  # fmt: skip
-_SURGE: Final = ("surge_ratio_5m", "surge_side_5m")
-_VWAP_SINCE: Final = ("vwap_day", "vwap_week")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Buffer:
-    """The values of a block: (7 x fields, then single columns, T, W)."""
-
-    plan: Plan
-    values: FloatArray
-    by_timeframe: FloatArray
-
-    @classmethod
-    def of(cls, plan: Plan, block: Block) -> _Buffer:
-        cells, fields = (block.length, block.width), len(plan.fields)
-        values = np.empty((TIMEFRAME_COUNT * fields + len(plan.singles), *cells))
-        return cls(plan, values, values[: TIMEFRAME_COUNT * fields].reshape(TIMEFRAME_COUNT, fields, *cells))
-
-    def field(self, name: str) -> FloatArray:
-        view: FloatArray = self.by_timeframe[:, self.plan.field_row[name]]
-        return view
-
-    def single(self, name: str) -> FloatArray:
-        view: FloatArray = self.values[TIMEFRAME_COUNT * len(self.plan.fields) + self.plan.single_row[name]]
-        return view
-
-    def put(self, names: tuple[str, ...], found: Iterable[FloatArray]) -> None:
-        """Those of these single columns that were asked for."""
-        for name, values in zip(names, found, strict=True):
-            if name in self.plan.single_row:
-                self.single(name)[:] = values
+_WINDOWS: Final = Need.WINDOWS.value
+_PREVIOUS: Final = Need.PREVIOUS.value
+_SINCE: Final = Need.SINCE.value
+_BARS: Final = Need.BARS.value
+_RECURSIVE: Final = Need.RECURSIVE.value
+_BANDS: Final = Need.BANDS.value
+_CLOUD: Final = Need.CLOUD.value
+_BUBBLES: Final = Need.BUBBLES.value
+_SURGE: Final = Need.SURGE.value
+_FIVES: Final = (Need.BUBBLES | Need.BANDS | Need.SURGE).value
 
 
-class Evaluation:
-    """Evaluates blocks without changing what the state knows; only its tables, which are a cache, are
-    filled."""
+@inlined
+def evaluate(
+    rings: Rings, i: int, minute: int, now: Now, head: Head, closed: bool,
+    needs: int, timeframes: int, row: FloatArray,
+) -> None:  # fmt: skip
+    """Put the metrics of a minute into a row of all columns; takes in the bars that close with it, if it is closed.
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._windows = Windows(plan.sum_planes, plan.extremes, plan.previous)
-        self._indicators = indicators.IndicatorFields(set(plan.fields))
-        self._since = plan.wants(*_VWAP_SINCE)
-        self._cloud = plan.wants(*_CLOUD)
-        self._bubbles = plan.wants(*_BUBBLES)
-        self._fives = self._bubbles or self._indicators.bands or plan.wants(*_SURGE)
+    head: its quarter up to it. A closed minute is in the rings, a forming one is not, and changes nothing that the
+    state knows. needs, timeframes: what the columns that are read are computed from; what others hold is undefined.
+    """
+    symbol: Symbol = rings.symbols[i]
+    if closed and needs & _RECURSIVE:
+        begin_minute(symbol, minute)
+    _prepare(rings, i, minute, needs, timeframes)
+    put_prices(rings, i, minute, now, timeframes, row)
+    if needs & _WINDOWS:
+        put_windows(rings, i, minute, now, head, needs, timeframes, row)
+    if needs & _SINCE:
+        put_since(symbol, minute, head, row)
+    if needs & _BARS:
+        _put_bars(rings, i, minute, now, head, closed, needs, row)
 
-    def surroundings(self, state: State, block: Block, heads: Heads) -> Surroundings:
-        """heads: the quarter's running totals at each minute of the block."""
-        return surroundings_of(state, block, heads, self._plan.sum_planes, self._plan.extremes)
 
-    def evaluate(
-        self,
-        state: State,
-        block: Block,
-        around: Surroundings,
-        bars: BarsSoFar | None,
-        before: Before | None,
-        closed: bool,
-    ) -> FloatArray:
-        """(columns, T * W): the values of every minute of the block, minute by minute.
+@inlined
+def take_bars(rings: Rings, i: int, minute: int, now: Now, head: Head, row: FloatArray) -> None:
+    """Take in the bars that close with a closed minute. row: scratch."""
+    begin_minute(rings.symbols[i], minute)
+    prepare_bars(rings, i, minute // QUARTER)
+    step(
+        rings, i, minute, now, five_so_far(rings, i, minute, now), head,
+        closed=True, shows=False, bands=False, row=row,
+    )  # fmt: skip
 
-        bars, before: the bars so far, and the recursive state before each, where the plan needs them.
-        closed: whether the block's minutes are; they must be in the rings then.
-        """
-        plan, buffer = self._plan, _Buffer.of(self._plan, block)
-        self._prepare(state, block)
-        price_fields(state, block, plan, buffer.field)
-        if plan.windows:
-            window_fields(state, block, around, self._windows, plan, buffer.field, buffer.single)
-        if self._since:
-            buffer.put(_VWAP_SINCE, since.vwap_since(state, block, around.heads))
-        if bars is not None:
-            self._formations(state, block, around, bars, before, closed, buffer)
-        if bars is not None and before is not None:
-            self._indicators.fill(before, bars, block.close, buffer.field)
-        flat = buffer.values.reshape(len(buffer.values), -1)
-        return flat if plan.positions is None else flat[plan.positions]
 
-    def _formations(
-        self,
-        state: State,
-        block: Block,
-        around: Surroundings,
-        bars: BarsSoFar,
-        before: Before | None,
-        closed: bool,
-        buffer: _Buffer,
-    ) -> None:
-        if self._cloud:
-            buffer.put(_CLOUD, formations.ichimoku(state, block, bars))
-        if not self._fives:
-            return
-        table, surge = formations.fives_of(state, block, closed)
-        buffer.put(_SURGE, surge)
-        if self._bubbles:
-            buffer.put(_BUBBLES, formations.bubbles(state, block, around.heads, table, bars))
-        if self._indicators.bands and before is not None:
-            bands = indicators.bands_before(state, block, table[formations.BAND_5M])
-            self._indicators.fill_bands(bands, before, block.close, buffer.field)
+@inlined
+def _put_bars(
+    rings: Rings, i: int, minute: int, now: Now, head: Head, closed: bool, needs: int, row: FloatArray
+) -> None:
+    symbol: Symbol = rings.symbols[i]
+    five = five_so_far(rings, i, minute, now)
+    of_five = bar_so_far(symbol, 1, minute, now, five, head)
+    of_quarter = bar_so_far(symbol, 2, minute, now, five, head)
+    if needs & _CLOUD:
+        formations.put_cloud(symbol, of_quarter, row)
+    if needs & _BUBBLES:
+        complete = (of_five.complete, of_quarter.complete)
+        formations.put_bubbles(rings, i, minute, now, five.quote, head.quote, complete[0], complete[1], row)
+    if needs & _RECURSIVE:
+        step(rings, i, minute, now, five, head, closed, True, needs & _BANDS != 0, row)
+    if needs & _SURGE:
+        if closed:
+            # a bar that closes at this minute counts already
+            formations.prepare_fives(rings, i, (minute + 1) // 5)
+        formations.put_surge(symbol, row)
 
-    def _prepare(self, state: State, block: Block) -> None:
-        """Builds the tables of the block's quarter for those of its symbols that have none yet."""
-        quarter = block.quarter
-        stale = state.table_quarter[block.columns] != quarter
-        if not stale.any():
-            return
-        columns = block.columns if stale.all() else np.arange(state.used)[block.columns][stale]
-        self._windows.build(state, quarter, columns)
-        if self._since:
-            state.table_since[..., columns] = since.build_totals(state, quarter, columns)
-        if self._indicators.bands:
-            state.table_bands[..., columns] = indicators.band_table(state, quarter, columns)
-        if self._cloud:
-            state.table_cloud[:, columns] = formations.cloud_table(state, quarter, columns)
-        if self._bubbles:
-            state.table_bubble[:, columns] = formations.bubble_table_15m(state, quarter, columns)
-        state.table_quarter[columns] = quarter
+
+@inlined
+def _prepare(rings: Rings, i: int, minute: int, needs: int, timeframes: int) -> None:
+    """Fill the symbol's tables of the minute's quarter, and of its bar of 5m, unless they are there."""
+    symbol: Symbol = rings.symbols[i]
+    quarter = minute // QUARTER
+    if needs & _FIVES:
+        formations.prepare_fives(rings, i, minute // 5)
+    if needs & _BARS:
+        prepare_bars(rings, i, quarter)
+    if symbol.table_quarter == quarter:
+        return
+    symbol.table_quarter = quarter
+    if needs & _WINDOWS:
+        prepare_windows(rings, i, quarter, timeframes)
+    if needs & _PREVIOUS:
+        prepare_previous(rings, i, quarter, timeframes)
+    if needs & _SINCE:
+        prepare_since(rings, i, quarter)
+    if needs & _BANDS:
+        prepare_bands(rings, i, quarter)
+    if needs & _CLOUD:
+        formations.prepare_cloud(rings, i, quarter)
+    if needs & _BUBBLES:
+        formations.prepare_bubble(rings, i, quarter)

@@ -16,7 +16,7 @@ class MetricsBatch:
     """One row per evaluated candle, in order of evaluation; per-row arrays have shape (rows,).
 
     values: shape (rows, len(columns)), float64, row-major; NaN is null. columns: names such as
-    `price_change_1h` or `rsi_14_15m` (field, then timeframe), see `app.market.columns`.
+    `price_change_1h` or `rsi_14_15m` (field, then timeframe), see `app.market.fields`.
     open_time_ms: the minute evaluated. closed: whether that minute was closed when evaluated.
     event_ts_ms, ingest_ts_ms: of the candle that caused the row.
     """
@@ -31,6 +31,13 @@ class MetricsBatch:
     columns: tuple[str, ...]
     exchange: str = "binance"
 
+    @classmethod
+    def empty(cls) -> Self:
+        """Return a batch without rows, of one column."""
+        none, times = np.zeros(0, np.bool_), np.zeros(0, np.int64)
+        index = np.zeros(0, np.int32)
+        return cls((), index, times, none, times, times, np.zeros((0, 1)), ("close_1m",))
+
     def __len__(self) -> int:
         return len(self.symbol_index)
 
@@ -38,7 +45,7 @@ class MetricsBatch:
         return self.symbols[int(self.symbol_index[row])]
 
     def take(self, rows: NDArray[np.intp] | BoolArray | slice) -> Self:
-        """The given rows (positions, a mask, or a slice), in that order; `symbols` is kept whole."""
+        """Return the given rows (positions, a mask, or a slice), in that order; `symbols` is kept whole."""
         return replace(
             self,
             symbol_index=self.symbol_index[rows],
@@ -48,3 +55,7 @@ class MetricsBatch:
             ingest_ts_ms=self.ingest_ts_ms[rows],
             values=self.values[rows],
         )
+
+    def with_values(self, values: FloatArray, columns: tuple[str, ...]) -> Self:
+        """Return the same rows with other columns."""
+        return replace(self, values=values, columns=columns)

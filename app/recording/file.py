@@ -1,7 +1,7 @@
-"""A parquet file of candles that is whole at any moment: each flush writes it anew beside, then replaces it.
+"""A parquet file of candles that is whole at any moment: each flush writes it again beside, then replaces it.
 
 A parquet file is readable only with the index at its end, so one that grows in place is lost with its writer. A
-file has at most `rows_per_file` rows, which bounds what a flush costs; after that the next one begins.
+file has at most `rows_per_file` rows, which bounds the cost of a flush; after that the next one begins.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class CandleFile:
     """The last candle of each symbol and minute counts; rows are in order of time, then symbol.
 
     Rows stay in memory until their file is full. `path`: the file written now; the first is the one given,
-    those that follow have a number before the suffix.
+    later files have a number before the suffix.
     """
 
     def __init__(
         self, path: Path, *, rows_per_file: int = ROWS_PER_FILE, known: CandleBatch | None = None
     ) -> None:
-        """known: candles that the file has already and keeps; without them, what is at `path` is replaced."""
+        """known: candles that the file has already and keeps; without them, the file at `path` is replaced."""
         self._first = path
         self._rows_per_file = rows_per_file
         self._number = 1
@@ -57,7 +57,7 @@ class CandleFile:
             self._batches.append(batch)
 
     def flush(self) -> bool:
-        """Replaces the file by one with all candles so far; False if there is nothing new.
+        """Replace the file by one with all candles so far; False if there is nothing new.
 
         May take a second: other threads may `add` and `flush` meanwhile.
         """
@@ -91,7 +91,7 @@ class CandleFile:
 
 
 def table_of(candles: CandleBatch) -> pa.Table:
-    """The columns that `app.replay.file` reads; null where the source told nothing."""
+    """Return the columns that `app.candle_files.reader` reads; null where the source told nothing."""
     floats = {
         name: pa.array(getattr(candles, name), from_pandas=True)
         for name in ("open", "high", "low", "close", "volume")
@@ -116,7 +116,7 @@ def table_of(candles: CandleBatch) -> pa.Table:
 
 
 def _last_of_each(candles: CandleBatch) -> CandleBatch:
-    """The last row of each symbol and minute, in order of time, then of the symbol's name."""
+    """Return the last row of each symbol and minute, in order of time, then of the symbol's name."""
     rank = np.argsort(np.argsort(np.array(candles.symbols)))[candles.symbol_index]
     # lexsort is stable: of rows with one symbol and minute, the last to arrive stands last
     order = np.lexsort((rank, candles.open_time_ms))

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.barrier import Barrier
-from app.database.stored_alert import parse_alert
 from app.errors import BadInput
-from app.kafka_access import kafka_access
-from app.settings import Settings
-from app.topics import Topics
+from app.rules.alert import Alert
+from app.settings.access import KafkaAccess
+from app.wire.barrier import Barrier
+from app.wire.kafka import client_options
+from app.wire.topics import Topics
 
 
-async def collect_alerts(settings: Settings, barrier: str) -> list[dict[str, Any]]:
-    """All alerts before `barrier`, in order of seq, a repeated id left out; `seq` is added."""
-    topic = TopicPartition(Topics.of(settings).alerts, 0)
+async def collect_alerts(kafka: KafkaAccess, barrier: str) -> list[Alert]:
+    """Return all alerts before `barrier`, in order of seq, a repeated id left out."""
+    topic = TopicPartition(Topics.of(kafka.namespace).alerts, 0)
     consumer = AIOKafkaConsumer(
-        **kafka_access(settings),
+        **client_options(kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=8 * 1024 * 1024,
@@ -30,9 +29,9 @@ async def collect_alerts(settings: Settings, barrier: str) -> list[dict[str, Any
     try:
         consumer.assign([topic])
         await consumer.seek_to_beginning(topic)
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Alert] = {}
         passed: set[int] = set()
-        while len(passed) < settings.partitions:
+        while len(passed) < kafka.partitions:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
                     # a record may have no value at all (a tombstone)
@@ -47,22 +46,22 @@ async def collect_alerts(settings: Settings, barrier: str) -> list[dict[str, Any
         await consumer.stop()
 
 
-def _keep(found: dict[str, dict[str, Any]], seq: int, value: bytes) -> None:
-    """Adds the alert unless it is a repeat; what is no alert has gone to the dead letters by the sink."""
+def _keep(found: dict[str, Alert], seq: int, value: bytes) -> None:
+    """Add the alert unless it is a repeat; the sink has sent invalid ones to the dead letters."""
     try:
-        alert = parse_alert(value, seq).alert
+        alert = Alert.decode(value, seq)
     except BadInput:
         return
-    found.setdefault(alert["id"], {"seq": seq, **alert})
+    found.setdefault(alert.id, alert)
 
 
-def write_alerts(path: Path, alerts: list[dict[str, Any]]) -> None:
-    """One JSON object per line."""
+def write_alerts(path: Path, alerts: list[Alert]) -> None:
+    """Write one JSON object per line."""
     with path.open("wb") as out:
         for alert in alerts:
-            out.write(orjson.dumps(alert) + b"\n")
+            out.write(orjson.dumps({"seq": alert.seq} | alert.as_dict()) + b"\n")
 
 
-def by_rule(alerts: list[dict[str, Any]]) -> dict[str, int]:
-    """Counts, most first."""
-    return dict(Counter(alert["rule_type"] for alert in alerts).most_common())
+def by_rule(alerts: list[Alert]) -> dict[str, int]:
+    """Count, most first."""
+    return dict(Counter(alert.rule_type for alert in alerts).most_common())

@@ -1,4 +1,4 @@
-"""Rules: what they may say (LANGUAGE.md), how they are evaluated, and when a match becomes an alert.
+"""Rules: their language (LANGUAGE.md), their evaluation, and when a match becomes an alert.
 
     book = RuleBook.compile(shipped_rules(), default_mode="live")
     evaluator = Evaluator(book)                         # one per shard; remembers the minute before
@@ -7,6 +7,6 @@
     alerts = build_alerts(decided.fires, batch, evaluate_ts_ms=now_ms)
 
 Text becomes a tree (`lexer`, `parser`, `tree`), the trees of a book become one NumPy program (`program`,
-`bounds`), and the same tree explains a verdict (`explain`) and answers a query (`screen`). Pure: no I/O, no
-clock.
+`bounds`, `rulebook`), the `evaluator` runs it, and the same tree explains a verdict (`explain`) and answers a query
+(`screen`). Pure: no I/O, no clock.
 """

@@ -1,6 +1,6 @@
-"""Which matches become alerts: at most one per symbol, rule and minute, and one per cooldown of event time.
+"""Matches that become alerts: at most one per symbol, rule and minute, and one per cooldown of event time.
 
-Pure arithmetic. The caller looks up when each key of `Matches.keys` fired last, publishes what `decide`
+Pure arithmetic. The caller looks up when each key of `Matches.keys` fired last, publishes the alerts that `decide`
 returns, and then records `Decision.last_fired`; a crash in between repeats an alert with the same id and
 loses none.
 
@@ -18,8 +18,9 @@ import numpy as np
 
 from app.candles.batch import MINUTE_MS
 from app.market.metrics import MetricsBatch
+from app.rules.evaluation.matches import Matches
+from app.rules.evaluation.rulebook import RuleBook
 from app.rules.rule import Mode, Rule
-from app.rules.rulebook import Matches, RuleBook
 
 CooldownKey = tuple[str, str]
 """(rule_type, symbol)"""
@@ -27,7 +28,8 @@ CooldownKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Fire:
-    """One alert to be: `row` of the batch, and the event time by the rule's mode."""
+    """A future alert: `row` of the batch, the event time by the rule's mode, and the values the rule read, as
+    `Matches.seen` gives them."""
 
     rule: Rule
     mode: Mode
@@ -35,6 +37,7 @@ class Fire:
     row: int
     open_time_ms: int
     event_ts_ms: int
+    seen: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Decision:
 
 
 def cooldown_time_ms(mode: Mode, open_time_ms: int, event_ts_ms: int) -> int:
-    """The event time that cooldowns compare: the open in close mode, within (open, end] in live mode."""
+    """Return the event time that cooldowns compare: the open in close mode, within (open, end] in live mode."""
     if mode == "close":
         return open_time_ms
     return min(max(event_ts_ms, open_time_ms + 1), open_time_ms + MINUTE_MS)
@@ -58,7 +61,7 @@ def cooldown_time_ms(mode: Mode, open_time_ms: int, event_ts_ms: int) -> int:
 def decide(
     matches: Matches, batch: MetricsBatch, rules: RuleBook, last_fired: Mapping[CooldownKey, int]
 ) -> Decision:
-    """The matches that fire. `rules` is the book evaluated; `last_fired` knows the keys that ever fired.
+    """Return the matches that fire. `rules` is the book evaluated; `last_fired` knows the keys that ever fired.
 
     A match fires if its event time is at least the rule's cooldown after the last fire, and its minute a
     later one. A row from before the last fire never fires: its alert was decided already.
@@ -78,7 +81,9 @@ def decide(
         last = recorded.get(key, last_fired.get(key))
         if last is None or _may_fire(rule, mode, time_ms, minute, last):
             recorded[key] = time_ms
-            fires.append(Fire(rule, mode, symbol, row, minute, minute if mode == "close" else event_ts_ms))
+            event_ms = minute if mode == "close" else event_ts_ms
+            seen = matches.seen(position, row)
+            fires.append(Fire(rule, mode, symbol, row, minute, event_ms, seen))
     return Decision(fires, recorded)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from app.errors import RuleError
 from app.rules.files import rule_from_mapping
-from app.rules.rule import Rule
+from app.rules.rule import Rule, shown
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """rules: what is in force from now on, in the order given. The rest says what became of which rule_type.
+    """rules: the active rules from now on, in the order given. The other fields tell the result of each rule_type.
 
     refused: rule_type -> why; the rule stays as it was before, if there was one. unversioned: changed in its
     meaning under the same version, so that alerts of both meanings share their ids.
@@ -33,15 +33,15 @@ class Update:
 
 
 def update_rules(current: Sequence[Rule], wanted: Sequence[Mapping[str, Any]]) -> Update:
-    """What follows when `wanted` (all rules, as from the database or a file) replaces `current`."""
+    """Return the changes when `wanted` (all rules, from the database or a file) replaces `current`."""
     before = {rule.rule_type: rule for rule in current}
     after: dict[str, Rule] = {}
     refused: dict[str, str] = {}
     for values in wanted:
-        name = str(values.get("rule_type"))
+        name = shown(values.get("rule_type"))
         try:
             if name in after:
-                raise RuleError(f"rule {name}: two rules have this rule_type; give each its own")
+                raise RuleError(f"rule {name}: two rules have this rule_type; each needs its own")
             after[name] = rule_from_mapping(values)
         except RuleError as error:
             refused[name] = str(error)

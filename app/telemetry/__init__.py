@@ -1,25 +1,29 @@
 """Every Prometheus metric, by the role that fills it. Dashboards and alert rules rely on the names.
 
 Each `*_metrics` function gives the metrics of one group on a registry, the same objects whenever it is called
-for that registry again. Durations are seconds; counters end in `_total`. `catalogue` says which roles serve which
-group, and on which port; `deploy/METRICS.md` is written from it.
+for that registry again. The registry is the role's, except for the metrics of the process. Durations are seconds;
+counters end in `_total`. `catalogue` says which roles serve which group, and on which port; `deploy/METRICS.md` is
+written from it.
 
 A new metric: a field and its maker in the module of its group. A new group: a module, a line here, a line in
-`catalogue.GROUPS`. Then `python -m app.telemetry.document > deploy/METRICS.md`; tests hold the three together.
+`catalogue.GROUPS`. Then `python -m app.telemetry.metrics_document > deploy/METRICS.md`; tests hold the three together.
 """
 
-from app.telemetry.database import DatabaseMetrics, database_metrics
-from app.telemetry.exchange import FeedMetrics, NatsMetrics, feed_metrics, nats_metrics
-from app.telemetry.gateway import GatewayMetrics, gateway_metrics
-from app.telemetry.pipeline import PipelineMetrics, pipeline_metrics
+from app.telemetry.database import DatabaseMetrics, RetentionMetrics, database_metrics, retention_metrics
+from app.telemetry.feed import FeedMetrics, NatsMetrics, feed_metrics, nats_metrics
 from app.telemetry.runtime import RuntimeMetrics, runtime_metrics
+from app.telemetry.sidecar import SidecarMetrics, sidecar_metrics
 from app.telemetry.stages import (
     AlertMetrics,
     CalculatorMetrics,
     CollectorMetrics,
+    MarketMetrics,
+    PipelineMetrics,
     alert_metrics,
     calculator_metrics,
     collector_metrics,
+    market_metrics,
+    pipeline_metrics,
 )
 from app.telemetry.webhooks import WebhookMetrics, webhook_metrics
 
@@ -29,19 +33,23 @@ __all__ = [
     "CollectorMetrics",
     "DatabaseMetrics",
     "FeedMetrics",
-    "GatewayMetrics",
+    "MarketMetrics",
     "NatsMetrics",
     "PipelineMetrics",
+    "RetentionMetrics",
     "RuntimeMetrics",
+    "SidecarMetrics",
     "WebhookMetrics",
     "alert_metrics",
     "calculator_metrics",
     "collector_metrics",
     "database_metrics",
     "feed_metrics",
-    "gateway_metrics",
+    "market_metrics",
     "nats_metrics",
     "pipeline_metrics",
+    "retention_metrics",
     "runtime_metrics",
+    "sidecar_metrics",
     "webhook_metrics",
 ]

@@ -1,27 +1,31 @@
-"""Which role serves which metrics, and the page of one role.
+"""The metrics of each role, and the registry of one role.
 
-One process may be several roles: `all` is collector, calculator and alerts, each with a port of its own. The page
-on a role's port has that role's metrics only, so that a sum over all targets counts nothing twice. What belongs
-to the process (memory, CPU, event loop, readiness) is on each of its ports: aggregate that with max, not sum.
+One process may be several roles: `all` is collector, calculator and alerts, each with its own port. Each role has a
+registry of its own, so that a sum over all targets counts nothing twice. Metrics of the process (memory, CPU, event
+loop, readiness) are in the registry of the process and on each of its ports: aggregate them with max, not sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from app.telemetry.database import database_metrics
-from app.telemetry.exchange import feed_metrics, nats_metrics
-from app.telemetry.gateway import gateway_metrics
-from app.telemetry.pipeline import pipeline_metrics
-from app.telemetry.registry import OfRegistry
+from app.telemetry.database import database_metrics, retention_metrics
+from app.telemetry.feed import feed_metrics, nats_metrics
 from app.telemetry.runtime import runtime_metrics
-from app.telemetry.stages import alert_metrics, calculator_metrics, collector_metrics
+from app.telemetry.sidecar import sidecar_metrics
+from app.telemetry.stages import (
+    alert_metrics,
+    calculator_metrics,
+    collector_metrics,
+    market_metrics,
+    pipeline_metrics,
+)
 from app.telemetry.webhooks import webhook_metrics
 
 ROLE_PORTS: Final = {
@@ -33,6 +37,7 @@ ROLE_PORTS: Final = {
     "sinks": 9095,
     "feed": 9096,
     "webhooks": 9097,
+    "market": 9099,
 }
 """Role -> default port of its Prometheus page. The sidecar's is on its port 8080 too."""
 STAGE_LABELS: Final = {
@@ -40,94 +45,73 @@ STAGE_LABELS: Final = {
     "collector": ("collector",),
     "calculator": ("calculator",),
     "alerts": ("alerts",),
+    "market": ("market",),
     "sinks": ("sinks-candles", "sinks-metrics", "sinks-alerts"),
     "sidecar": ("sidecar",),
     "webhooks": ("webhooks",),
     "feed": ("feed",),
 }
-"""Role -> values of the label `stage` that it counts under."""
+"""Role -> its values of the label `stage`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Metrics made by one function, and the roles that serve them."""
+class MetricGroup:
+    """Metrics created by one function, and the roles that serve them."""
 
     title: str
-    metrics_of: OfRegistry[Any]
+    metrics_of: Callable[[CollectorRegistry], Any]
     roles: tuple[str, ...]
 
     def families(self, registry: CollectorRegistry) -> dict[str, MetricWrapperBase]:
-        """Name of the field -> metric, made if it was not there yet."""
+        """Return name of the field -> metric, created if it does not exist yet."""
         made = self.metrics_of(registry)
         return {field.name: getattr(made, field.name) for field in fields(made)}
 
 
+PROCESS: Final = MetricGroup("The process", runtime_metrics, tuple(ROLE_PORTS))
 GROUPS: Final = (
-    Group("The process", runtime_metrics, tuple(ROLE_PORTS)),
-    Group("Every stage", pipeline_metrics, tuple(STAGE_LABELS)),
-    Group("Exchange", feed_metrics, ("feed",)),
-    Group("NATS", nats_metrics, ("feed", "bridge")),
-    Group("Collector", collector_metrics, ("collector",)),
-    Group("Calculator", calculator_metrics, ("calculator",)),
-    Group("Alerts", alert_metrics, ("alerts",)),
-    Group("Webhooks", webhook_metrics, ("webhooks",)),
-    Group("Database", database_metrics, ("calculator", "alerts", "sinks", "sidecar", "webhooks", "feed")),
-    Group("Sidecar", gateway_metrics, ("sidecar",)),
+    PROCESS,
+    MetricGroup("Every stage", pipeline_metrics, tuple(STAGE_LABELS)),
+    MetricGroup("Exchange", feed_metrics, ("feed",)),
+    MetricGroup("NATS", nats_metrics, ("feed", "bridge")),
+    MetricGroup("Collector", collector_metrics, ("collector",)),
+    MetricGroup("Calculator", calculator_metrics, ("calculator",)),
+    MetricGroup("Alerts", alert_metrics, ("alerts", "market")),
+    MetricGroup("Market", market_metrics, ("market",)),
+    MetricGroup("Webhooks", webhook_metrics, ("webhooks",)),
+    MetricGroup(
+        "Database",
+        database_metrics,
+        ("calculator", "alerts", "market", "sinks", "sidecar", "webhooks", "feed"),
+    ),
+    MetricGroup("Retention", retention_metrics, ("sinks",)),
+    MetricGroup("Sidecar", sidecar_metrics, ("sidecar",)),
 )
 
 
-def groups_of(role: str) -> tuple[Group, ...]:
-    return tuple(group for group in GROUPS if role in group.roles)
+def described(family: MetricWrapperBase) -> Metric:
+    """Return name (a counter's without `_total`), type and documentation."""
+    return next(iter(family.describe()))
 
 
-class RolePage:
-    """What `prometheus_client.generate_latest` writes for one role.
+class RoleRegistry(CollectorRegistry):
+    """The metrics of one role; its page shows the process's metrics too.
 
-    Makes the role's metrics at once, so that every name is there from the first scrape.
+    It creates all metrics of the role at once, so that every name exists from the first scrape.
     """
 
-    def __init__(self, registry: CollectorRegistry, role: str) -> None:
-        self._registry = registry
-        self._role = role
-        self._begin_at_zero()
-        own = {family._name for group in groups_of(role) for family in group.families(registry).values()}
-        scratch = CollectorRegistry()
-        ours = {family._name for group in GROUPS for family in group.families(scratch).values()}
-        self._others = ours - own
-
-    def _begin_at_zero(self) -> None:
-        """A ratio to the rows of a stage needs them to be there before the first one."""
-        metrics = pipeline_metrics(self._registry)
-        for stage in STAGE_LABELS.get(self._role, ()):
+    def __init__(self, role: str, process: CollectorRegistry = REGISTRY) -> None:
+        """process: the registry that all roles of the process share."""
+        super().__init__()
+        self.process = process
+        self.register(process)
+        for group in GROUPS:
+            if role in group.roles:
+                group.metrics_of(process if group is PROCESS else self)
+        # ratios and increases need these series before the first row
+        for stage in STAGE_LABELS.get(role, ()):
+            metrics = pipeline_metrics(self)
             metrics.frames.labels(stage)
             metrics.rows.labels(stage)
-
-    def collect(self) -> Iterator[Metric]:
-        for family in self._registry.collect():
-            if family.name not in self._others:
-                yield self._of_role(family)
-
-    def _of_role(self, family: Metric) -> Metric:
-        """`family` without the samples that another stage of this process counted."""
-        if not any("stage" in sample.labels for sample in family.samples):
-            return family
-        mine = Metric(family.name, family.documentation, family.type, family.unit)
-        mine.samples = [sample for sample in family.samples if self._is_mine(sample.labels.get("stage"))]
-        return mine
-
-    def _is_mine(self, stage: str | None) -> bool:
-        return not any(stage in labels for role, labels in STAGE_LABELS.items() if role != self._role)
-
-
-def all_names(groups: Iterable[Group] = GROUPS) -> set[str]:
-    """The names by which rules and dashboards may ask for the metrics of `groups`: `_total` of counters, and
-    `_bucket`, `_sum`, `_count` of histograms."""
-    scratch = CollectorRegistry()
-    names: set[str] = set()
-    for group in groups:
-        for family in group.families(scratch).values():
-            names |= {f"{family._name}{suffix}" for suffix in _SUFFIXES[str(family._type)]}
-    return names
-
-
-_SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+            metrics.quarantined.labels(stage)
+            metrics.snapshots_unusable.labels(stage)

@@ -1,12 +1,12 @@
-"""How metrics are made: once per registry, in the buckets that all roles share."""
+"""Creation of metrics: once per registry, with buckets shared by all roles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 LATENCY_BUCKETS_S: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
@@ -20,21 +20,17 @@ INSERT_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
 RECOVERY_BUCKETS_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 """Recovering the tables after an assignment; the last is what a startup probe should allow for."""
 
-Metrics = TypeVar("Metrics", covariant=True)
+Metrics = TypeVar("Metrics")
 
 
-class OfRegistry(Protocol[Metrics]):
-    """Gives the metrics of a role on a registry: those of the process unless another is named."""
+def once_per_registry(make: Callable[[CollectorRegistry], Metrics]) -> Callable[[CollectorRegistry], Metrics]:
+    """Return `make` that gives the same metrics for the same registry: a name can be registered only once."""
+    return cache(make)
 
-    def __call__(self, registry: CollectorRegistry = REGISTRY) -> Metrics: ...
 
-
-def once_per_registry(make: Callable[[CollectorRegistry], Metrics]) -> OfRegistry[Metrics]:
-    """The same metrics whenever they are asked for of the same registry: a name can be registered only once."""
-    made = cache(make)
-
-    def metrics(registry: CollectorRegistry = REGISTRY) -> Metrics:
-        # a cache around this function would take a call without the default registry for another than one with it
-        return made(registry)
-
-    return metrics
+def from_zero(counter: Counter, *values: str) -> Counter:
+    """Return the counter with a series at 0 for each value of its only label: Prometheus sees an increase only of a
+    series that it knew before."""
+    for value in values:
+        counter.labels(value)
+    return counter

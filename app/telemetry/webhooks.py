@@ -1,4 +1,4 @@
-"""Webhooks, as the role that delivers them counts them."""
+"""Metrics of the role that delivers webhooks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ class WebhookMetrics:
     sent: Counter
     """Requests that the receiver answered with 2xx."""
     failed: Counter
-    """{reason}: attempts that were not, by the outcomes of `app.webhooks.post`; each is tried again by the schedule."""
+    """{reason}: failed attempts, by the outcomes of `app.webhooks.delivery.post`; each is retried by the
+    schedule."""
+    paced: Counter
+    """Attempts that the receiver asked to make later (429 or 503 with Retry-After); they are no failures."""
     stale: Counter
-    """Alerts not sent because they were about a time long ago when they were published."""
+    """Alerts not sent because they were too old when they were published."""
     dead: Counter
-    """Messages given up: after the last attempt, or because the receiver answered 410."""
+    """Messages that became dead: after the last attempt, or because the receiver answered 410."""
     disabled: Counter
-    """Targets switched off: by 410, or because nothing got through in a whole round of retries."""
+    """Targets disabled: by 410, or because no message got through in a whole round of retries."""
     delivery: Histogram
     """From the publication of an alert to its delivery."""
     attempt: Histogram
@@ -28,7 +31,7 @@ class WebhookMetrics:
     outbox: Gauge
     """{state}: messages `pending`, and `dead` deliveries that are kept for redelivery."""
     oldest_due: Gauge
-    """How long the message that waits longest is due, of targets that may be sent to now."""
+    """How long the oldest message is due, of targets that accept messages now."""
     targets: Gauge
     """{state}: `enabled`, and `disabled` by us."""
 
@@ -43,15 +46,20 @@ def webhook_metrics(registry: CollectorRegistry) -> WebhookMetrics:
             ["reason"],
             registry=registry,
         ),
-        stale=Counter(
-            "screener_webhook_alerts_stale_total",
-            "Alerts too old to be sent when published",
+        paced=Counter(
+            "screener_webhooks_paced_total",
+            "Attempts postponed at the request of the receiver",
             registry=registry,
         ),
-        dead=Counter("screener_webhooks_dead_total", "Webhooks given up", registry=registry),
+        stale=Counter(
+            "screener_webhook_alerts_stale_total",
+            "Alerts not sent because they were too old when published",
+            registry=registry,
+        ),
+        dead=Counter("screener_webhooks_dead_total", "Webhooks that became dead", registry=registry),
         disabled=Counter(
             "screener_webhook_targets_disabled_total",
-            "Targets switched off because they answered 410 or nothing got through",
+            "Targets disabled because they answered 410 or no message got through",
             registry=registry,
         ),
         delivery=Histogram(
@@ -66,7 +74,7 @@ def webhook_metrics(registry: CollectorRegistry) -> WebhookMetrics:
         outbox=Gauge("screener_webhook_outbox_messages", "Messages kept", ["state"], registry=registry),
         oldest_due=Gauge(
             "screener_webhook_oldest_due_seconds",
-            "How long the oldest message is due that may be sent",
+            "How long the oldest message that may be sent is due",
             registry=registry,
         ),
         targets=Gauge("screener_webhook_targets", "Targets", ["state"], registry=registry),

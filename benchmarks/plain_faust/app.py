@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import faust
 
+from app.wire.kafka import client_options_at
 from benchmarks.plain_faust.rules import matching_rules
 from benchmarks.plain_faust.validity import is_valid
 from benchmarks.plain_faust.windows import SymbolWindows
@@ -19,10 +20,16 @@ COOLDOWN_MS = 300_000
 END = "END"
 """Symbols of this prefix mark the end of a measurement: their metrics are passed on as an alert."""
 partitions = int(os.environ["PLAIN_PARTITIONS"])
+_access = client_options_at(os.environ["PLAIN_KAFKA_URL"])
 
 app = faust.App(
     "plain-screener",
-    broker=f"kafka://{os.environ['PLAIN_KAFKA_URL']}",
+    broker=f"kafka://{_access['bootstrap_servers']}",
+    broker_credentials=faust.SASLCredentials(
+        username=_access["sasl_plain_username"],
+        password=_access["sasl_plain_password"],
+        mechanism=_access["sasl_mechanism"],
+    ),
     store="memory://",
     datadir=os.environ["PLAIN_STATE_DIR"],
     topic_partitions=partitions,

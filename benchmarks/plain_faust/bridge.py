@@ -13,12 +13,14 @@ import orjson
 import uvloop
 from aiokafka import AIOKafkaProducer
 
+from app.wire.kafka import client_options_at
+
 _BATCH = 500
 
 
 async def run(nats_url: str, stream: str, subjects: str, kafka_url: str) -> None:
     client = await nats.connect(nats_url)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_url, acks="all", linger_ms=2)
+    producer = AIOKafkaProducer(**client_options_at(kafka_url), acks="all", linger_ms=2)
     await producer.start()
     subscription = await client.jetstream().pull_subscribe(subjects, durable="plain-bridge", stream=stream)
     while True:

@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from quixstreams import Application, State
+from quixstreams.kafka import ConnectionConfig
 
 from benchmarks.plain_faust.rules import matching_rules
 from benchmarks.plain_faust.validity import is_valid
@@ -74,9 +75,22 @@ def evaluate(metrics: Document, state: State) -> list[Document]:
     ]
 
 
+def _connection(url: str) -> ConnectionConfig:
+    """Of user:password@host:port."""
+    credentials, _, servers = url.rpartition("@")
+    user, _, password = credentials.partition(":")
+    return ConnectionConfig(
+        bootstrap_servers=servers,
+        security_protocol="sasl_plaintext",
+        sasl_mechanism="PLAIN",
+        sasl_username=user,
+        sasl_password=password,
+    )
+
+
 def main() -> None:
     app = Application(
-        broker_address=os.environ["PLAIN_KAFKA_URL"],
+        broker_address=_connection(os.environ["PLAIN_KAFKA_URL"]),
         consumer_group="plain-quix",
         auto_offset_reset="earliest",
         state_dir=os.environ["PLAIN_STATE_DIR"],

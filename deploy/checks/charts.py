@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 from programs import CHART
+from schema import roles_of_the_chart
 
 Resource = dict[str, Any]
 Resources = list[Resource]
-ROLES = ("feed", "bridge", "collector", "calculator", "alerts", "sinks", "sidecar", "webhooks")
+ROLES = tuple(roles_of_the_chart())
 _WORKLOADS = ("Deployment", "StatefulSet", "Job", "CronJob", "Pod")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,18 @@ def render_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def renders(render_folder: Path) -> dict[str, Resources]:
     """Name of the values file, without `-values.yaml` -> its resources."""
     return {file.stem: load(file.read_text()) for file in sorted(render_folder.iterdir())}
+
+
+@pytest.fixture
+def render() -> Callable[..., Resources]:
+    """Renders the chart with values set on top of those of a file in `ci/`."""
+
+    def made(*settings: str, values: str = "default") -> Resources:
+        more = [part for setting in settings for part in ("--set", setting)]
+        file = CHART / "ci" / f"{values}-values.yaml"
+        return load(run("helm", "template", "rel", CHART, "--namespace", "screener", "--values", file, *more))
+
+    return made
 
 
 @pytest.fixture

@@ -23,6 +23,9 @@ DEBIAN_PACKAGES = {
     "prometheus-alertmanager": ("prometheus-alertmanager", "amtool"),
 }
 """Package -> its programs."""
+TEMPLATES = b"/usr/share/prometheus/alertmanager"
+HERE = b"./" * (len(TEMPLATES) // 2)
+"""The working directory, in as many bytes as TEMPLATES: nothing else in the program may move."""
 CHECKS = Path(__file__).parent
 
 
@@ -83,6 +86,17 @@ def unpack_debian(package: str, programs: list[str], bin_folder: Path) -> None:
         subprocess.run(["dpkg-deb", "--extract", str(archive), folder], check=True)
         for program in programs:
             shutil.copy2(Path(folder) / "usr" / "bin" / program, bin_folder / program)
+        if "prometheus-alertmanager" in programs:
+            take_templates_along(Path(folder), bin_folder)
+
+
+def take_templates_along(unpacked: Path, bin_folder: Path) -> None:
+    """Alertmanager of Debian finds its own templates under /usr/share only, where an unpacked package has put none: it
+    takes them from its working directory instead, so start it in `bin_folder`."""
+    program = bin_folder / "prometheus-alertmanager"
+    program.write_bytes(program.read_bytes().replace(TEMPLATES, HERE))
+    for template in (unpacked / TEMPLATES.decode().lstrip("/")).glob("*.tmpl"):
+        shutil.copy2(template, bin_folder / template.name)
 
 
 def install_validators(venv: Path) -> None:

@@ -14,9 +14,41 @@ from programs import ROOT
 
 RULES: Final = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yaml"))
 FOREIGN: Final = frozenset(
-    {"up", "process_resident_memory_bytes", "process_start_time_seconds", "process_cpu_seconds_total"}
+    {
+        "up",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_cpu_seconds_total",
+        "node_filesystem_avail_bytes",
+        "node_filesystem_size_bytes",
+        "node_memory_MemAvailable_bytes",
+        "node_memory_MemTotal_bytes",
+        "redis_up",
+        "redis_memory_used_bytes",
+        "redis_memory_max_bytes",
+        "redis_aof_last_write_status",
+        "redis_rdb_last_bgsave_status",
+        "pg_up",
+        "pg_stat_activity_count",
+        "pg_settings_max_connections",
+        "kafka_brokers",
+        "kafka_topic_partition_under_replicated_partition",
+        "jetstream_server_total_message_bytes",
+        "jetstream_server_max_storage",
+        "kube_cronjob_created",
+        "kube_cronjob_status_last_successful_time",
+        "kube_job_status_failed",
+        # deploy/backup/daily.sh
+        "screener_backup_failed",
+        "screener_backup_last_success_timestamp_seconds",
+        "kubelet_volume_stats_available_bytes",
+        "kubelet_volume_stats_capacity_bytes",
+    }
 )
-"""Made by Prometheus itself and by its client library, and on every page."""
+"""Made by Prometheus itself and by its client library, and on every page; disks and servers by the exporters of
+Compose, volumes by Kubernetes, jobs by kube-state-metrics."""
+OF_TARGETS: Final = frozenset({"job", "instance", "namespace", "release"})
+"""Labels that a target has; the last two in Kubernetes only."""
 _ROW: Final = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| ([^|]*) \|", re.MULTILINE)
 _SUFFIXES: Final = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
@@ -81,11 +113,19 @@ def lost_labels(expression: str) -> set[str]:
             inside = [selector.name for selector in inner_selectors(node)]
             if all(name in known for name in inside):
                 lost |= (
-                    set(node.modifier.labels)
-                    - set().union(*(known[name] for name in inside))
-                    - {"job", "instance"}
+                    set(node.modifier.labels) - set().union(*(known[name] for name in inside)) - OF_TARGETS
                 )
     return lost
+
+
+def aggregations(expression: str) -> Iterator[set[str]]:
+    """The labels by which each aggregation groups."""
+    pending = [promql_parser.parse(expression)]
+    while pending:
+        node = pending.pop()
+        pending += children(node)
+        if isinstance(node, promql_parser.AggregateExpr):
+            yield set(node.modifier.labels) if node.modifier else set()
 
 
 def inner_selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -12,12 +13,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from programs import BIN, ROOT
+from programs import BIN, ROOT, run
 
 CONFIGURATION = ROOT / "deploy" / "alertmanager"
 WITHIN_S = 60.0
@@ -33,6 +35,9 @@ def receiver() -> Iterator[tuple[str, Told]]:
     class Take(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path.startswith("/screener"):
+                # an answer from outside takes a while, and a repeat counts from it
+                time.sleep(0.3)
             told.append((self.path, json.loads(body)))
             self.send_response(202 if "enqueue" in self.path else 200)
             self.end_headers()
@@ -49,28 +54,43 @@ def receiver() -> Iterator[tuple[str, Told]]:
     server.server_close()
 
 
+def written(folder: Path, **secrets: str) -> Path:
+    """The configuration that deploy/alertmanager/start.sh writes for these secrets."""
+    environ = {"PATH": os.environ["PATH"], "CONFIGURATION_DIR": str(CONFIGURATION), "RUN_DIR": str(folder)}
+    start = ["sh", str(CONFIGURATION / "start.sh"), "env"]
+    done = subprocess.run(start, env=environ | secrets, check=True, capture_output=True, text=True)
+    assert not [name for name in secrets if name in done.stdout], "the server needs no secret as a variable"
+    return folder / "alertmanager.yml"
+
+
 def configuration(folder: Path, url: str) -> Path:
-    """Ours, with the addresses of this machine and hardly any waiting for more alerts of a group."""
-    text = (CONFIGURATION / "alertmanager.yml").read_text()
-    text = text.replace("/etc/alertmanager/secrets", str(folder))
-    text = text.replace("templates/*.tmpl", str(CONFIGURATION / "templates" / "*.tmpl"))
-    text = text.replace("http://dead-man-switch:8080", url)
+    """Ours, with the addresses of this machine, hardly any waiting for more alerts of a group, and minutes of four
+    seconds for the dead man's switch."""
+    target = written(
+        folder,
+        SLACK_API_URL=f"{url}/slack",
+        PAGERDUTY_ROUTING_KEY="key-for-tests",
+        DEAD_MAN_URL=f"{url}/screener?key=a&b|c",
+    )
+    text = target.read_text()
     # warnings wait a little: an alert that inhibits others is known to those who tell them only a moment later
     text = re.sub(r"group_wait: (10|0)s", "group_wait: 0s", text).replace("group_wait: 30s", "group_wait: 2s")
+    text = text.replace("_interval: 1m", "_interval: 4s").replace("_interval: 45s", "_interval: 3s")
     text = text.replace("global:\n", f"global:\n  pagerduty_url: {url}/v2/enqueue\n")
-    (folder / "slack_api_url").write_text(f"{url}/slack")
-    (folder / "pagerduty_routing_key").write_text("key-for-tests")
-    target = folder / "alertmanager.yml"
     target.write_text(text)
     return target
 
 
-@pytest.fixture(scope="module")
-def notify(
-    receiver: tuple[str, Told], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., None]]:
-    """Sends an alert, by labels, to a running Alertmanager, as Prometheus does."""
-    folder = tmp_path_factory.mktemp("alertmanager")
+class Running(NamedTuple):
+    send: Callable[..., None]
+    """Takes an alert, by labels, as Prometheus sends it."""
+    metric: Callable[[str], float]
+    """The sum of all series of a name."""
+    log: Path
+
+
+@contextmanager
+def alertmanager(folder: Path, config: Path) -> Iterator[Running]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -82,14 +102,17 @@ def notify(
         process = subprocess.Popen(
             [
                 *program,
-                f"--config.file={configuration(folder, receiver[0])}",
+                f"--config.file={config}",
                 f"--storage.path={folder / 'data'}",
                 f"--web.listen-address={address}",
                 "--cluster.listen-address=",
+                "--log.level=debug",
             ],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
+            # its own templates are there, if install.py unpacked it
+            cwd=BIN,
         )
 
     def send(**labels: str) -> None:
@@ -109,12 +132,27 @@ def notify(
         with urllib.request.urlopen(request, timeout=10):
             return
 
+    def metric(name: str) -> float:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[{{ ]", line))
+
     try:
         wait_for(lambda: ready(address), process, log)
-        yield send
+        yield Running(send, metric, log)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def notify(
+    receiver: tuple[str, Told], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., None]]:
+    """Sends an alert, by labels, to a running Alertmanager, as Prometheus does."""
+    folder = tmp_path_factory.mktemp("alertmanager")
+    with alertmanager(folder, configuration(folder, receiver[0])) as running:
+        yield running.send
 
 
 def ready(address: str) -> bool:
@@ -171,7 +209,7 @@ def test_a_warning_goes_to_slack_only(notify: Callable[..., None], receiver: tup
 def test_the_dead_man_switch_is_told_and_nobody_else(notify: Callable[..., None], receiver: tuple[str, Told]):
     told = receiver[1]
     notify(alertname="ScreenerDeadMan", severity="none")
-    body = wait_for(lambda: next((body for path, body in told if path == "/screener"), None))
+    body = wait_for(lambda: next((body for path, body in told if path == "/screener?key=a&b|c"), None))
     assert [alert["labels"]["alertname"] for alert in body["alerts"]] == ["ScreenerDeadMan"]
     assert slack(told, "ScreenerDeadMan") is None
 
@@ -191,3 +229,42 @@ def test_what_follows_from_a_role_that_is_down_is_not_told_too(
         for path, body in told
         if path == "/slack" and "ScreenerNotReady screener-sinks" in json.dumps(body)
     ]
+
+
+def test_the_dead_man_switch_is_told_every_minute(notify: Callable[..., None], receiver: tuple[str, Told]):
+    told = receiver[1]
+
+    def times() -> int:
+        return sum(path.startswith("/screener") for path, _ in told)
+
+    notify(alertname="ScreenerDeadMan", severity="none")
+    before, began_s = wait_for(times), time.monotonic()
+    wait_for(lambda: times() >= before + 3)
+    # three of its minutes, of four seconds here; with repeats as long as the interval there were six
+    assert time.monotonic() - began_s < 5 * 4
+
+
+@pytest.mark.parametrize("off", ["", "none"])
+def test_what_is_off_gets_nothing_and_fails_at_nothing(tmp_path: Path, off: str):
+    config = written(tmp_path, SLACK_API_URL=off, PAGERDUTY_ROUTING_KEY=off, DEAD_MAN_URL=off)
+    run("amtool", "check-config", config)
+    config.write_text(re.sub(r"group_wait: \d+s", "group_wait: 0s", config.read_text()))
+    with alertmanager(tmp_path, config) as running:
+        for severity in ("critical", "warning", "none"):
+            name = "ScreenerDeadMan" if severity == "none" else "ScreenerServiceDown"
+            running.send(alertname=name, severity=severity, job="screener-alerts")
+        wait_for(lambda: running.log.read_text().count("msg=flushing") >= 4)
+        time_to_fail_s = 2.0
+        time.sleep(time_to_fail_s)
+        assert running.metric("alertmanager_notifications_total") == 0
+        assert running.metric("alertmanager_notifications_failed_total") == 0
+        assert "level=error" not in running.log.read_text()
+
+
+def test_each_channel_is_on_or_off_by_itself(tmp_path: Path):
+    config = written(tmp_path, PAGERDUTY_ROUTING_KEY="key", SLACK_API_URL="none")
+    run("amtool", "check-config", config)
+    text = config.read_text()
+    assert "routing_key_file" in text
+    assert "slack_configs" not in text
+    assert "dead-man.invalid" not in text

@@ -30,6 +30,10 @@ REFUSED = {
     "ingress.enabled=true": "ingress.enabled needs ingress.hosts",
     "ingress.enabled=true,ingress.hosts={a.example},sidecar.enabled=false": "sidecar.enabled is false",
     "monitoring.alertmanager.enabled=true": "it would send alerts nowhere",
+    "exporters.nats.enabled=true": "exporters.nats needs exporters.nats.urls",
+    "exporters.redis.enabled=true": "exporters.redis needs exporters.redis.address",
+    "exporters.postgres.enabled=true,exporters.postgres.address=db:5432/a": "exporters.postgres.existingSecret",
+    "exporters.kafka.enabled=true,settings.kafka_security=ssl": "run an exporter of your own as the job kafka",
 }
 
 UNKNOWN_OR_WRONG = {

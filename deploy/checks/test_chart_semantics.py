@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,7 @@ def test_autoscaled_roles_have_no_replicas_and_the_scaler_names_them(renders: di
 
 
 def test_lag_is_watched_of_the_groups_that_the_code_uses(renders: dict[str, Resources]):
-    stages = {f'"{stage}"' for stage in re.findall(r'stage="([\w-]+)"', read("app/database/sink_tables.py"))}
+    stages = {f'"{stage}"' for stage in re.findall(r'stage="([\w-]+)"', read("app/sinks/tables.py"))}
     watched = {
         (trigger["metadata"]["consumerGroup"], trigger["metadata"]["topic"])
         for one in of_kind(renders["workers-keda"], "ScaledObject")
@@ -252,20 +253,22 @@ def test_lag_is_watched_of_the_groups_that_the_code_uses(renders: dict[str, Reso
 
 
 def test_topics_of_strimzi_are_those_that_the_code_would_make(renders: dict[str, Resources]):
-    from app.topics import Topics
+    from app.wire.topics import Topics
 
     topics = {one["spec"]["topicName"]: one["spec"] for one in of_kind(renders["strimzi"], "KafkaTopic")}
-    names = Topics.of(Settings.load({}, namespace="main"))
+    names = Topics.of(Settings.load({}, namespace="main").names())
     assert set(topics) == {
         names.ingress,
         names.candles,
         names.metrics,
+        names.market,
         names.alerts,
         names.gaps,
         names.dead_letters,
     }
     for topic, spec in topics.items():
-        assert spec["partitions"] == (1 if topic in (names.alerts, names.gaps, names.dead_letters) else 12)
+        single = (names.market, names.alerts, names.gaps, names.dead_letters)
+        assert spec["partitions"] == (1 if topic in single else 12)
         assert spec["config"]["max.message.bytes"] == 16 * 1024 * 1024
 
 
@@ -327,6 +330,30 @@ def test_pods_with_a_network_policy_may_reach_the_servers_they_need(renders: dic
                 assert "10.0.0.0/8" in peer["ipBlock"]["except"]
 
 
+def test_the_earlier_interface_is_reached_at_the_service_by_who_may_reach_the_sidecar(
+    renders: dict[str, Resources],
+):
+    resources = renders["legacy"]
+    (config,) = [one for one in of_kind(resources, "ConfigMap") if component(one) == "config"]
+    assert config["data"]["SCREENER_LEGACY_NATS"] == "true"
+    policy = the(resources, "NetworkPolicy", "sidecar")
+    (allowed,) = [rule for rule in policy["spec"]["ingress"] if "legacy" in str(rule["ports"])]
+    assert {port["port"] for port in allowed["ports"]} == {"http", "legacy"}
+    assert {"podSelector": {"matchLabels": {"app": "gateway"}}} in allowed["from"]
+    (service,) = [
+        one
+        for one in of_kind(resources, "Service")
+        if component(one) == "sidecar" and one["spec"].get("clusterIP") != "None"
+    ]
+    ports = {port["name"]: (port["port"], port["targetPort"]) for port in service["spec"]["ports"]}
+    assert ports["legacy"] == (8090, "legacy")
+    (container,) = the(resources, "Deployment", "sidecar")["spec"]["template"]["spec"]["containers"]
+    (port,) = [one["containerPort"] for one in container["ports"] if one["name"] == "legacy"]
+    assert config["data"]["SCREENER_LEGACY_PORT"] == str(port)
+    assert "legacy" not in str(the(renders["default"], "NetworkPolicy", "sidecar"))
+    assert "legacy" not in str(the(renders["default"], "Deployment", "sidecar"))
+
+
 def test_every_pod_has_a_network_policy(renders: dict[str, Resources]):
     for values, resources in renders.items():
         for workload, pod in pods(resources):
@@ -379,6 +406,65 @@ def test_the_service_monitor_finds_the_metrics_of_every_role(renders: dict[str, 
     assert monitor["spec"]["namespaceSelector"]["matchNames"] == ["screener"]
     (endpoint,) = monitor["spec"]["endpoints"]
     assert all(endpoint["port"] in {port["name"] for port in one["spec"]["ports"]} for one in found)
+
+
+def test_exporters_are_scraped_as_the_jobs_of_the_rules_and_reach_their_servers_only(
+    renders: dict[str, Resources],
+):
+    resources = renders["exporters"]
+    config = yaml.safe_load(read("deploy/prometheus/prometheus.yml"))
+    of_compose = {
+        job["job_name"]: int(job["static_configs"][0]["targets"][0].partition(":")[2])
+        for job in config["scrape_configs"]
+        if job["job_name"] in ("kafka", "nats", "redis", "postgres")
+    }
+    services = [one for one in of_kind(resources, "Service") if component(one).startswith("exporter-")]
+    (monitor,) = of_kind(resources, "ServiceMonitor")
+    jobs = {
+        one["metadata"]["labels"][monitor["spec"]["jobLabel"]]: one["spec"]["ports"][0]["port"]
+        for one in services
+    }
+    assert jobs == of_compose
+    ports = {
+        server: {
+            port["port"]
+            for rule in the(resources, "NetworkPolicy", f"exporter-{server}")["spec"]["egress"]
+            for port in rule["ports"]
+        }
+        for server in jobs
+    }
+    assert ports == {"kafka": {53, 9092}, "nats": {53, 8222}, "redis": {53, 6379}, "postgres": {53, 5432}}
+    (monitored,) = [
+        rule
+        for rule in the(resources, "NetworkPolicy", "nats")["spec"]["ingress"]
+        if rule["ports"][0]["port"] == "monitor"
+    ]
+    peer = {"podSelector": {"matchLabels": {"app.kubernetes.io/component": "exporter-nats"}}}
+    assert (
+        peer["podSelector"]["matchLabels"].items()
+        <= monitored["from"][-1]["podSelector"]["matchLabels"].items()
+    )
+
+
+def test_exporters_have_the_images_and_addresses_of_compose(renders: dict[str, Resources]):
+    services = yaml.safe_load(read("deploy/compose.yaml"))["services"]
+    values = yaml.safe_load(read("deploy/helm/screener/values.yaml"))["exporters"]
+    for server in ("kafka", "nats", "redis", "postgres"):
+        image = values[server]["image"]
+        assert services[f"{server}-exporter"]["image"] == f"{image['repository']}:{image['tag']}"
+    arguments = {
+        component(one): one["spec"]["template"]["spec"]["containers"][0].get("args")
+        for one in of_kind(renders["exporters"], "Deployment")
+    }
+    assert arguments["exporter-kafka"] == [
+        "--kafka.server=kafka-0.kafka:9092",
+        "--kafka.server=kafka-1.kafka:9092",
+    ]
+    assert arguments["exporter-nats"] == [
+        "-varz",
+        "-jsz=all",
+        *(f"http://rel-screener-nats-{n}.rel-screener-nats-peers:8222" for n in range(3)),
+    ]
 
 
 def test_the_ingress_leads_to_the_sidecar_and_not_to_its_metrics(renders: dict[str, Resources]):
@@ -461,3 +547,50 @@ def test_every_rule_and_dashboard_of_the_repository_is_rendered(renders: dict[st
 
 def read(path: str) -> str:
     return (ROOT / path).read_text()
+
+
+def test_a_rollout_never_runs_two_feeds(renders: dict[str, Resources]):
+    assert the(renders["default"], "Deployment", "feed")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_traces_may_leave_every_pod(render: Callable[..., Resources]):
+    for url, port in (("http://otel:4318/v1/traces", 4318), ("https://otel/v1/traces", 443)):
+        resources = render(f"settings.trace_url={url}")
+        for role in ROLES:
+            rules = the(resources, "NetworkPolicy", role)["spec"]["egress"]
+            assert {"port": port, "protocol": "TCP"} in [one for rule in rules for one in rule["ports"]]
+
+
+def test_alerts_link_to_the_runbooks_where_they_are(render: Callable[..., Resources]):
+    place = "https://wiki.test/screener"
+    rules = of_kind(
+        render(f"monitoring.prometheusRule.runbookBaseUrl={place}", values="monitoring"), "PrometheusRule"
+    )
+    urls = re.findall(r"'runbook_url': '([^']+)'", str(rules))
+    assert urls
+    assert all(url.startswith(f"{place}/Screener") for url in urls)
+
+
+def test_the_claim_of_backups_is_mounted_at_once(renders: dict[str, Resources]):
+    """A storage class that waits for its first consumer would leave it pending until the first night."""
+    (claim,) = of_kind(renders["backups"], "PersistentVolumeClaim")
+    mounted = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for workload, pod in pods(renders["backups"])
+        for volume in pod["spec"].get("volumes", [])
+        if workload["kind"] == "Job" and not is_hook(workload) and "persistentVolumeClaim" in volume
+    ]
+    assert mounted == [claim["metadata"]["name"]]
+
+
+def test_the_small_cluster_has_room_for_a_rollout(renders: dict[str, Resources]):
+    """2 cores and 6 GiB, of which half stays for Kubernetes, a second pod of a role, and the migration."""
+    cpu_m = memory_mi = 0
+    for workload in of_kind(renders["small"], "Deployment", "StatefulSet"):
+        for container in workload["spec"]["template"]["spec"]["containers"]:
+            asked = container["resources"]["requests"]
+            assert workload["spec"]["replicas"] == 1
+            cpu_m += int(asked["cpu"].removesuffix("m"))
+            memory_mi += int(asked["memory"].removesuffix("Mi"))
+    assert cpu_m <= 1_000
+    assert memory_mi <= 3 * 1_024

@@ -5,7 +5,7 @@ Two of its rules have nothing to look at: `target-logql-rule` and `target-logql-
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 import subprocess
 import sys
@@ -16,12 +16,11 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from charts import ROLES
+from panels import FILES, LOADED, expressions, panels, plain
 from programs import ROOT
-from promql import FOREIGN, children, exported, lost_labels, recorded, selectors
+from promql import FOREIGN, OF_TARGETS, children, exported, lost_labels, recorded, selectors
 
-FOLDER = ROOT / "deploy" / "grafana" / "dashboards"
-FILES = sorted(FOLDER.glob("*.json"))
-ROLES = ("feed", "bridge", "collector", "calculator", "alerts", "sinks", "sidecar", "webhooks")
 SPECIFIED = (
     "data_collector_candles_received_total", "data_collector_candles_published_total",
     "data_collector_websocket_connections", "data_collector_websocket_reconnects_total",
@@ -38,20 +37,6 @@ SPECIFIED = (
     "screener_dead_letters_total", "screener_cooldown_fallbacks_total", "screener_stage_latency_seconds",
     "metrics_calculator_memory_bytes",
 )  # fmt: skip
-LOADED = {path.stem: json.loads(path.read_text()) for path in FILES}
-
-
-def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (panel for panel in dashboard["panels"] if panel["type"] != "row")
-
-
-def expressions(dashboard: dict[str, Any]) -> list[str]:
-    return [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
-
-
-def plain(expression: str) -> str:
-    """PromQL as Grafana would send it."""
-    return expression.replace("$__rate_interval", "1m").replace("$job", ".+").replace("$instance", ".+")
 
 
 def ranges(expression: str) -> Iterator[tuple[str | None, str]]:
@@ -118,6 +103,21 @@ def test_template_on_time_change_reload_rule(dashboard: dict[str, Any]):
     assert [variable(dashboard, name)["refresh"] for name in ("job", "instance")] == [2, 2]
 
 
+@pytest.mark.parametrize("name", ["namespace", "release"])
+def test_a_release_can_be_chosen_and_all_includes_targets_of_none(dashboard: dict[str, Any], name: str):
+    assert variable(dashboard, name)["allValue"] == ".*"
+    for expression in expressions(dashboard):
+        for selector in selectors(expression.replace("$__rate_interval", "1m")):
+            matchers = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
+            assert matchers[name] == f"${name}"
+
+
+def test_thresholds_change_the_colour(dashboard: dict[str, Any]):
+    for panel in panels(dashboard):
+        colours = [step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        assert all(before != after for before, after in itertools.pairwise(colours)), panel["title"]
+
+
 def test_uneditable_dashboard_rule(dashboard: dict[str, Any]):
     assert dashboard["editable"] is False
 
@@ -182,7 +182,7 @@ def test_targets_ask_only_for_what_is_exported_with_labels_that_it_has(dashboard
             assert selector.name in set(known) | recorded() | FOREIGN, selector.name
             if selector.name in known:
                 asked = {matcher.name for matcher in selector.matchers.matchers}
-                assert asked <= known[selector.name] | {"job", "instance"}
+                assert asked <= known[selector.name] | OF_TARGETS
 
 
 def test_every_metric_that_the_screener_promises_is_on_some_dashboard():

@@ -10,6 +10,8 @@ from programs import ROOT, run
 
 YAML_FOLDERS = (
     "deploy/compose.yaml",
+    "deploy/compose.backup.yaml",
+    "deploy/compose.legacy.yaml",
     "deploy/compose.simulated.yaml",
     "deploy/helm/screener/Chart.yaml",
     "deploy/helm/screener/values.yaml",
@@ -17,6 +19,8 @@ YAML_FOLDERS = (
     "deploy/prometheus",
     "deploy/alertmanager",
     "deploy/grafana",
+    "deploy/checks/kind.yaml",
+    "deploy/checks/substitutes",
     ".github",
 )
 

@@ -45,6 +45,13 @@ def test_a_cluster_names_each_of_its_servers(renders: dict[str, Resources]):
     assert "cluster" not in configuration(renders["nats-alone"])
 
 
+@pytest.mark.parametrize(("values", "copies"), [("nats", "3"), ("nats-alone", "1")])
+def test_the_stream_has_a_copy_on_every_server(renders: dict[str, Resources], values: str, copies: str):
+    (settings,) = [one for one in of_kind(renders[values], "ConfigMap") if component(one) == "config"]
+    (servers,) = [one for one in of_kind(renders[values], "StatefulSet") if component(one) == "nats"]
+    assert str(servers["spec"]["replicas"]) == settings["data"]["SCREENER_NATS_REPLICAS"] == copies
+
+
 def test_a_fault_in_the_configuration_is_refused(checked: Path):
     (checked / "broken.conf").write_text("jetstream { sync_interval: sometimes }\n")
     run("nats-server", "-t", "--config", checked / "broken.conf", fails=True)

@@ -10,8 +10,21 @@ from pathlib import Path
 
 import pytest
 import yaml
+from charts import ROLES
 from programs import ROOT, run
-from promql import FOREIGN, RULES, alerts, all_rules, exported, lost_labels, names, recorded, selectors
+from promql import (
+    FOREIGN,
+    OF_TARGETS,
+    RULES,
+    aggregations,
+    alerts,
+    all_rules,
+    exported,
+    lost_labels,
+    names,
+    recorded,
+    selectors,
+)
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))
@@ -59,6 +72,20 @@ def test_the_rules_of_the_objectives_are_what_their_script_writes():
     assert (PROMETHEUS / "rules" / "slo.yaml").read_text() == written, (
         f"run python {script.relative_to(ROOT)}"
     )
+
+
+def test_the_inventory_of_alerts_is_what_its_script_writes():
+    script = ROOT / "deploy" / "generators" / "alert_inventory.py"
+    written = subprocess.run([sys.executable, script, "--print"], check=False, capture_output=True, text=True)
+    assert (ROOT / "deploy" / "ALERTS.md").read_text() == written.stdout, (
+        f"run python {script.relative_to(ROOT)}\n{written.stderr}"
+    )
+
+
+def test_the_inventory_names_each_exporter_of_the_chart():
+    named = set(re.findall(r"`exporters\.(\w+)\.enabled`", (ROOT / "deploy" / "ALERTS.md").read_text()))
+    values = yaml.safe_load((ROOT / "deploy" / "helm" / "screener" / "values.yaml").read_text())
+    assert named == set(values["exporters"]) - {"resources"}
 
 
 @pytest.mark.parametrize("name", ALERT_NAMES)
@@ -112,8 +139,22 @@ def test_rules_match_and_group_by_only_labels_that_the_metrics_have():
     for rule in all_rules():
         for selector in selectors(rule["expr"]):
             asked = {matcher.name for matcher in selector.matchers.matchers}
-            assert asked <= known.get(selector.name, asked) | {"job", "instance"}, rule["expr"]
+            assert asked <= known.get(selector.name, asked) | OF_TARGETS, rule["expr"]
         assert lost_labels(rule["expr"]) == set(), rule["expr"]
+
+
+def test_rules_never_mix_two_releases():
+    """One Prometheus may watch several: a sum over all of them hides one that is dead."""
+    others = {"mountpoint", "persistentvolumeclaim", "job_name", "cronjob"}
+    for rule in all_rules():
+        for labels in aggregations(rule["expr"]):
+            # a machine's disk is of no release, and what Kubernetes exports does not name it
+            assert {"namespace", "release"} <= labels or labels & others, rule
+
+
+def test_every_role_that_the_chart_runs_is_missed_when_it_is_absent():
+    (alert,) = [rule for rule in alerts() if rule["alert"] == "ScreenerRoleAbsent"]
+    assert set(re.findall(r'"job", "screener-(\w+)"', alert["expr"])) == set(ROLES)
 
 
 @pytest.mark.parametrize(

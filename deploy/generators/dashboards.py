@@ -14,6 +14,9 @@ from typing import Final
 from grafana import Dashboard, Panel, Row
 
 TARGET: Final = Path(__file__).parents[1] / "grafana" / "dashboards"
+LATENCY: Final = "Latency since the first sight of the data"
+LAG: Final = "Lag"
+RECOVERY: Final = "Recovery"
 
 
 def quantiles(metric: str, by: str = "", labels: str = "") -> tuple[tuple[str, str], ...]:
@@ -33,6 +36,13 @@ def rate(metric: str, by: str = "", labels: str = "") -> str:
     inside = f"HERE, {labels}" if labels else "HERE"
     grouping = f" by ({by})" if by else ""
     return f"sum{grouping} (rate({metric}{{{inside}}}[RATE]))"
+
+
+def dead_letters(by: str, labels: str = "") -> str:
+    """By reasons, of which each stage has others; 0 by the reason `none` where there has been no dead letter, as long
+    as Prometheus has a target."""
+    none = 'label_replace(0 * max(up{HERE}), "reason", "none", "", "")'
+    return f"{rate('screener_dead_letters_total', by, labels)} or on () {none}"
 
 
 PROCESS: Final = Row(
@@ -98,57 +108,56 @@ PROCESS: Final = Row(
 )
 
 
-def stage_row(stages: str) -> Row:
-    """What every stage counts; `stages`: a regular expression of the label."""
+def stage_row(stages: str, *without: str) -> Row:
+    """What the stages count. stages: a regular expression of the label. without: titles of panels of what they have
+    none of: a bridge reads no topic, and only workers have tables to recover."""
     of_stage = f'stage=~"{stages}"'
-    return Row(
-        "Stage",
-        (
-            Panel(
-                "Rows",
-                "Rows that the stage dealt with.",
-                "rowsps",
-                ((rate("screener_rows_total", "stage", of_stage), "{{stage}}"),),
-            ),
-            Panel(
-                "Latency since the first sight of the data",
-                "From the time a candle was first seen to the stage being done with it.",
-                "s",
-                quantiles("screener_stage_latency_seconds", "stage", of_stage),
-            ),
-            Panel(
-                "Lag",
-                "Records of its topics that the stage has not dealt with yet.",
-                "short",
+    panels = (
+        Panel(
+            "Rows",
+            "Rows that the stage dealt with.",
+            "rowsps",
+            ((rate("screener_rows_total", "stage", of_stage), "{{stage}}"),),
+        ),
+        Panel(
+            LATENCY,
+            "From the time a candle was first seen to the stage being done with it.",
+            "s",
+            quantiles("screener_stage_latency_seconds", "stage", of_stage),
+        ),
+        Panel(
+            LAG,
+            "Records of its topics that the stage has not dealt with yet.",
+            "short",
+            (
                 (
-                    (
-                        f"sum by (stage, topic) (screener_consumer_lag_records{{HERE, {of_stage}}})",
-                        "{{stage}} {{topic}}",
-                    ),
+                    f"sum by (stage, topic) (screener_consumer_lag_records{{HERE, {of_stage}}})",
+                    "{{stage}} {{topic}}",
                 ),
-                limits=((100, "red"),),
             ),
-            Panel(
-                "Dead letters",
-                "Messages that could not be used, by reason.",
-                "cps",
-                ((rate("screener_dead_letters_total", "reason", of_stage), "{{reason}}"),),
-                stacked=True,
-            ),
-            Panel(
-                "Recovery",
-                "From the assignment of partitions to their state being rebuilt: the mean of all since the start.",
-                "s",
+            limits=((100, "red"),),
+        ),
+        Panel(
+            "Dead letters",
+            "Messages that could not be used, by reason.",
+            "cps",
+            ((dead_letters("reason", of_stage), "{{reason}}"),),
+            stacked=True,
+        ),
+        Panel(
+            RECOVERY,
+            "From the assignment of partitions to their state being rebuilt: the mean of all since the start.",
+            "s",
+            (
                 (
-                    (
-                        f"sum by (stage) (screener_recovery_duration_seconds_sum{{HERE, {of_stage}}})"
-                        f" / sum by (stage) (screener_recovery_duration_seconds_count{{HERE, {of_stage}}})",
-                        "{{stage}}",
-                    ),
+                    f"sum by (stage) (screener_recovery_duration_seconds_sum{{HERE, {of_stage}}})"
+                    f" / sum by (stage) (screener_recovery_duration_seconds_count{{HERE, {of_stage}}})",
+                    "{{stage}}",
                 ),
             ),
         ),
     )
+    return Row("Stage", tuple(panel for panel in panels if panel.title not in without))
 
 
 OVERVIEW: Final = Dashboard(
@@ -258,7 +267,7 @@ OVERVIEW: Final = Dashboard(
                     "Dead letters",
                     "Messages that could not be used, by stage and reason.",
                     "cps",
-                    ((rate("screener_dead_letters_total", "stage, reason"), "{{stage}} {{reason}}"),),
+                    ((dead_letters("stage, reason"), "{{stage}} {{reason}}"),),
                     stacked=True,
                 ),
                 Panel(
@@ -436,7 +445,7 @@ BRIDGE: Final = Dashboard(
                 ),
             ),
         ),
-        stage_row("bridge"),
+        stage_row("bridge", LATENCY, LAG, RECOVERY),
         PROCESS,
     ),
 )
@@ -625,6 +634,60 @@ ALERTS: Final = Dashboard(
     ),
 )
 
+MARKET: Final = Dashboard(
+    "screener-market",
+    "Screener / Market",
+    "Minutes of the whole market: sealed, and the rules over them.",
+    "screener-market",
+    (
+        Row(
+            "Sealing",
+            (
+                Panel(
+                    "Processes that seal",
+                    "One at a time; the others stand by.",
+                    "short",
+                    (("sum(screener_market_reading{HERE})", "sealing"),),
+                    limits=((1, "green"), (2, "red")),
+                ),
+                Panel(
+                    "Age of the newest sealed minute",
+                    "From the end of that minute; none is sealed while no rule uses the whole market.",
+                    "s",
+                    (("time() - 60 - (max(screener_market_sealed_minute_seconds{HERE}) > 0)", "age"),),
+                    limits=((180, "red"),),
+                ),
+                Panel(
+                    "Symbols",
+                    "Symbols in the newest sealed minute.",
+                    "short",
+                    (("max(screener_market_sealed_symbols{HERE})", "symbols"),),
+                ),
+                Panel(
+                    "Missing and late",
+                    "Symbols that a minute was sealed without, and closed rows that came after the seal.",
+                    "cps",
+                    (
+                        (rate("screener_market_missing_symbols_total"), "missing"),
+                        (rate("screener_market_late_rows_total"), "late"),
+                    ),
+                ),
+                Panel(
+                    "Takeovers and silent partitions",
+                    "How often a process began to seal, and how often a silent partition was not waited for.",
+                    "short",
+                    (
+                        ("sum(increase(screener_market_takeovers_total{HERE}[RATE]))", "takeovers"),
+                        ("sum(increase(screener_market_not_awaited_total{HERE}[RATE]))", "not waited for"),
+                    ),
+                ),
+            ),
+        ),
+        stage_row("market", RECOVERY),
+        PROCESS,
+    ),
+)
+
 SINKS: Final = Dashboard(
     "screener-sinks",
     "Screener / Sinks",
@@ -658,7 +721,7 @@ SINKS: Final = Dashboard(
                 ),
             ),
         ),
-        stage_row("sinks-.+"),
+        stage_row("sinks-.+", RECOVERY),
         PROCESS,
     ),
 )
@@ -698,7 +761,8 @@ SIDECAR: Final = Dashboard(
                     "percentunit",
                     (
                         (
-                            'sum(rate(api_gateway_http_requests_total{HERE, status=~"5.."}[RATE]))'
+                            '(sum(rate(api_gateway_http_requests_total{HERE, status=~"5.."}[RATE]))'
+                            " or 0 * sum(rate(api_gateway_http_requests_total{HERE}[RATE])))"
                             " / sum(rate(api_gateway_http_requests_total{HERE}[RATE]))",
                             "5xx",
                         ),
@@ -758,7 +822,7 @@ SIDECAR: Final = Dashboard(
                 ),
             ),
         ),
-        stage_row("sidecar"),
+        stage_row("sidecar", RECOVERY),
         PROCESS,
     ),
 )
@@ -853,12 +917,12 @@ WEBHOOKS: Final = Dashboard(
                 ),
             ),
         ),
-        stage_row("webhooks"),
+        stage_row("webhooks", RECOVERY),
         PROCESS,
     ),
 )
 
-DASHBOARDS: Final = (OVERVIEW, FEED, BRIDGE, COLLECTOR, CALCULATOR, ALERTS, SINKS, SIDECAR, WEBHOOKS)
+DASHBOARDS: Final = (OVERVIEW, FEED, BRIDGE, COLLECTOR, CALCULATOR, ALERTS, MARKET, SINKS, SIDECAR, WEBHOOKS)
 
 
 def render() -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
-HERE: Final = 'job=~"$job", instance=~"$instance"'
+HERE: Final = 'namespace=~"$namespace", release=~"$release", job=~"$job", instance=~"$instance"'
 """The matchers that every selector carries."""
 _COLUMNS: Final = 24
 
@@ -52,7 +52,9 @@ class Panel:
         }
 
     def _defaults(self) -> dict[str, Any]:
-        steps = [{"color": "green", "value": None}]
+        # what is good from a limit on is bad below it
+        below = "red" if self.limits and self.limits[0][1] == "green" else "green"
+        steps = [{"color": below, "value": None}]
         steps += [{"color": colour, "value": value} for value, colour in self.limits]
         defaults: dict[str, Any] = {"unit": self.unit, "thresholds": {"mode": "absolute", "steps": steps}}
         if self.kind == "timeseries":
@@ -136,9 +138,19 @@ class Dashboard:
             "current": {},
             "hide": 0,
         }
-        job = _query_variable("job", "Job", f'label_values(up{{job=~"{self.jobs}"}}, job)')
-        instance = _query_variable("instance", "Instance", 'label_values(up{job=~"$job"}, instance)')
-        return [datasource, job, instance]
+        # Compose's targets have neither of the first two: all is any value, and none
+        where = 'namespace=~"$namespace", release=~"$release"'
+        namespace = _query_variable(
+            "namespace", "Namespace", f'label_values(up{{job=~"{self.jobs}"}}, namespace)', ".*"
+        )
+        release = _query_variable(
+            "release", "Release", f'label_values(up{{job=~"{self.jobs}"}}, release)', ".*"
+        )
+        job = _query_variable("job", "Job", f'label_values(up{{{where}, job=~"{self.jobs}"}}, job)')
+        instance = _query_variable(
+            "instance", "Instance", f'label_values(up{{{where}, job=~"$job"}}, instance)'
+        )
+        return [datasource, namespace, release, job, instance]
 
     def _panels(self) -> list[dict[str, Any]]:
         panels: list[dict[str, Any]] = []
@@ -165,7 +177,7 @@ class Dashboard:
         return panels
 
 
-def _query_variable(name: str, label: str, query: str) -> dict[str, Any]:
+def _query_variable(name: str, label: str, query: str, every: str = ".+") -> dict[str, Any]:
     return {
         "name": name,
         "label": label,
@@ -177,7 +189,7 @@ def _query_variable(name: str, label: str, query: str) -> dict[str, Any]:
         "refresh": 2,
         "multi": True,
         "includeAll": True,
-        "allValue": ".+",
+        "allValue": every,
         "current": {"text": "All", "value": "$__all"},
         "sort": 1,
         "hide": 0,

@@ -1,8 +1,8 @@
-"""`deploy/prometheus/rules/slo.yaml`: the objectives, how fast their error budgets burn, and who is told.
+"""`deploy/prometheus/rules/slo.yaml`: the objectives, and alerts on the burn rate of their error budgets.
 
-`python deploy/generators/slo_rules.py` writes it; `make check-deploy` says when it is not what this would write.
+`python deploy/generators/slo_rules.py` writes it; `make check-deploy` fails if the file is out of date.
 Windows and factors are those of Google's SRE workbook, "Alerting on SLOs", for a budget of 30 days: an alert needs a
-long window to burn (it matters) and a short one too (it still goes on).
+long window to burn (it matters) and a short window too (it continues).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 @dataclass(frozen=True)
 class Burn:
-    """`factor` times the even rate; `budget`: what part of 30 days' budget is gone when the long window is full."""
+    """`factor` times the even rate; `budget`: the part of 30 days' budget that is gone after the long window."""
 
     severity: str
     factor: float
@@ -41,7 +41,7 @@ BURNS: Final = (
 
 @dataclass(frozen=True)
 class Objective:
-    """`bad` and `all`: PromQL of rates with `WINDOW` for the window; without events there is no ratio at all."""
+    """`bad` and `all`: PromQL rates with `WINDOW` for the window; without events there is no ratio."""
 
     name: str
     alert: str
@@ -52,23 +52,28 @@ class Objective:
 
 
 _LATENCY: Final = "alert_engine_alert_latency_seconds"
+_REQUESTS: Final = "api_gateway_http_requests_total"
+
+
+def _rate(series: str) -> str:
+    """Of each release by itself."""
+    return f"sum by (namespace, release) (rate({series}[WINDOW]))"
+
+
 _GAPS: Final = (
-    "clamp_min("
-    "sum(rate(screener_gaps_total[WINDOW])) - sum(rate(data_collector_filled_minutes_total[WINDOW]))"
-    ", 0)"
+    f"clamp_min({_rate('screener_gaps_total')} - {_rate('data_collector_filled_minutes_total')}, 0)"
 )
 _ATTEMPTS: Final = (
-    "sum(rate(alert_engine_webhooks_sent_total[WINDOW]))"
-    " + sum(rate(alert_engine_webhooks_failed_total[WINDOW]))"
+    f"{_rate('alert_engine_webhooks_sent_total')} + {_rate('alert_engine_webhooks_failed_total')}"
 )
 OBJECTIVES: Final = (
     Objective(
         "alert-latency",
         "ScreenerAlertLatencyBudgetBurn",
         99.0,
-        "of alerts are in Kafka within 0.5 s of the first sight of their candle",
-        f'sum(rate({_LATENCY}_count[WINDOW])) - sum(rate({_LATENCY}_bucket{{le="0.5"}}[WINDOW]))',
-        f"sum(rate({_LATENCY}_count[WINDOW]))",
+        "of alerts are in Kafka within 0.5 s of the arrival of their candle",
+        _rate(f"{_LATENCY}_count") + " - " + _rate(f'{_LATENCY}_bucket{{le="0.5"}}'),
+        _rate(f"{_LATENCY}_count"),
     ),
     Objective(
         "ingest-completeness",
@@ -76,29 +81,29 @@ OBJECTIVES: Final = (
         99.9,
         "of the minutes between two closed candles of a symbol arrive",
         _GAPS,
-        f"sum(rate(data_collector_closed_minutes_total[WINDOW])) + {_GAPS}",
+        f"{_rate('data_collector_closed_minutes_total')} + {_GAPS}",
     ),
     Objective(
         "api",
         "ScreenerApiBudgetBurn",
         99.9,
-        "of requests are answered without a fault of ours (5xx)",
-        'sum(rate(api_gateway_http_requests_total{status=~"5.."}[WINDOW])) or vector(0)',
-        "sum(rate(api_gateway_http_requests_total[WINDOW]))",
+        "of requests are answered without a server error (5xx)",
+        _rate(f'{_REQUESTS}{{status=~"5.."}}') + " or 0 * " + _rate(_REQUESTS),
+        _rate(_REQUESTS),
     ),
     Objective(
         "webhooks",
         "ScreenerWebhookBudgetBurn",
         99.0,
         "of attempts to deliver a webhook succeed",
-        "sum(rate(alert_engine_webhooks_failed_total[WINDOW]))",
+        _rate("alert_engine_webhooks_failed_total"),
         _ATTEMPTS,
     ),
 )
 
 
 def rules() -> dict[str, Any]:
-    """The file as data."""
+    """Return the content of the file."""
     groups = []
     for objective in OBJECTIVES:
         recorded = [_ratio(objective, window) for window in WINDOWS]
@@ -127,7 +132,7 @@ def _alert(objective: Objective, burn: Burn) -> dict[str, Any]:
         "annotations": {
             "summary": f"The error budget of {objective.name} burns {burn.factor:g} times too fast",
             "description": (
-                f"The promise is that {objective.goal_pct:g} % {objective.promise}. Over the last {burn.long} and "
+                f"The objective is that {objective.goal_pct:g} % {objective.promise}. Over the last {burn.long} and "
                 f"{burn.short} {{{{ $value | humanizePercentage }}}} did not: {burn.budget} of 30 days' budget in "
                 f"{burn.long}."
             ),

@@ -7,22 +7,31 @@ date. So a setting that the code gains, loses or changes is known to `helm lint`
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
 from annotated_values import Value, closed, read_values
 
 from app.settings import Settings
 
 CHART: Final = Path(__file__).parent / "screener"
-ROLES: Final = ("feed", "bridge", "collector", "calculator", "alerts", "sinks", "sidecar", "webhooks")
+_ROLES: Final = re.compile(r'define "screener\.roles" -}}\n(.*?)\n{{- end }}', re.DOTALL)
 _MANAGED: Final = frozenset({"bind_host", "data_dir", "kafka_ca_file"})
 """Settings that the chart gives itself, beside the ports."""
 _KEPT: Final = ("type", "description", "enum", "pattern", "items", "minimum", "maximum", "minLength")
 _KEPT_MORE: Final = ("exclusiveMinimum", "exclusiveMaximum", "maxLength", "default")
 _BEGIN, _END = "<!-- {} -->", "<!-- end of {} -->"
+
+
+def roles_of_the_chart() -> dict[str, dict[str, Any]]:
+    """Role -> its facts, as templates/_roles.tpl lists them."""
+    defined = _ROLES.search((CHART / "templates" / "_roles.tpl").read_text())
+    assert defined, "templates/_roles.tpl defines no screener.roles"
+    return dict(yaml.safe_load(defined[1]))
 
 
 def setting_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -56,7 +65,7 @@ def chart_schema(values: Mapping[str, Value]) -> dict[str, Any]:
     plain, secret = setting_schemas()
     properties = {name: value.schema() for name, value in values.items()}
     role = properties["common"]
-    for name in ("common", *ROLES):
+    for name in ("common", *roles_of_the_chart()):
         description = values[name].description
         properties[name] = {"description": description, "allOf": [{"$ref": "#/definitions/role"}]}
     properties["settings"] |= closed(plain)

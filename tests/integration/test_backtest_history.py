@@ -11,15 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from app.candles.batch import concatenate
-from app.cli.backtest import backtest
-from app.cli.explain import explain
-from app.cli.rules import rules_group
-from app.cli.screen import screen_command
+from app.cli.commands.candles import backtest, explain, screen_command
+from app.cli.commands.rules import rules_group
 from app.database.connection import connection_url
-from app.database.copy import write_candles
 from app.database.migrate import migrate
 from app.errors import RuleError
 from app.settings import Settings
+from app.sinks.copy import write_candles
 from tests.support.candle_history import candles
 
 CLOSES = [100.0 + (minute % 5) ** 2 for minute in range(240)]
@@ -32,11 +30,11 @@ rules:
 @pytest.fixture
 def history(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path) -> str:
     """A database with two symbols' minutes in the environment's settings; gives the path of a rule file."""
-    migrate(settings)
+    migrate(settings.postgres())
 
     async def write() -> None:
         async with await psycopg.AsyncConnection.connect(
-            connection_url(settings), autocommit=True
+            connection_url(settings.postgres()), autocommit=True
         ) as connection:
             batch = concatenate([candles(CLOSES, "AUSDT"), candles(CLOSES[::-1], "BUSDT")])
             await write_candles(connection, batch)

@@ -9,11 +9,15 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from agents.stage import Stage
-from app.barrier import Barrier, BarrierReports, connect_barriers
 from app.clock import ManualClock
-from app.dead_letters import DeadLetters
-from app.stack.embedded import EmbeddedStack
+from app.local.servers.embedded import EmbeddedStack
+from app.process.quarantine import Attempts
+from app.process.stage_edges import StageEdges
+from app.telemetry import pipeline_metrics
+from app.wire.barrier import Barrier, BarrierReports, connect_barriers
+from app.wire.dead_letters import DeadLetters
 from tests.support.eventually import eventually
+from tests.support.metric_values import UNREAD
 from tests.support.servers import settings_for
 
 BARRIER = Barrier("end", 1)
@@ -34,7 +38,7 @@ class Idle(Stage):
 async def test_a_stage_holds_a_barrier_until_redis_is_back_and_then_passes_it_on(tmp_path: Path):
     with EmbeddedStack.start(tmp_path, ["redis"]) as stack:
         redis = connect_barriers(stack.urls["redis"])
-        reports = BarrierReports(redis, settings_for(stack.urls))
+        reports = BarrierReports(redis, settings_for(stack.urls).names())
         delivered: list[tuple[int, bytes]] = []
 
         async def deliver(partition: int, value: bytes) -> None:
@@ -44,13 +48,14 @@ async def test_a_stage_holds_a_barrier_until_redis_is_back_and_then_passes_it_on
             raise AssertionError("a barrier is no dead letter")
 
         clock = ManualClock(0)
-        stage = Idle(deliver, DeadLetters("collector", no_letters, clock), reports, clock)
+        attempts = Attempts(tmp_path, "collector", pipeline_metrics(UNREAD))
+        letters = DeadLetters("collector", no_letters, clock, pipeline_metrics(UNREAD))
+        stage = Idle(StageEdges(deliver, letters, reports, attempts, clock, UNREAD))
         stack.processes["redis"].kill()
         with capture_logs() as logs:
             passing = asyncio.create_task(stage._process(1, BARRIER.encode()))
-            await eventually(
-                lambda: len([log for log in logs if log["event"] == "barrier_report_waits"]) >= 2
-            )
+            await eventually(lambda: reports.outage.failures >= 2)
+        assert [log["event"] for log in logs] == ["barrier_report_waits"]
         assert not passing.done()
         assert not delivered
 

@@ -17,23 +17,29 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
-import app.ingress.pull
+import app.wire.nats.stream
+from app.bridge.run import run_bridge
 from app.candles.batch import MINUTE_MS
 from app.clock import ManualClock
 from app.errors import ServerUnreachable
-from app.frames import decode_candles
-from app.ingress.bridge import run_bridge
-from app.ingress.pull import DURABLE, CandlePull, connect, ensure_stream, stream_name
-from app.kafka import ensure_topics
+from app.library_internals import write_whole
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
 from app.telemetry import nats_metrics, pipeline_metrics
-from app.topics import Topics, shard_of
+from app.telemetry.catalogue import RoleRegistry
+from app.wire.frames import decode_candles
+from app.wire.kafka import ensure_topics
+from app.wire.nats.pull import CandlePull
+from app.wire.nats.stream import DURABLE, connect, ensure_stream, stream_name
+from app.wire.topics import Topics, shard_of
 from tests.support.candle_messages import MINUTE_START_MS, NOW_MS, message
 from tests.support.eventually import eventually
+from tests.support.metric_values import value_of
 from tests.support.servers import settings_for
 from tests.support.topic_reader import dead_letters, ingress_candles, read_until
+
+REGISTRY = RoleRegistry("bridge")
 
 SYMBOLS = [f"COIN{number}USDT" for number in range(40)]
 
@@ -48,9 +54,9 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
 async def connected(settings: Settings) -> AsyncIterator[Client]:
     """A client, and the stream of candles, which reserves its largest size while it lasts."""
     found = await nats.connect(settings.server_urls().nats)
-    await ensure_stream(found, settings)
+    await ensure_stream(found, settings.names())
     yield found
-    await found.jetstream().delete_stream(stream_name(settings))
+    await found.jetstream().delete_stream(stream_name(settings.names()))
     await found.close()
 
 
@@ -58,9 +64,9 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
 async def bridge(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
     """A running bridge, stopped in good order."""
     # first, because whoever asks the embedded broker for a topic makes it, with partitions of its own choice
-    await ensure_topics(settings)
+    await ensure_topics(settings.kafka())
     stop = asyncio.Event()
-    running = asyncio.create_task(run_bridge(settings, ManualClock(NOW_MS), stop))
+    running = asyncio.create_task(run_bridge(settings, ManualClock(NOW_MS), REGISTRY, stop))
     yield running
     stop.set()
     with suppress(asyncio.CancelledError):
@@ -81,25 +87,25 @@ def candles(symbols: Iterable[str] = SYMBOLS, minutes: int = 1) -> list[bytes]:
 
 
 async def consumer(client: Client, settings: Settings) -> ConsumerInfo:
-    return await client.jetstream().consumer_info(stream_name(settings), DURABLE)
+    return await client.jetstream().consumer_info(stream_name(settings.names()), DURABLE)
 
 
 async def all_acknowledged(client: Client, settings: Settings) -> bool:
-    stream = await client.jetstream().stream_info(stream_name(settings))
+    stream = await client.jetstream().stream_info(stream_name(settings.names()))
     found = await consumer(client, settings)
     floor = found.ack_floor.stream_seq if found.ack_floor else 0
     return floor >= stream.state.last_seq and found.num_pending == 0 and found.num_ack_pending == 0
 
 
 def counted(reason: str) -> float:
-    return pipeline_metrics().dead_letters.labels(stage="bridge", reason=reason)._value.get()
+    return value_of(pipeline_metrics(REGISTRY).dead_letters.labels(stage="bridge", reason=reason))
 
 
 async def test_candles_arrive_in_frames_of_their_shard_and_are_acknowledged(
     settings: Settings, client: Client
 ):
     settings = settings.model_copy(update={"partitions": 3})
-    received = nats_metrics().received._value.get()
+    received = value_of(nats_metrics(REGISTRY).received)
     async with bridge(settings):
         await publish(client, settings, candles())
         found = await ingress_candles(settings, len(SYMBOLS))
@@ -107,7 +113,39 @@ async def test_candles_arrive_in_frames_of_their_shard_and_are_acknowledged(
     assert sorted(row.symbol for _, row in found) == sorted(SYMBOLS)
     assert all(partition == shard_of(row.symbol, 3) for partition, row in found)
     assert {partition for partition, _ in found} == {0, 1, 2}
-    assert nats_metrics().received._value.get() - received == len(SYMBOLS)
+    assert value_of(nats_metrics(REGISTRY).received) - received == len(SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    ("subject", "headers"),
+    [
+        (b"\xff\xfe", None),
+        (b"A\x0b5", None),
+        (b"A\x0cB", None),
+        (b"\x1b[2J", None),
+        (b"A", b""),
+        (b"A", b"\r\n"),
+        (b"A", b"NATS/1.0"),
+        (b"A", b"NATS/1.0 \xff\xfe\xfd x\r\n\r\n"),
+        (b"A", b"NATS/1.0\r\n\xff: \xff\r\n\r\n"),
+    ],
+)
+async def test_a_message_whose_subject_or_headers_are_no_text_does_not_stop_the_others(
+    settings: Settings, client: Client, subject: bytes, headers: bytes | None
+):
+    place, data = settings.name("candles.1m.").encode() + subject, b"no candle"
+    raw = b"PUB %b %d\r\n%b\r\n" % (place, len(data), data)
+    if headers is not None:
+        raw = b"HPUB %b %d %d\r\n%b%b\r\n" % (place, len(headers), len(headers + data), headers, data)
+    await write_whole(client, raw)
+    await client.flush()
+    async with bridge(settings):
+        await publish(client, settings, candles())
+        found = await ingress_candles(settings, len(SYMBOLS))
+        assert sorted(row.symbol for _, row in found) == sorted(SYMBOLS)
+        await eventually(lambda: all_acknowledged(client, settings))
+    letters = await dead_letters(settings, 1)
+    assert [base64.b64decode(letter["original"]) for letter in letters] == [data]
 
 
 async def test_bad_messages_become_dead_letters_and_their_neighbours_arrive(
@@ -160,7 +198,7 @@ async def test_a_frame_has_no_more_rows_than_allowed(settings: Settings, client:
     settings = settings.model_copy(update={"frame_max_rows": 7, "partitions": 1, "frame_max_delay_ms": 50})
     await publish(client, settings, candles())
     async with bridge(settings):
-        topic = Topics.of(settings).ingress
+        topic = Topics.of(settings.names()).ingress
         records = await read_until(settings, topic, lambda found: sum(map(rows_in, found)) >= len(SYMBOLS))
         await eventually(lambda: all_acknowledged(client, settings))
     assert max(map(rows_in, records)) <= 7
@@ -190,11 +228,11 @@ async def waiting(client: Client, settings: Settings) -> bool:
 async def test_a_bridge_killed_midway_loses_nothing(
     settings: Settings, client: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(app.ingress.pull, "_ACK_WAIT_S", 1.0)
+    monkeypatch.setattr(app.wire.nats.stream, "_ACK_WAIT_S", 1.0)
     settings = settings.model_copy(update={"frame_max_rows": 5})
     await publish(client, settings, candles(minutes=10))
-    await ensure_topics(settings)
-    killed = asyncio.create_task(run_bridge(settings, ManualClock(NOW_MS), asyncio.Event()))
+    await ensure_topics(settings.kafka())
+    killed = asyncio.create_task(run_bridge(settings, ManualClock(NOW_MS), REGISTRY, asyncio.Event()))
     await ingress_candles(settings, 1)
     killed.cancel()
     with suppress(asyncio.CancelledError):
@@ -208,7 +246,9 @@ async def test_a_bridge_killed_midway_loses_nothing(
 async def test_what_a_stopping_bridge_has_not_taken_goes_to_the_next_one_at_once(
     settings: Settings, client: Client
 ):
-    leaving = CandlePull(client, settings, capacity=100)
+    leaving = CandlePull(
+        client, settings.names(), capacity=100, frame_max_delay_ms=settings.frame_max_delay_ms
+    )
     await leaving.open()
     await publish(client, settings, candles())
     taken = await leaving.batch(3, 1_000_000)
@@ -259,10 +299,6 @@ async def delivered(client: Client, settings: Settings, messages: int) -> bool:
     return found.delivered is not None and found.delivered.stream_seq >= messages
 
 
-async def test_a_wrong_url_of_nats_names_the_setting(settings: Settings):
-    wrong = settings_for(
-        {**{name: getattr(settings.server_urls(), name) for name in ("kafka", "redis", "postgres")}},
-        nats_url=f"nats://127.0.0.1:{free_port()}",
-    )
+async def test_a_wrong_url_of_nats_names_the_setting():
     with pytest.raises(ServerUnreachable, match="SCREENER_NATS_URL"):
-        await connect(wrong, "test")
+        await connect(f"nats://127.0.0.1:{free_port()}", "test")

@@ -14,11 +14,11 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from app.local.servers.ports import free_port
+from app.process.child import ChildProcess
+from app.process.supervisor import role_argv, role_environ
 from app.settings import Settings
-from app.sidecar.limits import SidecarLimits
-from app.stack.ports import free_port
-from app.stack.process import ChildProcess
-from app.supervisor import role_argv, role_environ
+from app.sidecar.state.limits import SidecarLimits
 from tests.support.alerts import make_alert, publish, store
 from tests.support.eventually import eventually
 from tests.support.sidecar import FREE_PORTS, prepare, running_sidecar

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.settings import Settings
-from app.sidecar.limits import SidecarLimits
+from app.sidecar.state.limits import SidecarLimits
 from tests.support.alerts import make_alert, publish
 from tests.support.eventually import eventually
 from tests.support.sidecar import prepare, read_close, running_sidecar
@@ -163,7 +163,7 @@ async def test_a_subscribed_client_is_not_idle(settings):
             assert (await idle.close_of())[0] == aiohttp.WSCloseCode.POLICY_VIOLATION
         await socket.say("unsubscribe", channel="alerts")
         await socket.hear_kind("unsubscribed")
-        assert (await socket.close_of())[1] == "nothing was subscribed to for too long"
+        assert (await socket.close_of())[1] == "no subscription for too long"
 
 
 async def test_a_silent_peer_is_told_and_cut(settings):
@@ -217,9 +217,30 @@ async def test_an_ordinary_request_to_a_websocket_address_is_answered_as_a_bad_o
             assert (status, body["error"]) == (400, "bad_request")
 
 
+async def test_a_handshake_with_bytes_that_are_not_text_is_answered_as_a_bad_one(settings):
+    async with running_sidecar(settings) as client:
+        for header in (b"Upgrade", b"Connection", b"Sec-WebSocket-Version", b"Sec-WebSocket-Key"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.sidecar.port)
+            writer.write(b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+            writer.write(b"Sec-WebSocket-Version: 13\r\n" if header[-7:] != b"Version" else b"")
+            writer.write(header + b": \xc8\xff\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400"), header
+            writer.close()
+            await writer.wait_closed()
+
+
 async def test_compression_is_not_agreed_to(settings):
     async with running_sidecar(settings) as client, StalledClient(client.sidecar.port, "/ws") as peer:
         assert b"sec-websocket-extensions" not in peer.head.lower()
+
+
+async def test_refusals_within_the_conversation_carry_the_id_that_was_sent(settings):
+    async with running_sidecar(settings) as client, client.channels() as socket:
+        await socket.say("auth", token="x", id=7)
+        assert (await socket.hear_kind("error"))["id"] == 7
+        await socket.say("subscribe", channel="alerts", mine=True, id="mine")
+        refusal = await socket.hear_kind("error")
+        assert (refusal["id"], refusal["data"]["error"]) == ("mine", "user_required")
 
 
 async def test_a_page_of_another_origin_may_not_open_the_channels(settings):

@@ -8,11 +8,11 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from app.frames import encode_metrics
-from app.kafka import kafka_producer
 from app.settings import Settings
-from app.sidecar.limits import SidecarLimits
-from app.topics import Topics, shard_of
+from app.sidecar.state.limits import SidecarLimits
+from app.wire.frames import encode_metrics
+from app.wire.kafka import kafka_producer
+from app.wire.topics import Topics, shard_of
 from tests.support.eventually import eventually
 from tests.support.metric_batches import Row, metrics_batch, publish_metrics
 from tests.support.sidecar import Conversation, prepare, running_sidecar
@@ -34,9 +34,9 @@ def minute(symbol: str, number: int, close: float, **values: float) -> Row:
 async def publish_minute(settings: Settings, row: Row, *, closed: bool) -> None:
     batch = metrics_batch([row])
     frame = encode_metrics(replace(batch, closed=batch.closed & closed))
-    async with kafka_producer(settings) as producer:
+    async with kafka_producer(settings.kafka()) as producer:
         await producer.send_and_wait(
-            Topics.of(settings).metrics, frame, partition=shard_of(row[0], settings.partitions)
+            Topics.of(settings.names()).metrics, frame, partition=shard_of(row[0], settings.partitions)
         )
 
 
@@ -177,9 +177,9 @@ async def test_a_client_that_does_not_keep_up_gets_the_newest_values_and_stays(s
             await eventually(lambda: len(metrics) == 2)
             for number in range(1, rounds + 1):
                 batch = metrics_batch([minute(symbol, number, float(number)) for symbol in symbols])
-                async with kafka_producer(settings) as producer:
+                async with kafka_producer(settings.kafka()) as producer:
                     await producer.send_and_wait(
-                        Topics.of(settings).metrics, encode_metrics(batch), partition=0
+                        Topics.of(settings.names()).metrics, encode_metrics(batch), partition=0
                     )
                 await updates_until(quick, symbols[0], float(number))
             waiting_bytes = [
@@ -215,3 +215,28 @@ async def test_updates_come_no_oftener_than_the_client_asked(settings):
         await socket.say("ping")
         assert (await socket.hear())["type"] == "pong"
     assert [value["symbol"] for value in first["data"]] == ["BTCUSDT"]
+
+
+async def test_one_address_has_few_different_choices_of_fields_and_is_told_which_bound_it_met(settings):
+    choices = [["close"], ["open"], ["high"]]
+    async with (
+        running_sidecar(settings, replace(QUICK, field_sets_per_owner=2)) as client,
+        client.channels() as first,
+        client.channels() as second,
+        client.channels() as third,
+    ):
+        for socket, fields in zip((first, second), choices, strict=False):
+            await socket.subscribe("metrics", fields=fields)
+            await snapshot(socket)
+        await third.say("subscribe", channel="metrics", fields=choices[2], id="mine")
+        refusal = await third.hear_kind("error")
+        assert (refusal["data"]["error"], refusal["channel"], refusal["id"]) == (
+            "too_many_field_sets",
+            "metrics",
+            "mine",
+        )
+        await third.subscribe("metrics", fields=choices[0])
+        await snapshot(third)
+        await second.say("unsubscribe", channel="metrics")
+        await second.hear_kind("unsubscribed")
+        await third.subscribe("metrics", fields=choices[2])

@@ -9,14 +9,13 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli.rules import rules_group
+from app.cli.commands.rules import rules_group
 from app.database.connection import connection_url
 from app.database.migrate import migrate
 from app.errors import RuleError, SchemaTooOld, ServerUnreachable
-from app.rules.files import load_rules
-from app.rules.shipped import shipped_rules
+from app.local.servers.ports import free_port
+from app.rules.files import load_rules, shipped_rules
 from app.settings import Settings
-from app.stack.ports import free_port
 
 MINE = """
 rules:
@@ -35,7 +34,7 @@ def empty_database(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Setti
 
 @pytest.fixture
 def database(empty_database: Settings) -> Settings:
-    migrate(empty_database)
+    migrate(empty_database.postgres())
     return empty_database
 
 
@@ -94,7 +93,7 @@ def test_applying_a_file_says_what_became_of_each_rule(database: Settings, mine:
 def test_a_file_with_a_faulty_rule_changes_nothing(database: Settings, mine: Path) -> None:
     mine.write_text(MINE.replace("price > 1", "price >"))
     before = listed()
-    with pytest.raises(RuleError, match=r"mine\.yaml: rule flat_1m.*found the end"):
+    with pytest.raises(RuleError, match=r"mine\.yaml: line 4, column 45: rule flat_1m.*found the end"):
         rules("apply", mine)
     with pytest.raises(RuleError, match="found the end"):
         rules("check", mine)
@@ -111,12 +110,12 @@ def test_rules_are_switched_on_and_off_and_deleted_all_named_or_none(database: S
             rules(command, "flat_1m", "flat_8")
     rules("delete", "flat_1m", "flat_8h")
     assert len(listed()) == 16
-    with pytest.raises(RuleError, match="there is no rule 'flat_1m'"):
+    with pytest.raises(RuleError, match="unknown rule 'flat_1m'"):
         rules("show", "flat_1m")
 
 
 def test_a_bad_rule_by_sql_is_listed_with_its_fault_and_can_be_deleted(database: Settings) -> None:
-    with psycopg.connect(connection_url(database), autocommit=True) as connection:
+    with psycopg.connect(connection_url(database.postgres()), autocommit=True) as connection:
         connection.execute("UPDATE alert_rules SET expression = 'price >' WHERE rule_type = 'flat_1m'")
     assert "refused: rule flat_1m: " in rules("list").stdout
     assert set(json.loads(rules("list", "--json").stdout)["refused"]) == {"flat_1m"}

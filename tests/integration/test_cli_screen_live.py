@@ -10,10 +10,10 @@ from asyncio.subprocess import PIPE
 import pytest
 from click.testing import CliRunner
 
-from app.cli.screen import screen_command
+from app.cli.commands.candles import screen_command
 from app.settings import Settings
 from tests.support.eventually import eventually
-from tests.support.metric_batches import publish_metrics
+from tests.support.metric_batches import publish_metrics, publish_sealed_minute
 from tests.support.sidecar import prepare, running_sidecar
 
 MINUTE = 1_700_000_040_000
@@ -36,9 +36,11 @@ async def test_a_running_screener_is_asked_for_its_latest_values(settings: Setti
     ]
     async with running_sidecar(settings) as client:
         await publish_metrics(settings, rows)
+        await publish_sealed_minute(settings, rows)
 
         async def evaluated() -> bool:
-            return (await client.get("/api/screener", where="price > 0"))[1]["evaluated"] == 3
+            _, found = await client.get("/api/screener", where="rank(price) > 0")
+            return len(found["symbols"]) == found["evaluated"] == 3
 
         await eventually(evaluated)
         url = f"http://127.0.0.1:{client.sidecar.port}"
@@ -46,16 +48,20 @@ async def test_a_running_screener_is_asked_for_its_latest_values(settings: Setti
         (_, asked, _), (_, shown, _), (status, _, refused) = await asyncio.gather(
             screen(*query, "--order", "asc", "--url", f"{url}/", "--json"),
             screen(*query, "--limit", "1", "--url", url),
-            screen("price > prev(price)", "--url", url),
+            screen("prev(rank(price)) > 1", "--url", url),
         )
     answer = json.loads(asked)
     assert [found["symbol"] for found in answer["symbols"]] == ["BUSDT", "CUSDT"]
-    assert answer["symbols"][0]["values"] == {"price_change_1h": 3.0, "close_1m": 30.0}
+    assert answer["symbols"][0]["values"] == {
+        "price_change_1h": 3.0,
+        "close_1m": 30.0,
+        "rank(close_1m)": 1.0,
+    }
     assert "CUSDT" in shown
     assert "BUSDT" not in shown
     assert "2 of 3 symbols" in shown
     assert status == 1
-    assert "prev()" in refused
+    assert "looks back" in refused
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "many"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,8 +13,8 @@ from standardwebhooks import Webhook
 
 from app.cli.main import screener
 from app.errors import BadWebhookTarget, NoSuchWebhook, ScreenerError
+from app.process.supervisor import role_environ
 from app.settings import Settings
-from app.supervisor import role_environ
 from tests.support.webhooks import Outbox, alert, outbox, receiving
 
 
@@ -26,8 +27,8 @@ async def box(settings: Settings) -> AsyncIterator[Outbox]:
 class Command:
     """Runs in a thread, as the receiver lives in the test's loop."""
 
-    def __init__(self, box: Outbox) -> None:
-        self._environ = role_environ(box.settings) | {"COLUMNS": "250"}
+    def __init__(self, box: Outbox, columns: int = 250) -> None:
+        self._environ = role_environ(box.settings) | {"COLUMNS": str(columns)}
 
     async def __call__(self, *arguments: str, given: str = "") -> str:
         result = await self.result(*arguments, given=given)
@@ -70,6 +71,50 @@ async def test_a_target_is_added_tried_rotated_and_switched(box: Outbox) -> None
         await run("targets", "digest", target, "0")
         await run("targets", "remove", "--yes", target)
         assert target not in await run("targets", "list")
+
+
+async def test_ids_are_whole_in_any_width_and_their_beginnings_are_taken(box: Outbox) -> None:
+    run = Command(box, columns=40)
+    async with receiving() as receiver:
+        first, second = [await box.add(receiver.url) for _ in range(2)]
+        listed = await run("targets", "list")
+        assert str(first.id) in listed
+        assert str(second.id) in listed
+        known = json.loads(await run("targets", "list", "--json"))["targets"]
+        assert {target["id"] for target in known} == {str(first.id), str(second.id)}
+        short = str(first.id)[:13]
+        await run("targets", "digest", short, "60")
+        assert (await box.targets().get(first.id)).digest_s == 60
+        await box.put(alert(7))
+        [delivery] = [one.id for one in await box.deliveries() if one.target_id == first.id]
+        listed = await run("list", "--target", short)
+        assert str(delivery) in listed
+        assert str(first.id) in listed
+        shown = json.loads(await run("show", str(delivery)[:13], "--json"))
+        assert shown["delivery"]["id"] == str(delivery)
+        newest = json.loads(await run("list", "--json"))["deliveries"]
+        assert str(delivery) in {one["id"] for one in newest}
+
+
+async def test_a_beginning_that_is_of_several_ids_or_of_none_is_refused_with_the_candidates(
+    box: Outbox,
+) -> None:
+    run = Command(box)
+    async with receiving() as receiver:
+        made = [await box.add(receiver.url) for _ in range(2)]
+        for target, digit in zip(made, "12", strict=True):
+            await box.connection.execute(
+                "UPDATE webhook_targets SET id = %s WHERE id = %s", (f"abcdef0{digit}" + "0" * 24, target.id)
+            )
+        with pytest.raises(
+            NoSuchWebhook, match=r"more than one webhook target: abcdef01-.*abcdef02-.*give more"
+        ):
+            await run("targets", "secret", "abcdef")
+        with pytest.raises(NoSuchWebhook, match="no webhook target abcd9"):
+            await run("targets", "secret", "abcd9")
+        assert (await run("targets", "secret", "ABCDEF02-0")).strip()
+        refused = await run.result("show", "xyz!")
+        assert (refused.exit_code, "is not an id or" in refused.output) == (2, True)
 
 
 async def test_a_severity_that_no_alert_can_have_is_refused(box: Outbox) -> None:

@@ -6,28 +6,23 @@ import numpy as np
 import pytest
 
 from app.candles.batch import COLUMNS, MINUTE_MS
-from app.database.copy import write_alerts, write_candles
-from app.database.history import database_history
-from app.database.queries import (
-    AlertFilter,
-    alerts_page,
-    alerts_since,
-    latest_seq,
-    load_minutes,
-    load_shard_minutes,
-    stored_symbols,
-)
+from app.database.alert_history import AlertFilter, alerts_page, alerts_since, latest_seq
+from app.database.candles.minutes import database_history, load_minutes, load_shard_minutes, stored_symbols
 from app.errors import BadInput
+from app.local.servers.ports import free_port
+from app.rules.alert import Alert
 from app.settings import Settings
-from app.stack.ports import free_port
-from app.topics import shard_of
+from app.sinks.copy import write_alerts, write_candles
+from app.telemetry import database_metrics
+from app.wire.topics import shard_of
 from tests.support.database import MIDNIGHT_MS, alert, candles, migrated
+from tests.support.metric_values import UNREAD
 
 EVERYTHING = AlertFilter()
 
 
-def seqs(alerts: list[dict[str, object]]) -> list[object]:
-    return [found["seq"] for found in alerts]
+def seqs(alerts: list[Alert]) -> list[int | None]:
+    return [found.seq for found in alerts]
 
 
 async def test_an_alert_comes_back_as_it_was_sent_with_its_seq(settings: Settings) -> None:
@@ -35,7 +30,7 @@ async def test_an_alert_comes_back_as_it_was_sent_with_its_seq(settings: Setting
     async with migrated(settings) as connection:
         await write_alerts(connection, [sent])
         page = await alerts_page(connection, EVERYTHING, limit=10)
-    assert page.alerts == [{**sent.alert, "seq": 1}]
+    assert page.alerts == [sent]
     assert page.next_cursor is None
 
 
@@ -54,7 +49,7 @@ async def test_pages_give_every_alert_once_newest_first(settings: Settings) -> N
                 break
     assert [len(page) for page in pages] == [4, 4, 4, 4, 4, 4, 1]
     assert [found for page in pages for found in page] == whole.alerts
-    times = [found["timestamp"] for found in whole.alerts]
+    times = [found.timestamp for found in whole.alerts]
     assert times == sorted(times, reverse=True)
     assert sorted(seqs(whole.alerts)) == list(range(25))
 
@@ -109,7 +104,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(settings: Settings, cursor:
     async with migrated(settings) as connection:
         with pytest.raises(BadInput) as refused:
             await alerts_page(connection, EVERYTHING, limit=1, cursor=cursor)
-    assert refused.value.input_reason == "bad_cursor"
+    assert refused.value.reason == "bad_cursor"
 
 
 async def test_alerts_since_a_seq_come_in_its_order(settings: Settings) -> None:
@@ -155,7 +150,7 @@ async def test_the_minutes_of_a_shard_are_those_of_its_symbols(settings: Setting
 
 async def test_history_is_what_the_database_has_of_the_shard(settings: Settings) -> None:
     settings = settings.model_copy(update={"partitions": 1})
-    history = database_history(settings)
+    history = database_history(settings.postgres(), settings.partitions, database_metrics(UNREAD))
     async with migrated(settings) as connection:
         nothing = await history(0, 0, 2**42)
         assert nothing is not None
@@ -167,6 +162,14 @@ async def test_history_is_what_the_database_has_of_the_shard(settings: Settings)
 
 
 async def test_a_database_that_cannot_be_asked_gives_none(settings: Settings) -> None:
-    assert await database_history(settings)(0, 0, 2**42) is None
+    assert (
+        await database_history(settings.postgres(), settings.partitions, database_metrics(UNREAD))(
+            0, 0, 2**42
+        )
+        is None
+    )
     gone = Settings.load({}, postgres_url=f"postgresql://me@127.0.0.1:{free_port()}/market")
-    assert await database_history(gone)(0, 0, 2**42) is None
+    assert (
+        await database_history(gone.postgres(), gone.partitions, database_metrics(UNREAD))(0, 0, 2**42)
+        is None
+    )

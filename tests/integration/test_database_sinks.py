@@ -6,27 +6,31 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import orjson
 import psycopg
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from psycopg import AsyncConnection
 
-from app.barrier import Barrier, BarrierReports
 from app.clock import SystemClock
-from app.cooldown import connect_redis
 from app.database.connection import connection_url
-from app.database.sinks import run_sinks
-from app.database.stored_alert import StoredAlert
-from app.frames import encode_candles, encode_metrics
-from app.kafka import ensure_topics, kafka_producer
+from app.database.migrate import migrate
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
+from app.rules.alert import Alert
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
-from app.topics import Topics
+from app.sinks.run import run_sinks
+from app.telemetry.catalogue import RoleRegistry
+from app.wire.barrier import Barrier, BarrierReports
+from app.wire.frames import encode_candles, encode_metrics
+from app.wire.kafka import client_options, ensure_topics, kafka_producer
+from app.wire.redis import connect_redis
+from app.wire.topics import Topics
 from tests.support.database import MIDNIGHT_MS, alert, candles, metrics
 from tests.support.eventually import eventually
 from tests.support.servers import settings_for
@@ -37,11 +41,12 @@ NO_RETENTION = {"retention_hours": 0}
 
 @asynccontextmanager
 async def running_sinks(settings: Settings) -> AsyncIterator[list[bool]]:
-    """The sinks of the settings without retention; gives what they said of their readiness."""
+    """The sinks of the settings without retention, on a migrated database; gives what they said of their readiness."""
+    migrate(settings.postgres())
     said: list[bool] = []
     stop = asyncio.Event()
     kept = settings.model_copy(update=NO_RETENTION)
-    task = asyncio.create_task(run_sinks(kept, SystemClock(), stop, said.append))
+    task = asyncio.create_task(run_sinks(kept, SystemClock(), RoleRegistry("sinks"), stop, said.append))
     try:
         yield said
     finally:
@@ -51,13 +56,15 @@ async def running_sinks(settings: Settings) -> AsyncIterator[list[bool]]:
 
 @asynccontextmanager
 async def producing(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    await ensure_topics(settings)
-    async with kafka_producer(settings) as producer:
+    await ensure_topics(settings.kafka())
+    async with kafka_producer(settings.kafka()) as producer:
         yield producer
 
 
 async def query(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
-    async with await AsyncConnection.connect(connection_url(settings), autocommit=True) as connection:
+    async with await AsyncConnection.connect(
+        connection_url(settings.postgres()), autocommit=True
+    ) as connection:
         return await (await connection.execute(statement)).fetchall()
 
 
@@ -70,12 +77,12 @@ async def has_rows(settings: Settings, **expected: int) -> bool:
     return found == expected
 
 
-def record(stored_alert: StoredAlert) -> bytes:
-    return orjson.dumps(stored_alert.alert)
+def record(stored_alert: Alert) -> bytes:
+    return stored_alert.encode()
 
 
 async def test_closed_candles_their_bars_and_alerts_reach_their_tables(settings: Settings) -> None:
-    topics = Topics.of(settings)
+    topics = Topics.of(settings.names())
     closed = np.array([True, True, True, True, True, False])
     minutes = candles(["AUSDT"], 6, closed=closed)
     async with producing(settings) as producer, running_sinks(settings):
@@ -85,13 +92,13 @@ async def test_closed_candles_their_bars_and_alerts_reach_their_tables(settings:
             await producer.send_and_wait(topics.alerts, record(alert(seq)), partition=0)
         await eventually(lambda: has_rows(settings, candles_1m=5, metrics_calculated=6, alert_history=2))
         offsets = await query(settings, "SELECT seq, id::text FROM alert_history ORDER BY seq")
-    assert offsets == [(0, alert(0).alert["id"]), (1, alert(1).alert["id"])]
+    assert offsets == [(0, alert(0).id), (1, alert(1).id)]
 
 
 async def test_a_barrier_is_reported_when_all_before_it_is_stored(settings: Settings) -> None:
-    topics = Topics.of(settings)
+    topics = Topics.of(settings.names())
     redis = connect_redis(settings.server_urls().redis)
-    reports = BarrierReports(redis, settings)
+    reports = BarrierReports(redis, settings.names())
     stages = ("sinks-candles", "sinks-metrics", "sinks-alerts")
     async with producing(settings) as producer, running_sinks(settings):
         for partition, symbol in enumerate(("AUSDT", "BUSDT")):
@@ -123,17 +130,23 @@ async def complete(
 
 
 async def test_unusable_records_become_dead_letters_and_their_topics_go_on(settings: Settings) -> None:
-    topics = Topics.of(settings)
+    topics = Topics.of(settings.names())
     bad = [
         (topics.candles, b"not a frame", "frame_unreadable"),
         (topics.metrics, b"", "frame_unreadable"),
         (topics.metrics, encode_candles(candles(["AUSDT"], 1)), "frame_kind"),
-        (topics.candles, encode_candles(candles(["NUL\x00USDT"], 1)), "database_refused"),
+        (topics.candles, encode_candles(candles(["NUL\x00USDT"], 1)), "bad_symbol"),
+        (topics.candles, encode_candles(candles(["NOTHERE"], 1)), "database_refused"),
         (topics.candles, None, "frame_unreadable"),
         (topics.alerts, b"{", "not_json"),
         (topics.alerts, None, "not_json"),
-        (topics.alerts, orjson.dumps(alert(1).alert | {"id": "not a uuid"}), "alert_schema"),
+        (topics.alerts, replace(alert(1), id="not a uuid").encode(), "alert_schema"),
     ]
+    await asyncio.to_thread(migrate, settings.postgres())
+    async with await AsyncConnection.connect(
+        connection_url(settings.postgres()), autocommit=True
+    ) as connection:
+        await connection.execute("ALTER TABLE candles_1m ADD CHECK (symbol <> 'NOTHERE')")
     async with producing(settings) as producer, running_sinks(settings):
         sources = {}
         for topic, value, reason in bad:
@@ -150,22 +163,53 @@ async def test_unusable_records_become_dead_letters_and_their_topics_go_on(setti
     assert found == sources
 
 
+REFUSING = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.symbol = 'NOTHERE' THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '{state}'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON candles_1m FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+
+
+@pytest.mark.parametrize("state", ["53400", "0A000", "54000", "55000", "P0001"])
+async def test_a_fault_that_time_does_not_heal_costs_its_record_and_never_holds_the_sink(
+    settings: Settings, state: str
+) -> None:
+    """53400 and its neighbours are OperationalErrors, as a lost connection is."""
+    topics = Topics.of(settings.names())
+    await asyncio.to_thread(migrate, settings.postgres())
+    async with await AsyncConnection.connect(
+        connection_url(settings.postgres()), autocommit=True
+    ) as connection:
+        await connection.execute(REFUSING.format(state=state))
+    async with producing(settings) as producer:
+        for symbol in ("AUSDT", "NOTHERE", "BUSDT"):
+            await producer.send_and_wait(topics.candles, encode_candles(candles([symbol], 2)), partition=0)
+        async with running_sinks(settings):
+            await eventually(lambda: has_rows(settings, candles_1m=4))
+            [letter] = await first_records(settings, topics.dead_letters, 1)
+    assert (letter["reason"], letter["source"]) == ("database_refused", f"{topics.candles}/0/1")
+    assert "not this one" in letter["message"]
+
+
 async def first_records(settings: Settings, topic: str, count: int) -> list[dict[str, Any]]:
     async with AIOKafkaConsumer(
-        topic, bootstrap_servers=settings.server_urls().kafka, auto_offset_reset="earliest"
+        topic, **client_options(settings.kafka()), auto_offset_reset="earliest"
     ) as consumer:
         return [orjson.loads((await consumer.getone()).value) for _ in range(count)]
 
 
 async def test_what_is_stored_is_not_read_again_by_the_next_process(settings: Settings) -> None:
-    topics = Topics.of(settings)
+    topics = Topics.of(settings.names())
     async with producing(settings) as producer:
         async with running_sinks(settings):
             for seq in range(3):
                 await producer.send_and_wait(topics.alerts, record(alert(seq)), partition=0)
             await eventually(lambda: has_rows(settings, alert_history=3))
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.server_urls().kafka,
+            **client_options(settings.kafka()),
             group_id=settings.name("sinks-alerts"),
             enable_auto_commit=False,
         )
@@ -181,34 +225,53 @@ async def test_nothing_is_lost_when_the_database_is_killed_and_comes_back(
     stack: EmbeddedStack, tmp_path: Path
 ) -> None:
     """PostgreSQL is killed under load and started again on its old data and port; frames keep coming."""
-    directory = tmp_path / "private"
-    port = free_port()
-    private = EmbeddedStack.start(directory, ["postgres"], {"postgres": port})
-    try:
-        settings = settings_for(stack.urls | private.urls)
+    with OwnPostgres(tmp_path) as postgres:
+        settings = settings_for(stack.urls | postgres.stack.urls)
         async with producing(settings) as producer, running_sinks(settings) as said:
             await eventually(lambda: said == [True])
             await send_hours(producer, settings, range(4))
             await eventually(lambda: has_rows(settings, candles_1m=240))
 
             await send_hours(producer, settings, range(4, 6))
-            private.processes["postgres"].kill()
+            postgres.kill()
             await send_hours(producer, settings, range(6, 8))
             await eventually(lambda: said == [True, False])
-            private.stop()
-            private = EmbeddedStack.start(directory, ["postgres"], {"postgres": port})
+            postgres.start_again()
 
             await send_hours(producer, settings, range(8, 12))
             await eventually(lambda: has_rows(settings, candles_1m=720, alert_history=12))
             await eventually(lambda: said == [True, False, True])
-    finally:
-        private.stop()
+
+
+class OwnPostgres:
+    """A database that may be killed, with its data in a folder and one port for its whole life."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "private"
+        self._port = free_port()
+        self.stack = self._started()
+
+    def _started(self) -> EmbeddedStack:
+        return EmbeddedStack.start(self._folder, ["postgres"], {"postgres": self._port})
+
+    def kill(self) -> None:
+        self.stack.processes["postgres"].kill()
+
+    def start_again(self) -> None:
+        self.stack.stop()
+        self.stack = self._started()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.stop()
 
 
 async def send_hours(
     producer: AIOKafkaProducer, settings: Settings, hours: range, partition: int = 0
 ) -> None:
-    topics = Topics.of(settings)
+    topics = Topics.of(settings.names())
     for hour in hours:
         minutes = candles(["AUSDT"], 60, MIDNIGHT_MS + hour * HOUR_MS)
         await producer.send_and_wait(topics.candles, encode_candles(minutes), partition=partition)
@@ -218,23 +281,17 @@ async def send_hours(
 async def test_sinks_stop_while_the_database_is_away_and_the_next_ones_store_the_rest(
     stack: EmbeddedStack, tmp_path: Path
 ) -> None:
-    directory = tmp_path / "private"
-    port = free_port()
-    private = EmbeddedStack.start(directory, ["postgres"], {"postgres": port})
-    try:
-        settings = settings_for(stack.urls | private.urls)
+    with OwnPostgres(tmp_path) as postgres:
+        settings = settings_for(stack.urls | postgres.stack.urls)
         async with producing(settings) as producer:
             async with running_sinks(settings) as said:
                 await eventually(lambda: said == [True])
-                private.processes["postgres"].kill()
+                postgres.kill()
                 await send_hours(producer, settings, range(1))
                 await eventually(lambda: said == [True, False])
-            private.stop()
-            private = EmbeddedStack.start(directory, ["postgres"], {"postgres": port})
+            postgres.start_again()
             async with running_sinks(settings):
                 await eventually(lambda: has_rows(settings, candles_1m=60, alert_history=1), within_s=60)
-    finally:
-        private.stop()
 
 
 async def test_nothing_is_lost_while_processes_join_and_leave(settings: Settings) -> None:

@@ -13,17 +13,18 @@ import pytest
 from psycopg import AsyncConnection
 
 from app.candles.batch import MINUTE_MS, CandleBatch, concatenate
+from app.database.candles.minutes import load_minutes
 from app.database.connection import connection_url, open_pool
-from app.database.copy import write_alerts, write_candles, write_metrics
-from app.database.metric_rows import VALUE_COLUMNS
-from app.database.queries import load_minutes
-from app.market.columns import METRIC_COLUMNS
+from app.market.fields import METRIC_COLUMNS
 from app.settings import Settings
+from app.sinks.copy import write_alerts, write_candles, write_metrics
+from app.sinks.metric_rows import VALUE_COLUMNS
 from tests.support.database import MIDNIGHT_MS, alert, candles, metrics, migrated, moment, rows_of
 from tests.support.eventually import eventually
 from tests.support.market_data import FULL_2024, market_data_dir
 
 VALUES = ("open", "high", "low", "close", "volume", "quote_volume", "trades")
+TAKER_VALUES = ("taker_buy_volume", "taker_buy_quote_volume")
 
 
 async def stored_candles(connection: AsyncConnection) -> list[dict[str, object]]:
@@ -33,7 +34,7 @@ async def stored_candles(connection: AsyncConnection) -> list[dict[str, object]]
 def expected_rows(batch: CandleBatch) -> list[dict[str, object]]:
     rows = [
         {"time": moment(int(batch.open_time_ms[row])), "symbol": batch.symbol_of(row)}
-        | {name: getattr(batch, name)[row].item() for name in VALUES}
+        | {name: getattr(batch, name)[row].item() for name in (*VALUES, *TAKER_VALUES)}
         for row in range(len(batch))
     ]
     return sorted(rows, key=lambda row: (row["time"], row["symbol"]))
@@ -62,6 +63,18 @@ async def test_a_real_market_comes_back_bit_by_bit(settings: Settings) -> None:
     order = np.lexsort((batch.symbol_index, batch.open_time_ms))
     for name in ("symbol_index", "open_time_ms", *VALUES):
         np.testing.assert_array_equal(getattr(found, name), getattr(batch, name)[order], err_msg=name)
+
+
+async def test_taker_volumes_come_back_and_unknown_ones_as_null(settings: Settings) -> None:
+    batch = candles(["AUSDT"], 4)
+    batch.taker_buy_volume[1] = batch.taker_buy_quote_volume[2] = np.nan
+    async with migrated(settings) as connection:
+        await write_candles(connection, batch)
+        stored = await stored_candles(connection)
+        found = await load_minutes(connection, ["AUSDT"], MIDNIGHT_MS, MIDNIGHT_MS + 4 * MINUTE_MS)
+    assert (stored[1]["taker_buy_volume"], stored[2]["taker_buy_quote_volume"]) == (None, None)
+    for name in TAKER_VALUES:
+        np.testing.assert_array_equal(getattr(found, name), getattr(batch, name), err_msg=name)
 
 
 async def test_a_batch_of_forming_candles_writes_nothing(settings: Settings) -> None:
@@ -158,13 +171,14 @@ async def test_an_alert_is_stored_once_with_its_first_seq(settings: Settings) ->
         assert await write_alerts(connection, [again, alert(7), alert(7)]) == 1
         stored = await rows_of(connection, "alert_history", "seq")
     assert [row["seq"] for row in stored] == [5, 6, 7]
-    given = alert(5).alert
+    given = alert(5).as_dict()
     assert stored[0] == {
         "id": UUID(given["id"]),
         "time": moment(MIDNIGHT_MS + 5_000),
         "seq": 5,
         **{name: given[name] for name in ("symbol", "rule_type", "rule_version", "severity", "description")},
-        **{name: given[name] for name in ("price", "metadata", "timings")},
+        **{name: given[name] for name in ("price", "metadata", "timings", "backfilled")},
+        "shadow": False,
     }
 
 
@@ -173,7 +187,7 @@ async def test_writers_at_once_agree(settings: Settings) -> None:
     batch = candles(["AUSDT", "BUSDT"], 50)
     async with (
         migrated(settings) as first,
-        await AsyncConnection.connect(connection_url(settings), autocommit=True) as second,
+        await AsyncConnection.connect(connection_url(settings.postgres()), autocommit=True) as second,
     ):
         async with first.transaction():
             await write_candles(first, batch.take(slice(50, 100)))
@@ -190,6 +204,6 @@ async def waits_for_a_lock(observer: AsyncConnection, observed: AsyncConnection)
 
 
 async def test_the_write_pool_commits_durably_on_a_server_that_would_not(settings: Settings) -> None:
-    async with await open_pool(settings, durable=True) as pool, pool.connection() as connection:
+    async with await open_pool(settings.postgres(), durable=True) as pool, pool.connection() as connection:
         row = await (await connection.execute("SHOW synchronous_commit")).fetchone()
     assert row == ("on",)

@@ -15,6 +15,7 @@ from app.database.migrate import migrate
 from app.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.feeds import running_feed
+from tests.support.http_server import serving
 
 MINUTE_MS = 60_000
 OPEN_MS = 1672324800000
@@ -70,20 +71,15 @@ async def local_bybit() -> AsyncIterator[Bybit]:
     app.router.add_get("/v5/market/time", bybit.time)
     app.router.add_get("/v5/market/kline", bybit.klines)
     app.router.add_get("/v5/public/linear", bybit.linear)
-    runner = web.AppRunner(app, shutdown_timeout=0.2)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    bybit.url = f"127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with serving(app) as url:
+        bybit.url = url.removeprefix("http://")
         yield bybit
-    finally:
-        await runner.cleanup()
 
 
 async def test_its_candles_travel_with_its_name_under_canonical_symbols_and_gaps_are_fetched(
     settings: Settings,
 ):
-    await asyncio.to_thread(migrate, settings)
+    await asyncio.to_thread(migrate, settings.postgres())
     async with local_bybit() as bybit:
         urls = {
             "exchange": "bybit",

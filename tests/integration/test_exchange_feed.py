@@ -10,37 +10,41 @@ import numpy as np
 import orjson
 import pytest
 from aiohttp import web
+from nats.js.api import DiscardPolicy
 
 from app.candles.known_minutes import Gap
-from app.cooldown import connect_redis
+from app.clock import SystemClock
 from app.database.connection import connection_url
 from app.database.migrate import migrate
-from app.exchange.backfill import HISTORY_MINUTES, BackfillTimes
-from app.exchange.warm_up import TIMEFRAMES_WARMED
-from app.frames import decode_bars
-from app.gap_reports import encode_gaps
-from app.kafka import ensure_topics, kafka_producer
-from app.market.timeframes import TIMEFRAMES
+from app.feed.history.backfill import HISTORY_MINUTES, BackfillTimes
+from app.market.timeframes import TIMEFRAMES, WARMED_BY_BARS
+from app.process.health.backlog import look_at
 from app.settings import Settings
-from app.tickers import TickerStore
-from app.topics import Topics, shard_of
+from app.wire.frames import decode_bars
+from app.wire.gap_reports import encode_gaps
+from app.wire.kafka import ensure_topics, kafka_producer
+from app.wire.nats.stream import stream_name
+from app.wire.redis import connect_redis
+from app.wire.tickers import TickerStore
+from app.wire.topics import Topics, shard_of
 from tests.support.eventually import eventually
-from tests.support.feeds import QUICK, running_feed
+from tests.support.feeds import (
+    QUICK,
+    RECORDED_MINUTE_MS,
+    has_forming,
+    has_minutes,
+    only,
+    running_feed,
+    speaking_to,
+    started,
+)
+from tests.support.kline_frames import frame
 from tests.support.recorded_exchange import (
     RecordedExchange,
     kline_messages,
     recorded_exchange,
     recorded_symbols,
     ticker_messages,
-)
-from tests.support.recorded_feed import (
-    RECORDED_MINUTE_MS,
-    frame,
-    has_forming,
-    has_minutes,
-    only,
-    speaking_to,
-    started,
 )
 from tests.support.topic_reader import read_until
 
@@ -49,7 +53,7 @@ MINUTE_MS = 60_000
 
 @pytest.fixture
 async def exchange(settings: Settings) -> AsyncIterator[RecordedExchange]:
-    await asyncio.to_thread(migrate, settings)
+    await asyncio.to_thread(migrate, settings.postgres())
     async with recorded_exchange(now_ms=RECORDED_MINUTE_MS + 30_000) as running:
         yield running
 
@@ -94,9 +98,10 @@ async def test_recorded_frames_tickers_and_exchange_info_pass_through_the_whole_
         recorded = {one["s"]: one for one in orjson.loads(ticker_messages()[-1])}
 
         async def written() -> bool:
-            found = {one.symbol: one for one in await TickerStore(redis, live).read()}
+            found = {one.symbol: one for one in await TickerStore(redis, live.names()).read()}
             assert set(found) <= {one["symbol"] for one in exchange.symbols}
-            return len(found) == 117 and found["BTCUSDT"].last_price == float(recorded["BTCUSDT"]["c"])
+            day = found["BTCUSDT"].day if "BTCUSDT" in found else None
+            return len(found) == 117 and day is not None and day.last_price == recorded["BTCUSDT"]["c"]
 
         await eventually(written)
         await redis.aclose()
@@ -126,7 +131,7 @@ async def test_a_symbol_begins_with_a_day_of_minutes_and_the_database_need_not_b
 async def _store(settings: Settings, symbol: str, *runs: tuple[int, int]) -> None:
     import psycopg
 
-    async with await psycopg.AsyncConnection.connect(connection_url(settings)) as connection:
+    async with await psycopg.AsyncConnection.connect(connection_url(settings.postgres())) as connection:
         for first_ms, last_ms in runs:
             await connection.execute(
                 "INSERT INTO candles_1m (time, symbol, open, high, low, close, volume, quote_volume, trades) "
@@ -154,17 +159,46 @@ async def test_a_minute_that_does_not_come_is_fetched_when_a_later_one_shows_tha
         assert {one["symbol"] for one in asked} == {"ETHUSDT"}
 
 
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_frame_an_hour_ahead_closes_no_minute_and_costs_none(
+    settings: Settings, exchange: RecordedExchange, closed: bool
+):
+    only(exchange, "BTCUSDT", "ETHUSDT")
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange, live=2)
+        await eventually(lambda: has_minutes(running, "ETHUSDT", 1))
+        asked = exchange.paths.count("/fapi/v1/time")
+        hour_ms = RECORDED_MINUTE_MS + 60 * MINUTE_MS
+        open_ms = hour_ms if closed else RECORDED_MINUTE_MS
+        await exchange.send(frame("BTCUSDT", open_ms, closed=closed, event_ts_ms=hour_ms + MINUTE_MS))
+        # the exchange itself is asked, and says that no minute is over
+        await eventually(lambda: exchange.paths.count("/fapi/v1/time") > asked)
+        exchange.now_ms += MINUTE_MS
+        later_ms = RECORDED_MINUTE_MS + MINUTE_MS
+        await exchange.send(frame("ETHUSDT", later_ms, closed=False))
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            await eventually(lambda symbol=symbol: has_minutes(running, symbol, 2))
+            assert await running.closed_minutes(symbol) == [
+                RECORDED_MINUTE_MS - MINUTE_MS,
+                RECORDED_MINUTE_MS,
+            ]
+        assert running.feed.facts()["owed_minutes"] == 0
+
+
 async def test_what_the_collector_misses_is_fetched_and_published_again(
     settings: Settings, exchange: RecordedExchange
 ):
     only(exchange, "BTCUSDT", listed_ms=RECORDED_MINUTE_MS - 10 * MINUTE_MS)
     first_ms, last_ms = RECORDED_MINUTE_MS - 5 * MINUTE_MS, RECORDED_MINUTE_MS - 4 * MINUTE_MS
-    await ensure_topics(settings)
-    async with running_feed(speaking_to(exchange, settings)) as running, kafka_producer(settings) as producer:
+    await ensure_topics(settings.kafka())
+    async with (
+        running_feed(speaking_to(exchange, settings)) as running,
+        kafka_producer(settings.kafka()) as producer,
+    ):
         await started(running, exchange)
         await eventually(lambda: has_minutes(running, "BTCUSDT", 10))
         asked = len(exchange.klines_asked)
-        topic = Topics.of(settings).gaps
+        topic = Topics.of(settings.names()).gaps
         await producer.send_and_wait(topic, b"not a report", partition=0)
         report = encode_gaps([Gap("BTCUSDT", first_ms, last_ms), Gap("NOSUCHUSDT", first_ms, last_ms)])
         for _ in range(2):
@@ -184,13 +218,13 @@ async def test_bars_of_long_timeframes_go_to_the_calculator_once_a_symbol_has_it
     live = speaking_to(exchange, settings)
     async with running_feed(live) as running:
         await started(running, exchange)
-        topic = Topics.of(settings).candles
+        topic = Topics.of(settings.names()).candles
         found = await read_until(
             live, topic, lambda records: len(records) >= 2 * 5, partitions=settings.partitions
         )
-        bars = [decode_bars(record.value) for record in found]
+        bars = [decode_bars(record.value)[:2] for record in found]
         assert {(timeframe, symbol) for timeframe, batch in bars for symbol in batch.symbols} == {
-            (timeframe, symbol) for timeframe in TIMEFRAMES_WARMED for symbol in ("BTCUSDT", "ETHUSDT")
+            (timeframe, symbol) for timeframe in WARMED_BY_BARS for symbol in ("BTCUSDT", "ETHUSDT")
         }
         for timeframe, batch in bars:
             length_ms = TIMEFRAMES[timeframe] * MINUTE_MS
@@ -343,3 +377,24 @@ async def test_failures_of_the_exchange_are_repeated_until_it_answers(
     async with running_feed(speaking_to(exchange, settings)) as running:
         await eventually(lambda: has_minutes(running, "BTCUSDT", 1))
         assert exchange.faults == []
+
+
+async def test_a_feed_whose_sockets_are_open_says_that_nats_takes_nothing_of_it(
+    settings: Settings, exchange: RecordedExchange
+):
+    only(exchange, "BTCUSDT")
+    async with running_feed(speaking_to(exchange, settings)) as running:
+        await started(running, exchange, live=1)
+        jetstream = running.client.jetstream()
+        await eventually(lambda: running.feed.position[0] == running.feed.position[1] > 0)
+        look = look_at(lambda: running.feed.position, SystemClock())
+        assert look().count == 0
+        config = (await jetstream.stream_info(stream_name(settings.names()))).config
+        full = replace(config, max_bytes=1, discard=DiscardPolicy.NEW)
+        await jetstream.update_stream(full)
+        await exchange.send(frame("BTCUSDT", RECORDED_MINUTE_MS, closed=False))
+        await eventually(lambda: look().still_since_ms)
+        assert running.feed.ready
+        await jetstream.update_stream(config)
+        await eventually(lambda: look().count == 0)
+        assert look().handled_ms is not None

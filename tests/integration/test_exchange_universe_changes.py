@@ -11,16 +11,16 @@ from aiohttp import web
 from app.database.migrate import migrate
 from app.settings import Settings
 from tests.support.eventually import eventually
-from tests.support.feeds import running_feed
+from tests.support.feeds import RECORDED_MINUTE_MS, has_minutes, only, running_feed, speaking_to, started
+from tests.support.kline_frames import frame
 from tests.support.recorded_exchange import RecordedExchange, recorded_exchange
-from tests.support.recorded_feed import RECORDED_MINUTE_MS, frame, has_minutes, only, speaking_to, started
 
 MINUTE_MS = 60_000
 
 
 @pytest.fixture
 async def exchange(settings: Settings) -> AsyncIterator[RecordedExchange]:
-    await asyncio.to_thread(migrate, settings)
+    await asyncio.to_thread(migrate, settings.postgres())
     async with recorded_exchange(now_ms=RECORDED_MINUTE_MS + 30_000) as running:
         yield running
 

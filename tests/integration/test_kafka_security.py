@@ -12,15 +12,15 @@ import trustme
 from aiokafka import AIOKafkaConsumer
 from cryptography.hazmat.primitives import serialization
 
+from app.database.migrate import migrate
 from app.errors import ServerUnreachable, SettingsError
-from app.kafka import ensure_topics, kafka_producer
-from app.kafka_access import kafka_access
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import LOOPBACK, free_port
+from app.local.servers.reachability import check_servers
+from app.process.supervisor import RoleProcesses, role_environ
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import LOOPBACK, free_port
-from app.stack.reach import check_servers
-from app.supervisor import RoleProcesses
-from app.topics import Topics
+from app.wire.kafka import client_options, ensure_topics, kafka_producer
+from app.wire.topics import Topics
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.eventually import eventually
 from tests.support.servers import settings_for
@@ -65,6 +65,7 @@ def secured(kafka_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield {
             "kafka_url": f"{LOOPBACK}:{port}",
             "kafka_security": "sasl_ssl",
+            "kafka_sasl_mechanism": "SCRAM-SHA-512",
             "kafka_username": USER,
             "kafka_password": PASSWORD,
             "kafka_ca_file": authority,
@@ -82,12 +83,12 @@ def changed(settings: Settings, **values: object) -> Settings:
 
 
 async def test_records_go_there_and_back(settings: Settings):
-    await check_servers(settings.server_urls(), kafka_access(settings))
-    await ensure_topics(settings)
-    topic = Topics.of(settings).dead_letters
-    async with kafka_producer(settings) as producer:
+    await check_servers(settings.server_urls(), client_options(settings.kafka()))
+    await ensure_topics(settings.kafka())
+    topic = Topics.of(settings.names()).dead_letters
+    async with kafka_producer(settings.kafka()) as producer:
         await producer.send_and_wait(topic, b"across", partition=0)
-    consumer = AIOKafkaConsumer(topic, **kafka_access(settings), auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(topic, **client_options(settings.kafka()), auto_offset_reset="earliest")
     await consumer.start()
     try:
         assert (await consumer.getone()).value == b"across"
@@ -99,7 +100,8 @@ async def test_records_go_there_and_back(settings: Settings):
 async def test_a_role_becomes_ready_there(settings: Settings, role: str, tmp_path: Path):
     port = free_port()
     settings = changed(settings, **{f"{role}_port": port}, data_dir=tmp_path)
-    roles = RoleProcesses(settings, tmp_path, [role])
+    migrate(settings.postgres())
+    roles = RoleProcesses(role_environ(settings), tmp_path, [role])
     roles.start()
     try:
         async with aiohttp.ClientSession() as session:
@@ -126,29 +128,29 @@ async def test_who_does_not_know_the_password_or_the_certificate_gets_nothing(
     settings: Settings, wrong: dict[str, object]
 ):
     with pytest.raises(ServerUnreachable):
-        await ensure_topics(changed(settings, **wrong))
+        await ensure_topics(changed(settings, **wrong).kafka())
 
 
 def test_what_is_missing_is_named(settings: Settings, tmp_path: Path):
     with pytest.raises(SettingsError, match="SCREENER_KAFKA_PASSWORD"):
-        kafka_access(changed(settings, kafka_password=None))
+        client_options(changed(settings, kafka_password=None).kafka())
     with pytest.raises(SettingsError, match="SCREENER_KAFKA_CA_FILE"):
-        kafka_access(changed(settings, kafka_ca_file=tmp_path / "missing"))
+        client_options(changed(settings, kafka_ca_file=tmp_path / "missing").kafka())
     (tmp_path / "empty").write_text("")
     with pytest.raises(SettingsError, match="SCREENER_KAFKA_CA_FILE"):
-        kafka_access(changed(settings, kafka_ca_file=tmp_path / "empty"))
+        client_options(changed(settings, kafka_ca_file=tmp_path / "empty").kafka())
 
 
 def test_in_the_clear_nothing_but_the_address_is_needed(stack: EmbeddedStack):
-    settings = settings_for(stack.urls)
-    assert kafka_access(settings) == {
+    settings = settings_for(stack.urls | {"kafka": "127.0.0.1:9092"})
+    assert client_options(settings.kafka()) == {
         "bootstrap_servers": settings.kafka_url,
         "security_protocol": "PLAINTEXT",
     }
 
 
 def test_tls_alone_checks_the_host_and_asks_for_no_password(settings: Settings):
-    access = kafka_access(changed(settings, kafka_security="ssl", kafka_password=None))
+    access = client_options(changed(settings, kafka_security="ssl", kafka_password=None).kafka())
     assert access["security_protocol"] == "SSL"
     assert access["ssl_context"].verify_mode == ssl.CERT_REQUIRED
     assert access["ssl_context"].check_hostname

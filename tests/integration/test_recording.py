@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from app.candle_files.reader import read_candles
 from app.candles.batch import COLUMNS, CandleBatch
 from app.clock import SystemClock
 from app.errors import BadInput
-from app.ingress.publish import candle_publisher
-from app.ingress.pull import connect, ensure_stream, stream_name
+from app.local.exchange.market.simulated import SimulatedMarket
 from app.recording.file import CandleFile
-from app.recording.run import Recorder
-from app.replay.file import read_candles
+from app.recording.recorder import Recorder
 from app.settings import Settings
-from app.simexchange.market.simulated import SimulatedMarket
+from app.wire.nats.publish import candle_publisher
+from app.wire.nats.stream import connect, ensure_stream, stream_name
 from tests.support.candle_batches import Candle, batch_of
 from tests.support.eventually import eventually
 from tests.support.simulated_batches import batch_of_planes
@@ -56,9 +56,18 @@ def assert_same_candles(found: CandleBatch, expected: CandleBatch) -> None:
 @asynccontextmanager
 async def recording(settings: Settings, path: Path, *, backlog: bool = False) -> AsyncIterator[Recorder]:
     """A recorder that listens already; when the context ends, it has ended."""
-    client = await connect(settings, "recorder")
-    await ensure_stream(client, settings)
-    recorder = Recorder(client, settings, SystemClock(), CandleFile(path), flush_s=0.1, backlog=backlog)
+    client = await connect(settings.nats().url, "recorder")
+    await ensure_stream(client, settings.names())
+    recorder = Recorder(
+        client,
+        settings.names(),
+        SystemClock(),
+        CandleFile(path),
+        exchange=settings.exchange,
+        message_max_bytes=settings.message_max_bytes,
+        flush_s=0.1,
+        backlog=backlog,
+    )
     stop, listening = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(recorder.run(stop, listening.set))
     try:
@@ -71,7 +80,7 @@ async def recording(settings: Settings, path: Path, *, backlog: bool = False) ->
 
 
 async def publish(settings: Settings, *batches: CandleBatch, candles_per_message: int = 1) -> None:
-    async with candle_publisher(settings, "test", candles_per_message) as publisher:
+    async with candle_publisher(settings.nats(), "test", candles_per_message) as publisher:
         for batch in batches:
             await publisher.publish(batch)
         await publisher.flush()
@@ -108,9 +117,9 @@ async def test_a_consumer_that_is_lost_is_made_anew_and_no_candle_is_missed(
     async with recording(settings, path) as recorder:
         await publish(settings, batch.take(slice(0, 8)))
         await eventually(lambda: recorder.recorded.candles == 8)
-        client = await connect(settings, "thief")
-        (consumer,) = await client.jetstream().consumers_info(stream_name(settings))
-        await client.jetstream().delete_consumer(stream_name(settings), consumer.name)
+        client = await connect(settings.nats().url, "thief")
+        (consumer,) = await client.jetstream().consumers_info(stream_name(settings.names()))
+        await client.jetstream().delete_consumer(stream_name(settings.names()), consumer.name)
         await client.close()
         await publish(settings, batch.take(slice(8, None)))
         await eventually(lambda: recorder.recorded.candles == len(batch), within_s=60)
@@ -160,18 +169,28 @@ async def test_the_command_records_until_it_is_killed_and_the_file_is_whole(
 
 
 def rows(path: Path) -> Sequence[tuple[str, int, float]]:
+    """Symbol, minutes since the first one, close."""
     batch = read_candles(path)
+    minutes = batch.open_time_ms // 60_000 - FIRST_MINUTE
     symbols = [batch.symbol_of(row) for row in range(len(batch))]
-    return list(zip(symbols, (batch.open_time_ms // 60_000).tolist(), batch.close.tolist(), strict=True))
+    return list(zip(symbols, minutes.tolist(), batch.close.tolist(), strict=True))
 
 
 def test_the_last_candle_of_a_minute_counts_and_rows_are_in_order(tmp_path: Path):
     path = tmp_path / "a.parquet"
     file = CandleFile(path)
-    file.add(batch_of([Candle("BUSDT", 2, 1.0), Candle("AUSDT", 2, 2.0), Candle("BUSDT", 1, 3.0)]))
+    file.add(
+        batch_of(
+            [
+                Candle("BUSDT", FIRST_MINUTE + 2, 1.0),
+                Candle("AUSDT", FIRST_MINUTE + 2, 2.0),
+                Candle("BUSDT", FIRST_MINUTE + 1, 3.0),
+            ]
+        )
+    )
     assert file.flush()
     assert not file.flush()
-    file.add(batch_of([Candle("CUSDT", 1, 4.0), Candle("BUSDT", 2, 5.0)]))
+    file.add(batch_of([Candle("CUSDT", FIRST_MINUTE + 1, 4.0), Candle("BUSDT", FIRST_MINUTE + 2, 5.0)]))
     assert file.flush()
     assert rows(path) == [("BUSDT", 1, 3.0), ("CUSDT", 1, 4.0), ("AUSDT", 2, 2.0), ("BUSDT", 2, 5.0)]
     assert list(tmp_path.iterdir()) == [path]
@@ -182,7 +201,7 @@ def test_a_full_file_is_followed_by_the_next_and_none_is_replaced(tmp_path: Path
     (tmp_path / "a-2.parquet").write_bytes(b"of somebody else")
     file = CandleFile(path, rows_per_file=2)
     for minute in (1, 2, 3):
-        file.add(batch_of([Candle("AUSDT", minute)]))
+        file.add(batch_of([Candle("AUSDT", FIRST_MINUTE + minute)]))
         file.flush()
     assert rows(path) == [("AUSDT", 1, 10.0), ("AUSDT", 2, 10.0)]
     assert rows(tmp_path / "a-3.parquet") == [("AUSDT", 3, 10.0)]
@@ -195,10 +214,10 @@ def test_a_recording_is_continued_from_a_file(tmp_path: Path):
     with pytest.raises(BadInput):
         read_candles(path)
     first = CandleFile(path)
-    first.add(batch_of([Candle("AUSDT", 1)]))
+    first.add(batch_of([Candle("AUSDT", FIRST_MINUTE + 1)]))
     first.flush()
     second = CandleFile(path, known=read_candles(path))
-    second.add(batch_of([Candle("AUSDT", 2)]))
+    second.add(batch_of([Candle("AUSDT", FIRST_MINUTE + 2)]))
     second.flush()
     assert rows(path) == [("AUSDT", 1, 10.0), ("AUSDT", 2, 10.0)]
 
@@ -206,9 +225,9 @@ def test_a_recording_is_continued_from_a_file(tmp_path: Path):
 def test_a_flush_that_is_cut_short_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a.parquet"
     file = CandleFile(path)
-    file.add(batch_of([Candle("AUSDT", 1)]))
+    file.add(batch_of([Candle("AUSDT", FIRST_MINUTE + 1)]))
     file.flush()
-    file.add(batch_of([Candle("AUSDT", 2)]))
+    file.add(batch_of([Candle("AUSDT", FIRST_MINUTE + 2)]))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", disk_full)
         with pytest.raises(OSError, match="no space"):
@@ -221,13 +240,13 @@ def test_a_flush_that_is_cut_short_leaves_the_file_as_it_was(tmp_path: Path, mon
 def test_a_flush_waits_for_one_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a.parquet"
     file = CandleFile(path)
-    file.add(batch_of([Candle("AUSDT", 1)]))
+    file.add(batch_of([Candle("AUSDT", FIRST_MINUTE + 1)]))
     others: list[Future[bool]] = []
     with ThreadPoolExecutor(1) as thread:
 
         def flush_again(_: int) -> None:
             if not others:
-                file.add(batch_of([Candle("AUSDT", 2)]))
+                file.add(batch_of([Candle("AUSDT", FIRST_MINUTE + 2)]))
                 others.append(thread.submit(file.flush))
                 with pytest.raises(TimeoutError):
                     others[0].result(timeout=0.5)

@@ -10,22 +10,28 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-import app.database.rule_watch
+import app.alerts.rule_watch
+from app.alerts.known_rules import KnownRules
+from app.alerts.rule_watch import RuleWatch
 from app.database.connection import connection_url, open_pool
 from app.database.migrate import migrate
 from app.database.rule_store import RuleStore
-from app.database.rule_watch import RuleWatch
-from app.known_rules import KnownRules
+from app.local.servers.embedded import EmbeddedStack
+from app.rules.evaluation.rulebook import RuleBook
+from app.rules.files import shipped_rules
 from app.rules.rule import Rule
-from app.rules.rulebook import RuleBook
-from app.rules.shipped import shipped_rules
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
 from app.telemetry import alert_metrics
 from tests.support.eventually import eventually
+from tests.support.metric_values import value_of
+from tests.support.rule_watches import rule_watch
 from tests.support.servers import settings_for
+
+REGISTRY = CollectorRegistry()
+METRICS = alert_metrics(REGISTRY)
 
 STEEP = Rule("steep", "price_change_5m > 2", "high")
 SHIPPED = {rule.rule_type for rule in shipped_rules() if rule.enabled}
@@ -39,7 +45,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def _no_look_without_word(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a change of which no word came would be found by looking, only later."""
-    monkeypatch.setattr(app.database.rule_watch, "_POLL_S", 3_600.0)
+    monkeypatch.setattr(app.alerts.rule_watch, "_POLL_S", 3_600.0)
 
 
 def in_force(watch: RuleWatch) -> dict[str, Rule]:
@@ -49,7 +55,7 @@ def in_force(watch: RuleWatch) -> dict[str, Rule]:
 @asynccontextmanager
 async def watching(settings: Settings) -> AsyncIterator[RuleWatch]:
     """As a worker has it: begun, then followed."""
-    watch = RuleWatch(settings)
+    watch = rule_watch(settings, REGISTRY)
     await watch.begin()
     following = asyncio.create_task(watch.run())
     try:
@@ -62,21 +68,21 @@ async def watching(settings: Settings) -> AsyncIterator[RuleWatch]:
 
 @asynccontextmanager
 async def rule_store(settings: Settings) -> AsyncIterator[RuleStore]:
-    async with await open_pool(settings) as pool:
+    async with await open_pool(settings.postgres()) as pool:
         yield RuleStore(pool)
 
 
 def run_sql(settings: Settings, statement: str) -> None:
-    with psycopg.connect(connection_url(settings), autocommit=True) as connection:
+    with psycopg.connect(connection_url(settings.postgres()), autocommit=True) as connection:
         connection.execute(statement)
 
 
 def degraded() -> bool:
-    return bool(alert_metrics().rules_degraded._value.get())
+    return bool(value_of(METRICS.rules_degraded))
 
 
 def refused() -> float:
-    return alert_metrics().rule_changes.labels(operation="refused")._value.get()
+    return value_of(METRICS.rule_changes.labels(operation="refused"))
 
 
 async def becomes(watch: RuleWatch, rule_types: set[str]) -> None:
@@ -92,20 +98,20 @@ async def becomes(watch: RuleWatch, rule_types: set[str]) -> None:
 
 
 async def test_a_worker_begins_with_the_enabled_rules_of_the_database(settings: Settings) -> None:
-    migrate(settings)
+    migrate(settings.postgres())
     async with rule_store(settings) as store:
         await store.put(STEEP)
         await store.delete("ichimoku_bear")
-    watch = RuleWatch(settings)
+    watch = rule_watch(settings, REGISTRY)
     assert len(watch.book.rules) == 0
     await watch.begin()
     assert set(in_force(watch)) == SHIPPED - {"ichimoku_bear"} | {"steep"}
-    assert alert_metrics().rules._value.get() == 12
+    assert value_of(METRICS.rules) == 12
     assert not degraded()
 
 
 async def test_every_change_arrives_whoever_makes_it_and_is_logged(settings: Settings) -> None:
-    migrate(settings)
+    migrate(settings.postgres())
     async with watching(settings) as watch, rule_store(settings) as store:
         with capture_logs() as logs:
             await store.put(STEEP)
@@ -131,7 +137,7 @@ async def test_every_change_arrives_whoever_makes_it_and_is_logged(settings: Set
 
 
 async def test_many_changes_in_a_row_end_in_the_last_state(settings: Settings) -> None:
-    migrate(settings)
+    migrate(settings.postgres())
     async with watching(settings) as watch, rule_store(settings) as store:
         for number in range(40):
             await store.put(replace(STEEP, rule_type=f"steep_{number}"))
@@ -140,7 +146,7 @@ async def test_many_changes_in_a_row_end_in_the_last_state(settings: Settings) -
 
 
 async def test_the_same_rules_in_the_table_again_leave_the_book_alone(settings: Settings) -> None:
-    migrate(settings)
+    migrate(settings.postgres())
     async with watching(settings) as watch, rule_store(settings) as store:
         book = watch.book
         run_sql(settings, "UPDATE alert_rules SET updated_at = now()")
@@ -154,7 +160,7 @@ async def test_the_same_rules_in_the_table_again_leave_the_book_alone(settings: 
 async def test_a_bad_rule_by_sql_is_refused_told_and_counted_and_its_last_good_form_stays(
     settings: Settings,
 ) -> None:
-    migrate(settings)
+    migrate(settings.postgres())
     async with watching(settings) as watch, rule_store(settings) as store:
         await store.put(STEEP)
         await becomes(watch, SHIPPED | {"steep"})
@@ -163,7 +169,7 @@ async def test_a_bad_rule_by_sql_is_refused_told_and_counted_and_its_last_good_f
             run_sql(settings, "UPDATE alert_rules SET expression = 'price >' WHERE rule_type = 'steep'")
             await eventually(lambda: refused() == before + 1)
             assert in_force(watch)["steep"] == STEEP
-            assert alert_metrics().rules_refused._value.get() == 1
+            assert value_of(METRICS.rules_refused) == 1
             await store.put(replace(STEEP, rule_type="another"))
             await becomes(watch, SHIPPED | {"steep", "another"})
             assert refused() == before + 1
@@ -172,15 +178,15 @@ async def test_a_bad_rule_by_sql_is_refused_told_and_counted_and_its_last_good_f
         assert "found the end" in told["error"]
         await store.put(replace(STEEP, severity="low"))
         await eventually(lambda: in_force(watch)["steep"].severity == "low")
-        assert alert_metrics().rules_refused._value.get() == 0
+        assert value_of(METRICS.rules_refused) == 0
 
 
 async def test_a_change_of_which_no_word_comes_is_found_by_looking(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrate(settings)
+    migrate(settings.postgres())
     run_sql(settings, "DROP TRIGGER tell_of_changed_rules ON alert_rules")
-    monkeypatch.setattr(app.database.rule_watch, "_POLL_S", 0.1)
+    monkeypatch.setattr(app.alerts.rule_watch, "_POLL_S", 0.1)
     async with watching(settings) as watch:
         run_sql(settings, "DELETE FROM alert_rules WHERE rule_type <> 'ichimoku_bull'")
         await becomes(watch, {"ichimoku_bull"})
@@ -189,7 +195,7 @@ async def test_a_change_of_which_no_word_comes_is_found_by_looking(
 async def test_screeners_that_share_a_database_follow_their_own_rules(settings: Settings) -> None:
     other = settings.model_copy(update={"namespace": settings.namespace + "_b"})
     for one in (settings, other):
-        migrate(one)
+        migrate(one.postgres())
     async with watching(settings) as watch, watching(other) as beside:
         run_sql(settings, "DELETE FROM alert_rules WHERE rule_type <> 'ichimoku_bull'")
         await becomes(watch, {"ichimoku_bull"})
@@ -203,7 +209,7 @@ async def test_before_the_database_is_migrated_the_shipped_rules_are_in_force_an
         async with watching(settings) as watch:
             assert set(in_force(watch)) == SHIPPED
             assert degraded()
-            migrate(settings)
+            migrate(settings.postgres())
             run_sql(settings, "DELETE FROM alert_rules WHERE rule_type <> 'ichimoku_bull'")
             await becomes(watch, {"ichimoku_bull"})
             assert not degraded()
@@ -222,7 +228,7 @@ async def test_while_the_database_is_away_the_last_known_rules_go_on(
 ) -> None:
     settings = settings_for(own_postgres.urls, data_dir=tmp_path / "data")
     process = own_postgres.processes["postgres"]
-    migrate(settings)
+    migrate(settings.postgres())
     known = SHIPPED | {"steep"}
     async with watching(settings) as watch:
         # commits after those of the migration, and so makes these survive as well
@@ -257,7 +263,7 @@ def answers(settings: Settings) -> bool:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'[{"rule_type": "x"}]', b"\xff"])
 def test_a_file_of_known_rules_that_cannot_be_used_is_as_none(settings: Settings, content: bytes) -> None:
-    known = KnownRules(settings)
+    known = KnownRules(settings.data_dir, settings.names())
     assert known.read() is None
     known.write([STEEP])
     assert known.read() == (STEEP,)
@@ -271,13 +277,13 @@ def test_a_file_of_known_rules_that_cannot_be_used_is_as_none(settings: Settings
 def test_known_rules_that_cannot_be_written_are_logged_only(settings: Settings) -> None:
     (settings.data_dir / "rules").write_text("a file where the folder should be")
     with capture_logs() as logs:
-        KnownRules(settings).write([STEEP])
+        KnownRules(settings.data_dir, settings.names()).write([STEEP])
     assert [log["event"] for log in logs] == ["known_rules_not_written"]
 
 
 async def test_the_mode_of_the_settings_is_that_of_rules_without_one(settings: Settings) -> None:
-    migrate(settings)
-    watch = RuleWatch(settings.model_copy(update={"alert_mode": "close"}))
+    migrate(settings.postgres())
+    watch = rule_watch(settings.model_copy(update={"alert_mode": "close"}), REGISTRY)
     await watch.begin()
     assert isinstance(watch.book, RuleBook)
     assert set(watch.book.modes) == {"close"}

@@ -15,12 +15,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
+from app.process.supervisor import role_environ
 from app.settings import Settings
-from app.sidecar.limits import SidecarLimits
-from app.sidecar.middlewares import errors_as_json, request_ids
-from app.sidecar.routes import routes_of
-from app.sidecar.routing import Access, Route, RouteTable
-from app.supervisor import role_environ
+from app.sidecar.http.middlewares import errors_as_json, request_ids
+from app.sidecar.http.route_table import Access, Route, RouteTable
+from app.sidecar.http.routes import routes_of
+from app.sidecar.state.limits import SidecarLimits
 from tests.support.database import migrated
 from tests.support.eventually import eventually
 from tests.support.sidecar import FREE_PORTS, Client, prepare, running_sidecar
@@ -191,7 +191,8 @@ async def test_what_goes_wrong_inside_is_told_to_the_log_and_not_to_the_client()
     async with TestClient(TestServer(app)) as client, client.get("/fail") as response:
         assert response.status == 500
         text = await response.text()
-    assert orjson.loads(text) == {"error": "internal", "message": "the request failed here; it was logged"}
+    message = "the request failed on the server; the error is logged"
+    assert orjson.loads(text) == {"error": "internal", "message": message}
 
 
 UNREADABLE = [
@@ -222,9 +223,19 @@ async def _send_unreadable(ready: Settings) -> None:
             assert b"aiohttp" not in head
             assert orjson.loads(body) == {
                 "error": "bad_request",
-                "message": "the request cannot be understood",
+                "message": "the request is invalid",
             }
         assert (await client.get("/api/symbols"))[0] == 200
+
+
+async def test_an_expectation_with_bytes_that_are_not_text_is_answered_as_a_bad_request(ready):
+    async with running_sidecar(ready) as client:
+        for path in (b"/api/rules", b"/no/such/path"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.sidecar.port)
+            writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\nExpect: 100\xc8-continue\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400"), path
+            writer.close()
+            await writer.wait_closed()
 
 
 async def test_a_query_that_takes_too_long_is_given_up(ready):
@@ -307,7 +318,7 @@ def _url(written: bytes) -> str | None:
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(ready, monkeypatch):
-    monkeypatch.setattr("app.sidecar.bodies._READ_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("app.sidecar.http.request_body._READ_TIMEOUT_S", 0.2)
     head = f"POST /api/settings HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token()}\r\n"
     head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     async with running_sidecar(ready) as client:

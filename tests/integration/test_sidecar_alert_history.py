@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from app.settings import Settings
-from app.sidecar.times import rfc3339
+from app.times import rfc3339
 from tests.support.alerts import FIRST_MINUTE_MS, make_alert, store
 from tests.support.sidecar import prepare, running_sidecar
 
@@ -138,6 +138,7 @@ async def test_an_unknown_parameter_is_400_and_the_known_ones_are_named(stored):
     async with running_sidecar(stored) as client:
         status, body = await client.get("/api/alerts", symbols="BTCUSDT")
     assert (status, body["error"]) == (400, "unknown_parameter")
+    assert "unknown parameter 'symbols'; did you mean symbol?" in body["message"]
     assert "rule_type" in body["message"]
 
 
@@ -147,5 +148,5 @@ async def test_a_database_error_is_503_without_internals(settings):
         status, body = await client.get("/api/alerts")
     assert (status, body) == (
         503,
-        {"error": "unavailable", "message": "the alert history cannot be reached at the moment; try again"},
+        {"error": "unavailable", "message": "the alert history cannot be reached now; retry"},
     )

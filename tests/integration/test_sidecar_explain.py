@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import app.cli.candles.explain
+import app.cli.rules.stored_rules
 from app.backtest.explain_at import explain_at
 from app.candles.batch import CandleBatch
+from app.cli.commands.candles import explain
 from app.database.connection import open_pool
-from app.database.copy import write_alerts, write_candles
-from app.database.stored_alert import StoredAlert
-from app.rules.alert import alert_id
+from app.database.rule_store import RuleStore
+from app.rules.alert import Alert, alert_id
+from app.rules.alert_builder import build_alert
+from app.rules.cooldown import decide
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.rulebook import RuleBook
 from app.rules.rule import Rule
 from app.settings import Settings
-from app.sidecar.times import rfc3339
-from tests.support.alerts import make_alert
+from app.sinks.copy import write_alerts, write_candles
+from app.times import rfc3339
+from tests.support.alerts import make_alert, publish
 from tests.support.candle_history import START_MS, candles
 from tests.support.eventually import eventually
 from tests.support.metric_batches import publish_metrics
+from tests.support.metric_rows import Row, metrics_batch
 from tests.support.sidecar import prepare, running_sidecar
 from tests.support.tokens import SECRET, bearer
 
@@ -35,8 +46,8 @@ async def ready(settings: Settings) -> Settings:
     return Settings.model_validate({**settings.model_dump(), "jwt_secret": SECRET})
 
 
-async def store(settings: Settings, batch: CandleBatch, *alerts: StoredAlert) -> None:
-    async with await open_pool(settings) as pool, pool.connection() as connection:
+async def store(settings: Settings, batch: CandleBatch, *alerts: Alert) -> None:
+    async with await open_pool(settings.postgres()) as pool, pool.connection() as connection:
         await write_candles(connection, batch)
         await write_alerts(connection, alerts)
 
@@ -50,14 +61,14 @@ def at(minute: int) -> str:
     return rfc3339(START_MS + minute * MINUTE_MS)
 
 
-def alert(minute: int, rule: str = "rise", version: int = 1, seq: int = 7) -> StoredAlert:
+def alert(minute: int, rule: str = "rise", version: int = 1, seq: int = 7) -> Alert:
     time_ms = START_MS + minute * MINUTE_MS
     made: dict[str, Any] = make_alert(0, symbol="AUSDT") | {
         "id": alert_id(rule, version, "AUSDT", time_ms),
         "rule_type": rule,
         "timestamp": rfc3339(time_ms + MINUTE_MS),
     }
-    return StoredAlert(seq, made)
+    return Alert.from_dict(made, seq)
 
 
 async def test_a_minute_of_history_is_explained_from_its_candles(ready):
@@ -66,7 +77,8 @@ async def test_a_minute_of_history_is_explained_from_its_candles(ready):
     async with running_sidecar(ready) as client:
         await client.send("POST", "/api/rules", RISE, ADMIN)
         for minute, verdict in ((62, "fired"), (63, "held_back"), (30, "not_met"), (3, "unknown")):
-            status, body = await client.get("/api/explain", symbol="AUSDT", rule="rise", at=at(minute))
+            within = at(minute)[:-5] + ".500Z"
+            status, body = await client.get("/api/explain", symbol="AUSDT", rule="rise", at=within)
             assert status == 200
             assert (body["verdict"], body["source"], body["minute"]) == (verdict, "history", at(minute)), (
                 minute
@@ -78,9 +90,13 @@ async def test_a_minute_of_history_is_explained_from_its_candles(ready):
         _, within = await client.get("/api/explain", symbol="AUSDT", rule="rise", at=at(63)[:-5] + ".500Z")
         assert within["minute"] == at(63)
         assert within["alert"] is None
-        assert within["last_alert"]["id"] == alert(62).alert["id"]
+        assert within["last_alert"]["id"] == alert(62).id
         _, fired = await client.get("/api/explain", symbol="AUSDT", rule="rise", at=at(62))
-        assert fired["alert"]["id"] == alert(62).alert["id"]
+        assert fired["alert"]["id"] == alert(62).id
+        assert fired["note"].startswith("The alert kept no values")
+        of_its_time = alert(62).timestamp
+        assert of_its_time == at(63)
+        assert (await client.get("/api/explain", symbol="AUSDT", rule="rise", at=of_its_time))[1] == fired
         first = fired["clause"]["parts"][0]
         assert first["value"] == pytest.approx((1.01**3 - 1) * 100)
         assert (first["threshold"], first["margin"]) == (1.0, pytest.approx(first["value"] - 1))
@@ -153,3 +169,77 @@ async def test_other_requests_for_an_explanation_are_refused(ready):
             async with client.session.get(path) as response:
                 found[path] = (response.status, (await response.json())["error"])
     assert found == expected
+
+
+JUMP = Rule("jump", "crosses_above(price, 105) and prev(price) < 101", "high")
+
+
+def live_alert(minute: int, event_after_ms: int, price: float) -> Alert:
+    """As the alert worker makes it of an update of a forming minute."""
+    rows = [
+        Row("AUSDT", minute - 1, {"close_1m": 100.0}),
+        Row("AUSDT", minute, {"close_1m": price}, False, START_MS + minute * MINUTE_MS + event_after_ms),
+    ]
+    book = RuleBook.compile([JUMP], "live")
+    batch = metrics_batch(rows)
+    [fire] = decide(Evaluator(book).evaluate(batch), batch, book, {}).fires
+    return replace(build_alert(fire, batch, 0), seq=8)
+
+
+@pytest.mark.parametrize("event_after_ms", [20_123, 60_000, 61_500], ids=["in", "at the end of", "after"])
+async def test_an_alert_of_live_mode_is_explained_with_what_its_rule_saw_not_with_how_the_minute_closed(
+    ready, event_after_ms
+):
+    found = live_alert(5, event_after_ms, 110.0)
+    # the minute closed at 100 again
+    await store(ready, candles([100.0] * 9), found)
+    rule = {"rule_type": "jump", "expression": JUMP.expression, "severity": "high"}
+    async with running_sidecar(ready) as client:
+        await client.send("POST", "/api/rules", rule, ADMIN)
+        for asked in (found.timestamp, at(5)):
+            _, body = await client.get("/api/explain", symbol="AUSDT", rule="jump", at=asked)
+            assert (body["verdict"], body["truth"], body["source"]) == ("fired", True, "alert")
+            assert (body["minute"], body["missing"], body["note"]) == (at(5), [], None)
+            assert body["alert"]["id"] == found.id == body["last_alert"]["id"]
+            crossed, before = body["clause"]["parts"]
+            assert [(part["value"], part["threshold"]) for part in crossed["parts"]] == [
+                (100, 105),
+                (110, 105),
+            ]
+            assert before["value"] == 100
+        _, next_one = await client.get("/api/explain", symbol="AUSDT", rule="jump", at=at(7))
+        assert (next_one["verdict"], next_one["source"], next_one["alert"]) == ("not_met", "history", None)
+        # an edit of the rule does not change what fired
+        await client.send("PUT", "/api/rules/jump", {**rule, "expression": "price < 1"}, ADMIN)
+        _, body = await client.get("/api/explain", symbol="AUSDT", rule="jump", at=found.timestamp)
+        assert (body["truth"], body["rule_version"], body["expression"]) == (True, 1, JUMP.expression)
+
+
+async def test_an_alert_that_is_not_stored_yet_is_explained_with_what_its_rule_saw(ready):
+    found = live_alert(5, 20_123, 110.0)
+    rule = {"rule_type": "jump", "expression": JUMP.expression, "severity": "high"}
+    async with running_sidecar(ready) as client:
+        await client.send("POST", "/api/rules", rule, ADMIN)
+        await publish(ready, [found.encode()])
+        await eventually(lambda: len(client.sidecar.parts.alerts) == 1)
+        _, body = await client.get("/api/explain", symbol="AUSDT", rule="jump", at=found.timestamp)
+        assert (body["verdict"], body["truth"], body["source"], body["minute"]) == (
+            "fired",
+            True,
+            "alert",
+            at(5),
+        )
+        assert body["alert"]["id"] == found.id
+
+
+async def test_the_command_explains_an_alert_with_what_its_rule_saw(ready, monkeypatch):
+    found = live_alert(5, 20_123, 110.0)
+    await store(ready, candles([100.0] * 9), found)
+    monkeypatch.setattr(app.cli.candles.explain, "settings_here", lambda: ready)
+    monkeypatch.setattr(app.cli.rules.stored_rules, "settings_here", lambda: ready)
+    async with await open_pool(ready.postgres()) as pool:
+        await RuleStore(pool).put(JUMP)
+    arguments = ["jump", "AUSDT", "--at", found.timestamp]
+    result = await asyncio.to_thread(CliRunner().invoke, explain, arguments)
+    assert f"in the minute of {at(5)}, as the alert of" in result.output, result
+    assert ": true\n" in result.output

@@ -11,13 +11,14 @@ import pytest
 from redis.asyncio import Redis
 
 from app.candles.batch import CandleBatch
+from app.clock import SystemClock
 from app.database.connection import open_pool
-from app.database.copy import write_candles
 from app.settings import Settings
-from app.tickers import Ticker, TickerStore
+from app.sinks.copy import write_candles
+from app.wire.tickers import Ticker, TickerStore
 from tests.support.database import candles
 from tests.support.eventually import eventually
-from tests.support.metric_batches import publish_metrics
+from tests.support.metric_batches import Row, publish_metrics, publish_sealed_minute
 from tests.support.sidecar import Client, prepare, running_sidecar
 
 MINUTE_MS = 60_000
@@ -32,7 +33,7 @@ async def _prepared(settings: Settings) -> None:
 
 
 async def store(settings: Settings, batch: CandleBatch) -> None:
-    async with await open_pool(settings) as pool, pool.connection() as connection:
+    async with await open_pool(settings.postgres()) as pool, pool.connection() as connection:
         await write_candles(connection, batch)
 
 
@@ -41,7 +42,7 @@ async def refusals(client: Client, queries: dict[str, tuple[int, str]]) -> None:
     for query in queries:
         async with client.session.get(query) as response:
             body = await response.json()
-            assert set(body) <= {"error", "message", "position"}, query
+            assert set(body) <= {"error", "message", "position", "faults"}, query
             found[query] = (response.status, body["error"])
     assert found == queries
 
@@ -62,8 +63,15 @@ async def all_known(client: Client) -> None:
 
 async def test_a_query_gives_the_symbols_whose_latest_values_satisfy_it(settings):
     await publish_metrics(settings, SYMBOLS)
+    await publish_sealed_minute(settings, [row for row in SYMBOLS if row[1] == START_MS])
     async with running_sidecar(settings) as client:
         await all_known(client)
+
+        async def market_is_known() -> bool:
+            _, body = await client.get("/api/screener", where="rank(price_change_1h) <= 1")
+            return bool(body["symbols"])
+
+        await eventually(market_is_known)
         status, body = await client.get("/api/screener", where="price_change_1h > 2", sort="volume_1h")
         assert status == 200
         assert body == {
@@ -104,18 +112,59 @@ async def test_a_query_gives_the_symbols_whose_latest_values_satisfy_it(settings
         assert (len(body["symbols"]), body["matched"]) == (1, 4)
 
 
+async def test_functions_over_all_symbols_are_of_the_last_sealed_minute_which_the_answer_names(settings):
+    def minute(back: int, **changes: float) -> list[Row]:
+        return [
+            (f"{name}USDT", START_MS - back * MINUTE_MS, {"close_1m": 1.0, "price_change_1h": change})
+            for name, change in changes.items()
+        ]
+
+    async with running_sidecar(settings) as client:
+
+        async def best() -> tuple[object, list[str]]:
+            _, body = await client.get("/api/screener", where="rank(price_change_1h) == 1")
+            return body["market_minute"], [one["symbol"] for one in body["symbols"]]
+
+        async def becomes(minute: str, symbols: list[str]) -> None:
+            async def is_so() -> bool:
+                return await best() == (minute, symbols)
+
+            await eventually(is_so)
+
+        await publish_metrics(settings, minute(0, ADA=1.0, BTC=2.0, ETH=3.0))
+        await eventually(lambda: len(client.sidecar.parts.latest) == 3)
+        assert await best() == (None, [])
+        await publish_sealed_minute(settings, minute(2, ADA=9.0, BTC=8.0))
+        await becomes("2024-02-28T23:58:00.000Z", ["ADAUSDT"])
+        await publish_sealed_minute(settings, minute(1, ADA=1.0, BTC=8.0, OLD=50.0))
+        # the best of that minute is not among the symbols of now
+        await becomes("2024-02-28T23:59:00.000Z", [])
+        await publish_sealed_minute(settings, minute(0, ADA=1.0, BTC=8.0))
+        await becomes("2024-02-29T00:00:00.000Z", ["BTCUSDT"])
+        _, body = await client.get("/api/screener", where="price > 0", sort="rank(price_change_1h)")
+        assert body["market_minute"] == "2024-02-29T00:00:00.000Z"
+        assert body["symbols"][-1] == {
+            "symbol": "ETHUSDT",
+            "timestamp": "2024-02-29T00:01:00.000Z",
+            "price": 1.0,
+            "values": {"close_1m": 1.0, "price_change_1h": 3.0, "rank(price_change_1h)": None},
+        }
+        _, body = await client.get("/api/screener", where="price > 0")
+        assert "market_minute" not in body
+
+
 async def test_a_faulty_query_is_400_with_the_position_of_its_fault(settings):
     async with running_sidecar(settings) as client:
         for where, position in (
             ("price_change_1h > 2 and rsi_99 > 1", 24),
             ("price >", 7),
-            ("prev(price) > 1", 0),
+            ("prev(rank(price)) > 1", 0),
         ):
             status, body = await client.get("/api/screener", where=where)
             assert (status, body["error"], body["position"]) == (400, "bad_expression", position), where
             assert body["message"].startswith("where: ")
-        status, body = await client.get("/api/screener", where="price > 1", sort="prev(price)")
-        assert (status, body["message"][:6], body["position"]) == (400, "sort: ", 0)
+        status, body = await client.get("/api/screener", where="price > 1", sort="prev(rank(price))")
+        assert (status, body["message"][:15], body["position"]) == (400, "where or sort: ", 0)
         await refusals(
             client,
             {
@@ -172,6 +221,8 @@ def bars(batch: CandleBatch, start_of: Any, end_of: Any, newest_ms: int) -> list
                 end_ms - 1,
                 sum(batch.quote_volume[members]),
                 sum(batch.trades[members]),
+                sum(batch.taker_buy_volume[members]),
+                sum(batch.taker_buy_quote_volume[members]),
             ]
         )
     return found
@@ -222,8 +273,8 @@ async def test_candles_of_all_fifteen_intervals_are_made_from_the_stored_minutes
             assert [bar[0] for bar in found] == [bar[0] for bar in expected], name
             for bar, wanted in zip(found, expected, strict=True):
                 assert all(isinstance(bar[at], str) for at in (1, 2, 3, 4, 5, 7, 9, 10, 11)), bar
-                assert [float(text) for text in bar[:9]] == pytest.approx(wanted, rel=1e-12), name
-                assert bar[9:] == ["0", "0", "0"]
+                assert [float(text) for text in bar[:11]] == pytest.approx(wanted, rel=1e-12), name
+                assert bar[11] == "0"
         assert expected == [], "no month is whole"
 
 
@@ -251,6 +302,47 @@ async def test_the_range_of_candles_can_be_chosen_in_both_ways(settings):
         assert await opens(since="9999-12-31T23:59:59Z") == []
         assert await opens(until="1970-01-01T00:00:00Z") == []
         assert await opens(startTime="1000000000000000") == []
+
+
+async def test_the_earliest_candles_are_given_from_a_time_before_all_of_them(settings):
+    """As the exchange does; a first bar of which the beginning is not stored is left out, and not counted."""
+    await store(settings, candles(["BTCUSDT"], 600, START_MS + 20 * MINUTE_MS))
+    async with running_sidecar(settings) as client:
+        _, minutes = await client.get(
+            "/api/klines", symbol="BTCUSDT", interval="1m", startTime="1", limit="5"
+        )
+        _, hours = await client.get("/api/klines", symbol="BTCUSDT", interval="1h", startTime="1", limit="5")
+    assert [bar[0] for bar in minutes] == [START_MS + (20 + n) * MINUTE_MS for n in range(5)]
+    assert [bar[0] for bar in hours] == [START_MS + n * 60 * MINUTE_MS for n in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("volumes", "expected"),
+    [
+        # 1062.8609999999999 as a sum of floating-point numbers
+        ([354.287, 354.287, 354.287, 0.0, 0.0], "1062.861"),
+        ([0.1, 0.2, 0.7, 1062.861, 1e-8], "1063.86100001"),
+    ],
+)
+async def test_volumes_of_longer_candles_are_sums_of_decimals(settings, volumes, expected):
+    batch = candles(["BTCUSDT"], 5, START_MS, volume=np.array(volumes), quote_volume=np.array(volumes))
+    await store(settings, batch)
+    async with running_sidecar(settings) as client:
+        _, ((*_, volume, _, quote_volume, _, _, _, _),) = await client.get(
+            "/api/klines", symbol="BTCUSDT", interval="5m"
+        )
+    assert (volume, quote_volume) == (expected, expected)
+
+
+async def test_taker_volumes_are_0_where_one_of_a_minute_is_unknown(settings):
+    batch = candles(["BTCUSDT"], 10, START_MS)
+    batch.taker_buy_volume[3] = np.nan
+    await store(settings, batch)
+    async with running_sidecar(settings) as client:
+        _, found = await client.get("/api/klines", symbol="BTCUSDT", interval="5m")
+    assert found[0][9] == "0"
+    assert float(found[0][10]) == pytest.approx(sum(batch.taker_buy_quote_volume[:5]))
+    assert float(found[1][9]) == pytest.approx(sum(batch.taker_buy_volume[5:]))
 
 
 async def test_small_and_large_values_are_written_without_exponent(settings):
@@ -289,7 +381,7 @@ def ticker(symbol: str, price: float) -> Ticker:
 
 async def test_tickers_come_from_the_hash_that_the_feed_writes(settings):
     redis = Redis.from_url(settings.server_urls().redis)
-    store = TickerStore(redis, settings)
+    store = TickerStore(redis, settings.names())
     await store.write([ticker("BTCUSDT", 60_000.0), ticker("ADAUSDT", 0.5)])
     async with running_sidecar(settings) as client:
         status, body = await client.get("/api/tickers")
@@ -360,3 +452,24 @@ async def test_an_unchanged_answer_is_not_sent_again(settings):
                 return response.status == 200
 
         await eventually(has_changed)
+
+
+async def test_a_symbol_in_chinese_is_found_in_paths_queries_and_expressions(settings):
+    name, minute_ms = "\u9f99\u867eUSDT", SystemClock().now_ms() // 60_000 * 60_000 - 60_000
+    await store(settings, candles([name], 5))
+    async with running_sidecar(settings) as client:
+        rows = [(name, minute_ms, {"close_1m": 2.0}), ("BTCUSDT", minute_ms, {"close_1m": 1.0})]
+        await publish_metrics(settings, rows)
+        await publish_sealed_minute(settings, rows)
+        await eventually(lambda: len(client.sidecar.parts.latest) == 2)
+        assert (await client.get(f"/api/metrics/{name}"))[1]["symbol"] == name
+        status, bars = await client.get("/api/klines", symbol=name, interval="1m", startTime="0")
+        assert (status, len(bars)) == (200, 5)
+
+        async def is_found() -> bool:
+            _, found = await client.get("/api/screener", where=f"price > 1 and of({name}, price) > 1")
+            return [row["symbol"] for row in found["symbols"]] == [name]
+
+        await eventually(is_found)
+        _, explained = await client.get("/api/explain", symbol=name, rule="futures_pioneer_bull")
+        assert explained["symbol"] == name

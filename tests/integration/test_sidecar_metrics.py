@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.kafka import kafka_producer
 from app.settings import Settings
-from app.topics import Topics
+from app.wire.kafka import kafka_producer
+from app.wire.topics import Topics
 from tests.support.eventually import eventually
 from tests.support.metric_batches import publish_metrics
 from tests.support.sidecar import Client, prepare, running_sidecar
@@ -152,10 +152,12 @@ async def test_other_mistakes_are_answered_exactly(settings):
 
 async def test_an_unusable_frame_is_counted_and_skipped(settings):
     async with running_sidecar(settings) as client:
-        async with kafka_producer(settings) as producer:
+        async with kafka_producer(settings.kafka()) as producer:
             for value in (b"", b"no frame", b"screener-barrier:broken"):
                 for partition in range(settings.partitions):
-                    await producer.send_and_wait(Topics.of(settings).metrics, value, partition=partition)
+                    await producer.send_and_wait(
+                        Topics.of(settings.names()).metrics, value, partition=partition
+                    )
         await publish_metrics(settings, [("BTCUSDT", MINUTE_MS, {"close_1m": 1.0})])
         await known(client, "BTCUSDT")
         await eventually(
@@ -192,4 +194,5 @@ async def test_the_page_is_served_with_a_policy_that_allows_only_its_own_script(
         assert (response.status, response.content_type) == (200, "text/html")
         policy = response.headers["Content-Security-Policy"]
     assert "unsafe" not in policy
-    assert policy.count("'sha256-") == 2
+    assert "script-src 'self'; style-src 'self'; connect-src 'self'" in policy
+    assert "default-src 'none'" in policy

@@ -18,9 +18,9 @@ from app.candles.intervals import INTERVALS
 from app.market.timeframes import TIMEFRAMES
 from app.rules.rule import MODES, SEVERITIES
 from app.settings import Settings
-from app.sidecar.openapi import openapi_document
-from app.sidecar.routes import routes_of
-from app.sidecar.routing import Access, Route
+from app.sidecar.http.openapi import openapi_document
+from app.sidecar.http.route_table import Access, Route
+from app.sidecar.http.routes import routes_of
 from tests.support.candle_history import START_MS
 from tests.support.metric_batches import publish_metrics
 from tests.support.sidecar import Client, prepare, running_sidecar
@@ -80,7 +80,7 @@ async def test_the_description_and_the_routes_are_the_same(settings):
     assert set(operations()) == {(route.method, route.path) for route in found if not route.websocket}
     for route in found:
         if not route.websocket:
-            secured = "security" in operations()[(route.method, route.path)]
+            secured = bool(operations()[(route.method, route.path)]["security"])
             assert secured == (route.access is not Access.PUBLIC), route.path
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from app.local.servers.embedded import EmbeddedStack
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
 from tests.support.eventually import eventually
 from tests.support.servers import settings_for
 from tests.support.sidecar import Client, prepare, running_sidecar
@@ -38,7 +38,7 @@ async def statuses(
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """One minute for the whole test: a new one would begin the count anew."""
-    monkeypatch.setattr("app.sidecar.rate_limit.WINDOW_MS", 10**12)
+    monkeypatch.setattr("app.sidecar.access.rate_limit.WINDOW_MS", 10**12)
 
 
 @pytest.mark.usefixtures("still")

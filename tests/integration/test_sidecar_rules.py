@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.rules.files import MAX_RULES
-from app.rules.shipped import shipped_rules
+from app.rules.files import MAX_RULES, shipped_rules
 from app.settings import Settings
 from tests.support.database import migrated
 from tests.support.sidecar import prepare, running_sidecar
@@ -28,6 +27,8 @@ WHOLE = {
     "mode": None,
     "symbols": None,
     "hold_s": 0,
+    "shadow": False,
+    "state": "active",
 }
 
 
@@ -45,7 +46,7 @@ async def test_a_rule_is_created_replaced_and_deleted_by_administrators(ready):
         assert await client.get("/api/rules/my_rule") == (200, WHOLE)
         status, body = await client.send("POST", "/api/rules", RULE, ADMIN)
         assert (status, body["error"]) == (409, "rule_exists")
-        louder = {k: v for k, v in WHOLE.items() if k != "version"} | {
+        louder = {k: v for k, v in WHOLE.items() if k not in ("version", "state")} | {
             "severity": "critical",
             "symbols": ["BTCUSDT"],
             "hold_s": 60,
@@ -104,6 +105,18 @@ async def test_what_is_no_rule_is_refused_and_changes_nothing(ready):
             assert (status, body["error"], field in body["message"]) == (400, "bad_rule", True)
         status, body = await client.send("PUT", "/api/rules/other", RULE, ADMIN)
         assert (status, body["error"]) == (400, "bad_rule")
+        faults = {
+            "cooldwn_s": 5,
+            "owner": "bob",
+            "version": 3,
+            "severity": "urgent",
+            "expression": "prce > 1",
+        }
+        words = ("'cooldwn_s'", "'owner'", "cooldown_s?", "version: cannot", "'urgent'", "`prce`")
+        for method, path in (("POST", "/api/rules"), ("PUT", "/api/rules/steep")):
+            _, body = await client.send(method, path, RULE | faults, ADMIN)
+            assert all(word in body["message"] for word in words)
+            assert [fault["field"] for fault in body["faults"]] == ["severity", "expression"]
         assert await client.get("/api/rules") == (200, before)
 
 
@@ -113,7 +126,7 @@ async def test_a_fault_in_an_expression_is_told_with_its_position(ready):
         "price_change_5m >": 17,
         "price_change_5m > 2)": 19,
         "price_change_5m + 2": 0,
-        "__import__('os').system('true')": 11,
+        "__import__('os').system('true')": 0,
         "(" * 3000: 2000,
         "": 0,
     }
@@ -122,6 +135,11 @@ async def test_a_fault_in_an_expression_is_told_with_its_position(ready):
             status, body = await client.send("POST", "/api/rules", RULE | {"expression": expression}, ADMIN)
             assert (status, body["error"]) == (400, "bad_expression"), expression
             assert body["position"] == position, (expression, body)
+        faulty = {"expression": "prce > 1 and rsy_14_5m = 2", "severity": "urgent"}
+        _, body = await client.send("POST", "/api/rules", RULE | faulty, ADMIN)
+        told = [(fault["field"], fault["position"]) for fault in body["faults"]]
+        assert told == [("severity", None), ("expression", 0), ("expression", 13), ("expression", 23)]
+        assert all(fault["message"] in body["message"] for fault in body["faults"])
         assert (
             "did you mean"
             in (await client.send("POST", "/api/rules", RULE | {"expression": "rsy_14_5m > 1"}, ADMIN))[1][
@@ -180,5 +198,5 @@ async def test_without_tables_rules_are_unavailable_without_internals(settings):
     async with running_sidecar(settings, wait_ready=False) as client:
         assert await client.get("/api/rules") == (
             503,
-            {"error": "unavailable", "message": "the rules cannot be reached at the moment; try again"},
+            {"error": "unavailable", "message": "the rules cannot be reached now; retry"},
         )

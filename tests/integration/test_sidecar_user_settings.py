@@ -1,13 +1,14 @@
-"""GET and POST /api/settings: each caller's own, and nobody else's."""
+"""/api/settings and /api/me: each caller's own, and nobody else's."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from app.settings import Settings
-from app.sidecar.settings_endpoint import MOST_SELECTED, MOST_SUBSCRIPTIONS
+from app.sidecar.rest.settings import MOST_SELECTED, MOST_SUBSCRIPTIONS
 from tests.support.sidecar import prepare, running_sidecar
 from tests.support.tokens import SECRET, bearer
 
@@ -167,6 +168,61 @@ async def test_bad_changes_are_refused_whole(ready):
         assert (status, len(body["subscriptions"])) == (200, MOST_SUBSCRIPTIONS)
 
 
+async def test_a_document_is_stored_for_its_user_alone_and_only_over_the_version_that_was_read(ready):
+    async with running_sidecar(ready) as client:
+        nothing = {"user_id": "ann", "version": 0, "updated_at": None, "document": {}}
+        assert await client.send("GET", "/api/me", headers=ANN) == (200, nothing)
+        first, second = ({"columns": [f"{name}:1m"]} for name in ("close", "open"))
+        changed = {"error": "changed_elsewhere"}
+        for version, document, status, version_after in (
+            (1, first, 409, 0),
+            (0, first, 200, 1),
+            (0, second, 409, 1),
+            (1, second, 200, 2),
+            (1, first, 409, 2),
+        ):
+            change = {"version": version, "document": document}
+            found, body = await client.send("PUT", "/api/me", change, ANN)
+            assert found == status, (change, body)
+            assert (
+                body | (changed if status == 409 else {"version": version_after, "document": document})
+                == body
+            )
+            assert (await client.send("GET", "/api/me", headers=ANN))[1]["version"] == version_after
+        _, ann = await client.send("GET", "/api/me", headers=ANN)
+        assert (ann["document"], ann["updated_at"][-1]) == (second, "Z")
+        assert (await client.send("GET", "/api/me", headers=BOB))[1]["document"] == {}
+
+
+async def test_of_two_who_store_at_once_one_is_refused(ready):
+    async with running_sidecar(ready) as client:
+        for version in range(3):
+            change = {"version": version, "document": {}}
+            answers = await asyncio.gather(*(client.send("PUT", "/api/me", change, ANN) for _ in range(4)))
+            assert sorted(status for status, _ in answers) == [200, 409, 409, 409]
+
+
+async def test_a_document_that_fits_no_schema_is_refused_whole(ready):
+    async with running_sidecar(ready) as client:
+        kept = {"watchlists": [{"name": "Majors", "symbols": ["BTCUSDT"]}]}
+        assert (await client.send("PUT", "/api/me", {"version": 0, "document": kept}, ANN))[0] == 200
+        changes: list[tuple[dict[str, Any], str]] = [
+            ({"document": {}}, "bad_field"),
+            ({"version": True, "document": {}}, "bad_field"),
+            ({"version": 1}, "bad_field"),
+            ({"version": 1, "document": []}, "bad_field"),
+            ({"version": 1, "document": {"owner": "bob"}}, "bad_field"),
+            ({"version": 1, "document": {}, "user_id": "bob"}, "read_only_field"),
+            ({"version": 1, "document": {}, "admin": True}, "unknown_field"),
+        ]
+        for change, code in changes:
+            status, body = await client.send("PUT", "/api/me", change, ANN)
+            assert (status, body["error"]) == (400, code), change
+        assert (await client.send("PUT", "/api/me", {"version": 1, "document": {}}))[0] == 401
+        _, found = await client.send("GET", "/api/me", headers=ANN)
+        assert (found["version"], found["document"]) == (1, kept)
+
+
 async def test_without_tables_settings_are_unavailable_without_internals(settings):
     settings = Settings.model_validate({**settings.model_dump(), "jwt_secret": SECRET})
     async with running_sidecar(settings, wait_ready=False) as client:
@@ -174,5 +230,11 @@ async def test_without_tables_settings_are_unavailable_without_internals(setting
             await client.send("GET", "/api/settings", headers=ANN),
             await client.send("POST", "/api/settings", {"notification_enabled": True}, ANN),
         ]
-    problem = {"error": "unavailable", "message": "the settings cannot be reached at the moment; try again"}
+        documents = [
+            await client.send("GET", "/api/me", headers=ANN),
+            await client.send("PUT", "/api/me", {"version": 0, "document": {}}, ANN),
+        ]
+    problem = {"error": "unavailable", "message": "the settings cannot be reached now; retry"}
     assert answers == [(503, problem)] * 2
+    problem = {"error": "unavailable", "message": "your document cannot be reached now; retry"}
+    assert documents == [(503, problem)] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,17 +14,19 @@ from psycopg import AsyncConnection
 
 from app.clock import SystemClock
 from app.database.connection import connection_url, open_pool
-from app.database.stored_alert import StoredAlert
+from app.rules.alert import Alert
 from app.settings import Settings
-from app.webhooks.outbox import route
-from app.webhooks.post import webhook_client
-from app.webhooks.sender import Sender, SenderLimits
-from app.webhooks.targets import AllowedHosts
-from app.webhooks.user_targets import follow_settings
+from app.webhooks.delivery.outbox import route
+from app.webhooks.delivery.post import webhook_client
+from app.webhooks.delivery.sender import Sender, SenderLimits
+from app.webhooks.targets.settings_targets import follow_settings
+from app.webhooks.targets.urls import AllowedHosts
 from tests.support.alerts import make_alert
+from tests.support.described import faults_of_answer
+from tests.support.metric_values import UNREAD
 from tests.support.sidecar import Client, prepare, running_sidecar
 from tests.support.tokens import SECRET, bearer
-from tests.support.webhooks import LOOPBACK, receiving
+from tests.support.webhooks import LOOPBACK, NOTED_NOWHERE, receiving
 
 ANN, BOB = bearer("ann"), bearer("bob")
 
@@ -36,33 +39,50 @@ class Api:
     async def __call__(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] = ANN
     ) -> tuple[int, Any]:
-        return await self.client.send(method, f"/api/webhook{path}", body, headers)
+        """The answer, which is as described."""
+        status, answer = await self.client.send(method, f"/api/webhook{path}", body, headers)
+        address = re.sub(r"^/deliveries/[^/?]+", "/deliveries/{delivery_id}", path.partition("?")[0])
+        assert faults_of_answer(method, f"/api/webhook{address}", status, answer) == []
+        return status, answer
 
     async def has_url(self, url: str | None, headers: dict[str, str] = ANN) -> None:
-        change = {"webhook_url": url, "notification_enabled": True, "selected_alerts": ["*"]}
+        """On loopback: the API takes no such URL of a user, so a public one makes way for it in the database."""
+        public = None if url is None else url.replace("http://127.0.0.1:", "https://receiver.example/")
+        change = {"webhook_url": public, "notification_enabled": True, "selected_alerts": ["*"]}
         assert (await self.client.send("POST", "/api/settings", change, headers))[0] == 200
+        async with await AsyncConnection.connect(
+            connection_url(self.settings.postgres()), autocommit=True
+        ) as connection:
+            for statement in (
+                "UPDATE webhook_targets SET url = %(url)s WHERE url = %(public)s",
+                "UPDATE user_settings SET webhook_url = %(url)s WHERE webhook_url = %(public)s",
+            ):
+                await connection.execute(statement, {"url": url, "public": public})
 
     async def secret(self, headers: dict[str, str] = ANN) -> str:
-        _, settings = await self.client.send("GET", "/api/settings", headers=headers)
+        status, settings = await self.client.send("GET", "/api/settings", headers=headers)
+        assert faults_of_answer("GET", "/api/settings", status, settings) == []
         return str(settings["webhook"]["secret"])
 
     async def alert(self, number: int) -> None:
         """As the role writes it."""
         now_ms = SystemClock().now_ms()
-        alert = StoredAlert(number, make_alert(number) | {"timings": {"publish_ts_ms": now_ms}})
+        alert = Alert.from_dict(make_alert(number) | {"timings": {"publish_ts_ms": now_ms}}, number)
         async with await AsyncConnection.connect(
-            connection_url(self.settings), autocommit=True
+            connection_url(self.settings.postgres()), autocommit=True
         ) as connection:
-            await follow_settings(connection, AllowedHosts.of(self.settings), now_ms)
+            await follow_settings(connection, now_ms)
             await route(connection, [alert], now_ms)
 
     async def deliver(self) -> None:
-        clock, allowed = SystemClock(), AllowedHosts.of(self.settings)
+        clock, allowed = SystemClock(), AllowedHosts.of(self.settings.webhook_allowed_hosts)
         async with (
-            await open_pool(self.settings, max_size=1) as pool,
-            webhook_client(allowed, 5.0, clock, 10) as sends,
+            await open_pool(self.settings.postgres(), max_size=1) as pool,
+            webhook_client(allowed, 5.0, clock, 10, users=allowed) as sends,
         ):
-            await Sender(pool, sends, SenderLimits(10, 1, 5.0), clock, lambda: 0.0).deliver_due()
+            await Sender(
+                pool, sends, SenderLimits(10, 1, 5.0), clock, lambda: 0.0, NOTED_NOWHERE, UNREAD
+            ).deliver_due()
 
 
 @pytest.fixture
@@ -104,6 +124,13 @@ async def test_a_user_follows_the_target_from_the_settings_to_a_delivery(api: Ap
         "webhook.test",
         "webhook.test",
     ]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9000/hook", "https://127.0.0.1/hook"])
+async def test_hosts_that_operators_allow_themselves_are_refused_to_users(api: Api, url: str) -> None:
+    status, body = await api.client.send("POST", "/api/settings", {"webhook_url": url}, ANN)
+    assert (status, body["error"]) == (400, "bad_field")
+    assert "webhook_url" in body["message"]
 
 
 async def test_a_test_message_is_the_newest_delivery_whatever_alerts_came_before(api: Api) -> None:

@@ -11,11 +11,11 @@ import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app.barrier import Barrier
-from app.kafka import ensure_topics
 from app.settings import Settings
-from app.sidecar.limits import SidecarLimits
-from app.topics import Topics
+from app.sidecar.state.limits import SidecarLimits
+from app.wire.barrier import Barrier
+from app.wire.kafka import client_options, ensure_topics
+from app.wire.topics import Topics
 from tests.support.alerts import make_alert, publish, store
 from tests.support.eventually import eventually
 from tests.support.sidecar import prepare, read_alerts, read_close, read_until_id, running_sidecar
@@ -346,10 +346,10 @@ async def test_when_the_sequence_begins_anew_clients_are_told_and_new_alerts_go_
 
 
 async def recreate_alerts_topic(settings: Settings) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.server_urls().kafka)
+    admin = AIOKafkaAdminClient(**client_options(settings.kafka()))
     await admin.start()
     try:
-        await admin.delete_topics([Topics.of(settings).alerts])
+        await admin.delete_topics([Topics.of(settings.names()).alerts])
     finally:
         await admin.close()
-    await ensure_topics(settings)
+    await ensure_topics(settings.kafka())

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from app.replay.file import read_candles
+from app.candle_files.reader import read_candles
 from tests.support.market_data import FULL_2024, market_data_dir
 
 

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from app.errors import SettingsError
-from app.simexchange.fault_kinds import KINDS
-from app.simexchange.fault_schedule import read_schedule
+from app.local.exchange.faults.kinds import KINDS
+from app.local.exchange.faults.schedule import read_schedule
 from tests.support.eventually import eventually
 from tests.support.sim_exchange import MINUTE_MS, NOON_MS, Client, Listener, sim_exchange
 

@@ -77,7 +77,12 @@ async def test_exchange_info_has_the_names_and_types_of_the_recorded_one(exchang
         assert list(entry) == list(perpetual)
         assert [f["filterType"] for f in entry["filters"]] == [f["filterType"] for f in perpetual["filters"]]
     kinds = {(entry["contractType"], entry["quoteAsset"]) for entry in ours["symbols"]}
-    assert kinds == {("PERPETUAL", "USDT"), ("CURRENT_QUARTER", "USDT"), ("PERPETUAL", "USDC")}
+    assert kinds == {
+        ("PERPETUAL", "USDT"),
+        ("CURRENT_QUARTER", "USDT"),
+        ("PERPETUAL", "USDC"),
+        ("TRADIFI_PERPETUAL", "USDT"),
+    }
 
 
 async def test_klines_are_arrays_of_twelve_as_documented(exchange: Client):
@@ -279,3 +284,22 @@ async def test_an_address_over_its_weight_gets_429_until_the_minute_is_over_and_
         assert statuses == {200, 429, 418}
         exchange.clock.advance_ms(60_000)
         assert await tickers() == (418, "60")
+
+
+@pytest.mark.parametrize("path", ["/fapi/v1/time", "/fapi/v1/klines", "/fapi/v1/nothing"])
+async def test_pages_of_any_origin_may_read_answers_and_errors_of_the_protocol(exchange: Client, path: str):
+    async with exchange.session.get(exchange.url + path, headers={"Origin": "https://example.com"}) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
+    asked = {"Origin": "https://example.com", "Access-Control-Request-Method": "GET"}
+    async with exchange.session.options(exchange.url + path, headers=asked) as answer:
+        assert answer.status == 204
+        assert answer.headers["Access-Control-Allow-Methods"] == "GET"
+        assert answer.headers["Access-Control-Allow-Headers"] == "*"
+
+
+async def test_pages_may_not_read_the_answers_of_commands_to_the_simulation(exchange: Client):
+    async with exchange.session.get(
+        exchange.url + "/sim/state", headers={"Origin": "https://example.com"}
+    ) as answer:
+        assert not [name for name in answer.headers if name.startswith("Access-Control")]

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import MessageSizeTooLargeError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
+from app.wire.kafka import client_options_at
 from tests.support.eventually import eventually
 
 TOPIC_EXISTS = 36
@@ -27,7 +28,7 @@ class Client:
         self._exits = exits
 
     async def admin(self) -> AIOKafkaAdminClient:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.url)
+        admin = AIOKafkaAdminClient(**client_options_at(self.url))
         await admin.start()
         self._exits.push_async_callback(admin.close)
         return admin
@@ -39,12 +40,12 @@ class Client:
         return name
 
     async def producer(self, **options: object) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(bootstrap_servers=self.url, acks="all", **options)
+        producer = AIOKafkaProducer(**client_options_at(self.url), acks="all", **options)
         return await self._exits.enter_async_context(producer)
 
     async def consumer(self, *topics: str, **options: object) -> AIOKafkaConsumer:
         defaults = {"auto_offset_reset": "earliest", "enable_auto_commit": False}
-        consumer = AIOKafkaConsumer(*topics, bootstrap_servers=self.url, **defaults | options)
+        consumer = AIOKafkaConsumer(*topics, **client_options_at(self.url), **defaults | options)
         return await self._exits.enter_async_context(consumer)
 
     async def reader(self, partition: TopicPartition, **options: object) -> AIOKafkaConsumer:
@@ -146,6 +147,24 @@ async def test_a_waiting_reader_is_woken_by_a_record(client: Client) -> None:
     await eventually(lambda: partition in consumer.assignment())
     await _send(client, partition, b"woken")
     assert (await reading).value == b"woken"
+
+
+async def test_a_reader_that_gathers_gets_the_records_of_a_moment_together(client: Client) -> None:
+    topic = await client.topic()
+    partitions = first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    consumer = await client.consumer(
+        fetch_min_bytes=10_000, fetch_max_wait_ms=100_000, request_timeout_ms=200_000
+    )
+    # a fetch asks only for the partitions whose leader is known by then
+    await consumer.end_offsets(partitions)
+    consumer.assign(partitions)
+    for partition in partitions:
+        consumer.seek(partition, 0)
+    reading = asyncio.create_task(consumer.getmany(timeout_ms=100_000))
+    await _send(client, first, b"little")
+    assert not reading.done()
+    await _send(client, second, b"x" * 10_000)
+    assert set(await reading) == {first, second}
 
 
 async def test_an_offset_that_does_not_exist_is_refused(client: Client) -> None:

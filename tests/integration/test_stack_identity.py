@@ -12,8 +12,8 @@ import psutil
 import psycopg
 import pytest
 
-from app.stack.embedded import EmbeddedStack
-from app.stack.identity import unprivileged_identity
+from app.local.servers.embedded import EmbeddedStack
+from app.process.identity import unprivileged_identity
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 
@@ -70,6 +70,6 @@ def test_the_owner_of_the_folder_is_preferred(open_directory: Path) -> None:
 
 
 def test_the_database_password_is_readable_by_nobody_else(stack: EmbeddedStack) -> None:
-    password = stack.directory / "postgres" / "password"
+    password = stack.directory / "postgres" / "owner_password"
     assert password.read_text() in stack.urls["postgres"]
     assert password.stat().st_mode & 0o077 == 0

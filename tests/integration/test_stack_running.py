@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.settings_here import settings_here
-from app.stack.embedded import EmbeddedStack
-from app.stack.running import urls_of_running
+from app.cli.servers import settings_here
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.running import tell_urls, urls_of_running
 
 
 def postgres_url() -> str | None:
@@ -37,6 +37,25 @@ def test_a_running_stack_is_found_by_its_directory_and_by_no_other(
         assert elsewhere.get_secret_value() == "redis://elsewhere:6379/0"
     assert urls_of_running(directory) == {}
     assert not (directory / "urls.json").exists()
+
+
+def test_the_simulated_exchange_of_a_running_screener_is_asked_in_place_of_the_real_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCREENER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SCREENER_EXCHANGE", "bybit")
+    with EmbeddedStack.start(tmp_path, ["redis"]) as stack:
+        assert (settings_here().exchange, settings_here().exchange_rest_url) == ("bybit", None)
+        simulated = {"exchange_rest": "http://127.0.0.1:1", "exchange_ws": "ws://127.0.0.1:1/market/stream"}
+        tell_urls(tmp_path, {**stack.urls, **simulated})
+        here = settings_here()
+        assert (here.exchange, here.exchange_rest_url) == ("binance", simulated["exchange_rest"])
+        assert here.exchange_ws_url == simulated["exchange_ws"]
+        monkeypatch.setenv("SCREENER_EXCHANGE_REST_URL", "http://127.0.0.1:2")
+        assert (settings_here().exchange, settings_here().exchange_rest_url) == (
+            "bybit",
+            "http://127.0.0.1:2",
+        )
 
 
 @pytest.mark.parametrize("lock", ["", "no number", "999999999"])

@@ -14,12 +14,12 @@ import pytest
 import redis
 
 from app.errors import PortTaken, ServerDied, ServerError
+from app.local.servers.embedded import ALL_SERVERS, EmbeddedStack
+from app.local.servers.orphans import record
+from app.local.servers.ports import free_port
+from app.process.child import ChildProcess, stop_all
+from app.process.health.probes import PROBES
 from app.settings import Settings
-from app.stack.embedded import ALL_SERVERS, EmbeddedStack
-from app.stack.leftovers import record
-from app.stack.ports import free_port
-from app.stack.probe import PROBES
-from app.stack.process import ChildProcess, stop_all
 from tests.support.eventually import eventually
 
 
@@ -35,9 +35,9 @@ async def test_every_server_answers_in_its_own_protocol(stack: EmbeddedStack) ->
 
 
 def test_its_urls_are_settings(settings: Settings, stack: EmbeddedStack) -> None:
-    assert settings.server_urls().as_environ() == {
-        f"SCREENER_{server.upper()}_URL": url for server, url in stack.urls.items()
-    }
+    environ = {f"SCREENER_{server.upper()}_URL": url for server, url in stack.urls.items()}
+    assert settings.servers_environ() == Settings.load(environ).servers_environ()
+    assert Settings.load(settings.servers_environ()) == Settings.load(environ)
 
 
 def test_stopping_leaves_no_process(directory: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_stopped_stack_reports_no_fault(directory: Path) -> None:
 
 
 def test_two_stacks_in_one_directory_are_refused(directory: Path) -> None:
-    refusal = pytest.raises(ServerError, match=rf"run by process {os.getpid()}.*SCREENER_DATA_DIR")
+    refusal = pytest.raises(ServerError, match=rf"in use by process {os.getpid()}.*SCREENER_DATA_DIR")
     with EmbeddedStack.start(directory, ["redis"]), refusal:
         EmbeddedStack.start(directory, ["redis"])
     EmbeddedStack.start(directory, ["redis"]).stop()
@@ -111,7 +111,7 @@ def test_a_port_that_another_program_holds_is_named_with_the_way_out(directory: 
 def test_a_failed_start_leaves_no_process(directory: Path) -> None:
     children_before = set(psutil.Process().children(recursive=True))
     (directory / "postgres" / "data").mkdir(parents=True)
-    (directory / "postgres" / "password").write_text("unused")
+    (directory / "postgres" / "owner_password").write_text("unused")
     with pytest.raises(ServerDied, match="PostgreSQL ended with exit code"):
         EmbeddedStack.start(directory)
     assert set(psutil.Process().children(recursive=True)) <= children_before

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from agents.stage import EXIT_UNEXPECTED
-from app.barrier import Barrier, BarrierReports
-from app.cooldown import connect_redis
-from app.kafka import ensure_topics, kafka_producer
+from app.process.child import ChildProcess
+from app.process.exit_status import EXIT_TEMPORARY, EXIT_UNEXPECTED
+from app.process.supervisor import role_environ
 from app.settings import Settings
-from app.stack.process import ChildProcess
-from app.supervisor import role_environ
-from app.topics import Topics
+from app.wire.barrier import Barrier, BarrierReports
+from app.wire.kafka import client_options, ensure_topics, kafka_producer
+from app.wire.redis import connect_redis
+from app.wire.topics import Topics
 from tests.support.eventually import eventually
 from tests.support.topic_reader import dead_letters, read_until
 
@@ -30,8 +30,8 @@ def one_partition(settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def producer(one_partition: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    await ensure_topics(one_partition)
-    async with kafka_producer(one_partition) as started:
+    await ensure_topics(one_partition.kafka())
+    async with kafka_producer(one_partition.kafka()) as started:
         yield started
 
 
@@ -43,7 +43,8 @@ def healed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def worker(one_partition: Settings, healed: Path, tmp_path: Path) -> Iterator[ChildProcess]:
-    environ = role_environ(one_partition) | {"STAGE_TEST_HEALED": str(healed)}
+    files = {"STAGE_TEST_HEALED": str(healed), "STAGE_TEST_SLOW": str(tmp_path / "slow")}
+    environ = role_environ(one_partition) | files
     argv = [sys.executable, "-m", "faust", "-A", "tests.support.stage_worker", "worker", "--without-web"]
     process = ChildProcess("echo worker", argv, tmp_path / "worker.log", env=environ)
     process.start()
@@ -53,22 +54,24 @@ def worker(one_partition: Settings, healed: Path, tmp_path: Path) -> Iterator[Ch
 
 async def send(producer: AIOKafkaProducer, settings: Settings, *records: bytes | None) -> None:
     for record in records:
-        await producer.send_and_wait(Topics.of(settings).ingress, record, key=b"0", partition=0)
+        await producer.send_and_wait(Topics.of(settings.names()).ingress, record, key=b"0", partition=0)
 
 
 async def delivered(settings: Settings, last: bytes) -> list[bytes]:
     """All that the stage delivered, up to `last`."""
     records = await read_until(
-        settings, Topics.of(settings).candles, lambda found: last in [record.value for record in found]
+        settings,
+        Topics.of(settings.names()).candles,
+        lambda found: last in [record.value for record in found],
     )
     return [record.value for record in records]
 
 
 async def committed(settings: Settings) -> int:
     """The next record of [ingress] that the worker's group would read; 0 before it committed any."""
-    topic = TopicPartition(Topics.of(settings).ingress, 0)
+    topic = TopicPartition(Topics.of(settings.names()).ingress, 0)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.server_urls().kafka,
+        **client_options(settings.kafka()),
         group_id=settings.name("echo"),
         enable_auto_commit=False,
     )
@@ -89,11 +92,11 @@ async def test_a_stage_sets_poison_aside_and_goes_on_and_passes_barriers(
     assert await delivered(one_partition, barrier.encode()) == [b"ok 1", b"ok 2", barrier.encode()]
     letters = await dead_letters(one_partition, 3)
     assert [base64.b64decode(letter["original"]) for letter in letters] == [b"bad", likeness, b""]
-    ingress = Topics.of(one_partition).ingress
+    ingress = Topics.of(one_partition.names()).ingress
     assert [letter["source"] for letter in letters] == [f"{ingress}/0/{offset}" for offset in (1, 2, 3)]
     assert {(letter["stage"], letter["reason"]) for letter in letters} == {("echo", "frame_unreadable")}
     redis = connect_redis(one_partition.server_urls().redis)
-    assert ("echo", 0) in await BarrierReports(redis, one_partition).read("here")
+    assert ("echo", 0) in await BarrierReports(redis, one_partition.names()).read("here")
     await redis.aclose()
     assert worker.running
 
@@ -113,5 +116,108 @@ async def test_the_unexpected_ends_the_process_before_anything_of_it_is_committe
     await eventually(lambda: is_committed(one_partition, 3))
 
 
+async def test_a_record_that_comes_while_tables_have_just_been_recovered_is_not_lost(
+    one_partition: Settings, producer: AIOKafkaProducer, worker: ChildProcess, healed: Path, tmp_path: Path
+):
+    await send(producer, one_partition, b"ok 1")
+    assert await delivered(one_partition, b"ok 1") == [b"ok 1"]
+    await eventually(lambda: is_committed(one_partition, 1))
+    await asyncio.to_thread(worker.stop)
+    await send(producer, one_partition, b"wait", b"ok 2")
+    slow = tmp_path / "slow"
+    await asyncio.to_thread(slow.touch)
+    worker.start()
+    await eventually(lambda: not slow.exists(), within_s=60)
+    await asyncio.to_thread(healed.touch)
+    await send(producer, one_partition, b"ok 3")
+    assert await delivered(one_partition, b"ok 3") == [b"ok 1", b"wait", b"ok 2", b"ok 3"]
+
+
 async def is_committed(settings: Settings, offset: int) -> bool:
     return await committed(settings) >= offset
+
+
+async def ends(worker: ChildProcess, most: int) -> list[int]:
+    """The exit statuses of a worker that is started again whenever it ends, up to `most` times."""
+    statuses = [await asyncio.to_thread(worker.wait, 60)]
+    while len(statuses) < most:
+        worker.start()
+        statuses.append(await asyncio.to_thread(worker.wait, 60))
+    return statuses
+
+
+@pytest.mark.parametrize(
+    ("poison", "status"),
+    [
+        (b"boom", EXIT_UNEXPECTED),
+        (b"exit", 3),
+        (b"kill", -9),
+        (b"too much", EXIT_UNEXPECTED),
+    ],
+)
+async def test_a_record_at_which_the_process_ended_three_times_is_set_aside_and_the_stage_goes_on(
+    one_partition: Settings, producer: AIOKafkaProducer, worker: ChildProcess, poison: bytes, status: int
+):
+    await send(producer, one_partition, b"ok 1", poison, b"ok 2")
+    assert await ends(worker, 3) == [status] * 3
+    worker.start()
+    assert set(await delivered(one_partition, b"ok 2")) == {b"ok 1", b"ok 2"}
+    [letter] = await dead_letters(one_partition, 1)
+    assert (letter["stage"], letter["reason"]) == ("echo", "quarantined")
+    assert base64.b64decode(letter["original"]) == poison
+    assert letter["source"] == f"{Topics.of(one_partition.names()).ingress}/0/1"
+    if status == EXIT_UNEXPECTED:
+        assert "Traceback" in letter["message"]
+    await eventually(lambda: is_committed(one_partition, 3))
+    assert worker.running
+
+
+async def test_a_server_that_is_away_sets_no_record_aside(
+    one_partition: Settings, producer: AIOKafkaProducer, worker: ChildProcess, healed: Path
+):
+    await send(producer, one_partition, b"away", b"ok 1")
+    assert await ends(worker, 4) == [EXIT_TEMPORARY] * 4
+    await asyncio.to_thread(healed.touch)
+    worker.start()
+    assert await delivered(one_partition, b"ok 1") == [b"away", b"ok 1"]
+
+
+async def test_a_kill_while_a_record_waits_for_a_server_sets_it_not_aside(
+    one_partition: Settings, producer: AIOKafkaProducer, worker: ChildProcess, healed: Path
+):
+    await send(producer, one_partition, b"wait", b"ok 1")
+    for _ in range(3):
+        before = worker.log_file.read_text().count("waiting")
+        await eventually(lambda before=before: worker.log_file.read_text().count("waiting") > before, 60)
+        worker.kill()
+        worker.start()
+    await asyncio.to_thread(healed.touch)
+    assert await delivered(one_partition, b"ok 1") == [b"wait", b"ok 1"]
+
+
+STRANGE_KEYS = (
+    b'"x"',
+    b'{"0": 1}',
+    b"[[[]], [60.0, 119.9]]",
+    b'["0"]',
+    b'["x", [60.0, 119.9]]',
+    b'["0", ["a", 1]]',
+    b'["0", [1e300, 1e300]]',
+    b"null",
+    b"\xff no JSON",
+)
+
+
+async def test_keys_of_a_changelog_that_no_stage_wrote_cost_their_values_only(
+    one_partition: Settings, producer: AIOKafkaProducer, worker: ChildProcess
+):
+    await send(producer, one_partition, b"ok 1")
+    assert await delivered(one_partition, b"ok 1") == [b"ok 1"]
+    worker.stop()
+    changelog = f"{one_partition.name('echo')}-echo_minutes-changelog"
+    for key in STRANGE_KEYS:
+        await producer.send_and_wait(changelog, b"strange", key=key, partition=0)
+    worker.start()
+    await send(producer, one_partition, b"ok 2")
+    assert (await delivered(one_partition, b"ok 2"))[-1] == b"ok 2"
+    assert "restored 0" in worker.log_file.read_text()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry
+from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -18,21 +22,26 @@ from app.clock import SystemClock
 from app.database.connection import open_pool
 from app.database.migrate import migrate
 from app.errors import BadWebhookTarget, NoSuchWebhook, SettingsError
+from app.process.quarantine import Attempts
 from app.settings import Settings
-from app.sidecar.times import rfc3339
-from app.telemetry import webhook_metrics
-from app.webhooks.housekeeping import delete_old, keep_house, measure
-from app.webhooks.message import DIGEST_MAX_ALERTS
-from app.webhooks.outbox import Claimed, Room, Settled, claim, release, settle
-from app.webhooks.post import Answer
-from app.webhooks.service import outbox_table
-from app.webhooks.settings_target import put_settings_target
-from app.webhooks.target_store import TargetStore
-from app.webhooks.targets import AllowedHosts
-from app.webhooks.verdicts import verdict
+from app.telemetry import DatabaseMetrics, pipeline_metrics, webhook_metrics
+from app.times import rfc3339
+from app.webhooks.delivery import sender as sender_module
+from app.webhooks.delivery.housekeeping import delete_old, keep_house, measure
+from app.webhooks.delivery.message import DIGEST_MAX_ALERTS
+from app.webhooks.delivery.outbox import Claimed, Room, Settled, claim, load_messages, release, settle
+from app.webhooks.delivery.post import Answer
+from app.webhooks.delivery.verdicts import Past, verdict
+from app.webhooks.run import outbox_table
+from app.webhooks.targets.settings_targets import put_settings_target
+from app.webhooks.targets.store import TargetStore
+from app.webhooks.targets.urls import AllowedHosts
 from tests.support.alerts import RULES
 from tests.support.eventually import eventually
+from tests.support.metric_values import UNREAD, value_of
 from tests.support.webhooks import START_MS, Outbox, alert, outbox, receiving
+
+METRICS = webhook_metrics(CollectorRegistry())
 
 LEASE_MS = 20_000
 DAY_MS = 24 * 3_600_000
@@ -47,6 +56,11 @@ async def box(settings: Settings) -> AsyncIterator[Outbox]:
         yield made
 
 
+def outbox_write(box: Outbox, max_age_ms: int = 3_600_000) -> Callable[..., Awaitable[int]]:
+    """How the role writes alerts into the outbox."""
+    return outbox_table("alerts", max_age_ms, box.clock, lambda: None, METRICS).write
+
+
 async def take(box: Outbox, room: Room = PLENTY) -> list[Claimed]:
     async with box.connection.transaction():
         return await claim(box.connection, box.clock.now_ms(), LEASE_MS, room)
@@ -55,14 +69,14 @@ async def take(box: Outbox, room: Room = PLENTY) -> list[Claimed]:
 async def end(box: Outbox, claimed: list[Claimed], answer: Answer = TAKEN) -> None:
     now_ms = box.clock.now_ms()
     settled = [
-        Settled(one, answer, verdict(answer, one.attempts + 1, now_ms, 0.0), now_ms) for one in claimed
+        Settled(one, answer, verdict(answer, Past(one.attempts), now_ms, 0.0), now_ms) for one in claimed
     ]
     async with box.connection.transaction():
         await settle(box.connection, settled, now_ms)
 
 
 def seqs(claimed: list[Claimed]) -> list[list[int]]:
-    return [[alert["seq"] for alert in one.message.alerts] for one in claimed]
+    return [[alert.seq for alert in one.message.alerts] for one in claimed]
 
 
 async def test_an_alert_is_written_once_for_a_target_however_often_it_is_read(box: Outbox) -> None:
@@ -140,7 +154,7 @@ async def test_each_target_gets_exactly_the_alerts_that_it_wants(box: Outbox, se
         (target_id, one.seq)
         for target_id, wish in wishes.items()
         for one in alerts
-        if wish.wants(dict(one.alert))
+        if wish.wants(one.as_dict())
     }
     assert {(delivery.target_id, delivery.seq) for delivery in await box.deliveries()} == expected
     assert 100 < len(expected) < 30 * len(wishes)
@@ -199,6 +213,22 @@ async def test_one_busy_target_leaves_room_for_the_others(box: Outbox) -> None:
     await box.put(*(alert(number, symbol="AUSDT") for number in range(100)), alert(100, symbol="BUSDT"))
     claimed = await take(box, Room(10, 4, {busy.id: 1}))
     assert seqs(claimed) == [[0], [1], [2], [100]]
+
+
+async def test_slow_targets_share_what_is_theirs_and_those_with_least_under_way_come_first(
+    box: Outbox,
+) -> None:
+    slow = [(await box.add(f"https://slow{number}.example/")).id for number in range(3)]
+    quick = (await box.add("https://quick.example/")).id
+    await box.put(*(alert(number) for number in range(10)))
+    taken = await take(box, Room(20, 8, {}, shared=9, slow=slow, slow_total=5))
+    # 5 of the slow ones, the 4 of the quick one that fit into the shared part
+    assert Counter(one.target_id for one in taken)[quick] == 4
+    assert sorted(Counter(one.target_id for one in taken if one.target_id != quick).values()) == [1, 2, 2]
+    other = (await box.add("https://other.example/")).id
+    await box.put(*(alert(number) for number in range(10, 12)))
+    taken = await take(box, Room(3, 8, {quick: 4}, shared=0, slow=slow, slow_total=0))
+    assert [one.target_id for one in taken] == [other]
 
 
 async def test_a_digest_gathers_until_its_minute_is_over_and_is_one_message_from_then_on(box: Outbox) -> None:
@@ -425,11 +455,11 @@ async def test_only_what_is_settled_is_deleted_when_it_is_old(box: Outbox) -> No
 
 async def test_a_target_that_is_deleted_meanwhile_keeps_no_alert_from_the_others(box: Outbox) -> None:
     going, staying = await box.add(HOOK), await box.add(HOOK)
-    write = outbox_table(box.settings, box.clock, lambda: None).write
+    write = outbox_write(box)
     fresh = alert(1, timestamp=rfc3339(START_MS))
     async with box.pool.connection() as deletes, box.pool.connection() as writes:
         async with deletes.transaction():
-            await TargetStore(deletes, box.settings, box.clock).remove(going.id)
+            await TargetStore(deletes, box.clock).remove(going.id)
             writing = asyncio.create_task(write(writes, [fresh]))
 
             async def waits_for_the_deletion() -> bool:
@@ -448,31 +478,50 @@ async def test_alerts_that_were_old_when_they_were_published_are_counted_and_not
 ) -> None:
     """How long an alert waited for the role since it was published does not count."""
     await box.add(HOOK)
-    settings = box.settings.model_copy(update={"webhook_max_age_minutes": minutes})
-    write = outbox_table(settings, box.clock, lambda: None).write
+    write = outbox_write(box, max_age_ms=minutes * 60_000)
     hour_ms = 3_600_000
-    before = webhook_metrics().stale._value.get()
+    before = value_of(METRICS.stale)
     box.clock.advance_ms(10 * hour_ms)
     ages_ms = {1: hour_ms, 2: hour_ms + 1, 3: -hour_ms}
     alerts = [alert(seq, timestamp=rfc3339(START_MS - age_ms)) for seq, age_ms in ages_ms.items()]
     assert await write(box.connection, alerts) == len(sent)
     assert [delivery.seq for delivery in await box.deliveries()] == sent
-    assert webhook_metrics().stale._value.get() - before == 3 - len(sent)
+    assert value_of(METRICS.stale) - before == 3 - len(sent)
+
+
+async def test_alerts_of_history_that_was_being_filled_are_not_sent_whatever_their_age_may_be(
+    box: Outbox,
+) -> None:
+    await box.add(HOOK)
+    write = outbox_write(box, max_age_ms=0)
+    before = value_of(METRICS.stale)
+    assert await write(box.connection, [alert(1), alert(2, backfilled=True), alert(3)]) == 2
+    assert [delivery.seq for delivery in await box.deliveries()] == [1, 3]
+    assert value_of(METRICS.stale) - before == 1
+
+
+async def test_alerts_of_shadow_rules_are_not_sent_and_not_counted_as_late(box: Outbox) -> None:
+    await box.add(HOOK)
+    write = outbox_write(box, max_age_ms=0)
+    before = value_of(METRICS.stale)
+    assert await write(box.connection, [alert(1), alert(2, shadow=True)]) == 1
+    assert await write(box.connection, [alert(3, shadow=True)]) == 0
+    assert [delivery.seq for delivery in await box.deliveries()] == [1]
+    assert value_of(METRICS.stale) == before
 
 
 async def test_the_depth_of_the_outbox_is_measured(box: Outbox) -> None:
     await box.add(HOOK)
     await box.put(alert(1), alert(2))
     box.clock.advance_ms(7_000)
-    await measure(box.connection, box.clock.now_ms())
-    metrics = webhook_metrics()
-    assert metrics.outbox.labels(state="pending")._value.get() == 2
-    assert metrics.oldest_due._value.get() == pytest.approx(7.0)
-    assert metrics.targets.labels(state="enabled")._value.get() == 1
+    await measure(box.connection, box.clock.now_ms(), METRICS)
+    assert value_of(METRICS.outbox.labels(state="pending")) == 2
+    assert value_of(METRICS.oldest_due) == pytest.approx(7.0)
+    assert value_of(METRICS.targets.labels(state="enabled")) == 1
 
 
 async def test_the_outbox_comes_with_the_migrations(settings: Settings) -> None:
-    assert "0005_webhooks" in migrate(settings)
+    assert "0005_webhooks" in migrate(settings.postgres())
 
 
 async def test_what_is_not_there_is_said_so(box: Outbox) -> None:
@@ -482,16 +531,52 @@ async def test_what_is_not_there_is_said_so(box: Outbox) -> None:
 
 
 async def test_housekeeping_goes_on_while_the_database_takes_no_writes(settings: Settings) -> None:
-    await asyncio.to_thread(migrate, settings)
+    await asyncio.to_thread(migrate, settings.postgres())
     assert settings.postgres_url is not None
     standby = make_conninfo(
         settings.postgres_url.get_secret_value(), options="-c default_transaction_read_only=on"
     )
     stop = asyncio.Event()
-    async with await open_pool(settings.model_copy(update={"postgres_url": SecretStr(standby)})) as pool:
+    async with await open_pool(
+        settings.model_copy(update={"postgres_url": SecretStr(standby)}).postgres()
+    ) as pool:
         with capture_logs() as logged:
-            house = asyncio.create_task(keep_house(pool, settings, SystemClock(), stop))
+            house = asyncio.create_task(keep_house(pool, 14, SystemClock(), stop, lambda _: None, UNREAD))
             await eventually(lambda: logged or house.done())
             stop.set()
             await house
     assert {one["event"] for one in logged} == {"housekeeping_failed"}
+
+
+async def test_a_message_at_which_the_sender_ended_three_times_is_given_up_and_the_others_go(
+    box: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with receiving() as receiver:
+        await box.add(receiver.url)
+        await box.put(alert(1), alert(2), alert(3))
+        poison = (await box.deliveries())[1].id
+
+        async def load(
+            connection: AsyncConnection, ids: Sequence[UUID], now_ms: int, metrics: DatabaseMetrics
+        ) -> list[Claimed]:
+            if poison in ids:
+                raise RuntimeError("what it was")
+            return await load_messages(connection, ids, now_ms, metrics)
+
+        monkeypatch.setattr(sender_module, "load_messages", load)
+
+        async def started() -> int:
+            """As the process does after each end."""
+            attempts = Attempts(tmp_path, "webhooks-outbox", pipeline_metrics(UNREAD))
+            attempts.open()
+            try:
+                return await box.sender(attempts=attempts).deliver_due()
+            finally:
+                attempts.close()
+
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="what it was"):
+                await started()
+        assert await started() == 2
+    assert sorted(receiver.seqs) == [1, 3]
+    assert [one.status for one in await box.deliveries()] == ["delivered", "dead", "delivered"]

@@ -18,10 +18,11 @@ import trustme
 from aiohttp import web
 
 from app.clock import SystemClock
-from app.stack.ports import free_port
-from app.webhooks.post import Answer, Outcome, WebhookClient, webhook_client
-from app.webhooks.targets import AllowedHosts
+from app.local.servers.ports import free_port
+from app.webhooks.delivery.post import Answer, Outcome, WebhookClient, webhook_client
+from app.webhooks.targets.urls import AllowedHosts
 from tests.support.eventually import eventually
+from tests.support.http_server import serving
 from tests.support.webhooks import Received, Receiver, receiving
 
 BODY = b'{"type":"webhook.test"}'
@@ -134,7 +135,7 @@ async def test_an_answer_of_dns_that_changes_between_check_and_connection_gains_
 
     serves, trusts = certified_for("rebind.example.com")
     clients = client(networks=(f"{public}/32",), look_up=look_up, tls=trusts)
-    async with serving(fine, serves, public, 8443), clients as one:
+    async with posted_to(fine, serves, public, 8443), clients as one:
         first = await one.post("https://rebind.example.com:8443/", BODY, {})
         assert (first.outcome, asked) == ("delivered", ["rebind.example.com"])
         second = await one.post("https://rebind.example.com:8443/", BODY, {})
@@ -165,6 +166,26 @@ async def test_a_url_that_may_not_be_a_target_any_more_is_not_requested(url: str
     assert (await post(client(networks=()), url)).outcome == "bad_url"
 
 
+async def test_what_a_url_holds_arrives_byte_for_byte(receiver: Receiver) -> None:
+    rest = "/hook/../a//%7e%2F?x=%2f&empty=&y=a+b&z=%20&q"
+    assert (await post(client(), receiver.url.removesuffix("/hook") + rest)).delivered
+    assert [one.path for one in receiver.received] == [rest]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "hooks.corp.example"])
+async def test_what_operators_allow_themselves_no_url_of_a_user_reaches(
+    receiver: Receiver, host: str
+) -> None:
+    url = receiver.url.replace("127.0.0.1", host)
+    async with client("hooks.corp.example") as one:
+        assert (await one.post(url, BODY, {})).delivered
+        assert (await one.post(url, BODY, {}, of_user=True)).outcome == "bad_url"
+        # https at a port of users': the form is good, where it leads to is not
+        of_user = await one.post("https://hooks.corp.example/hook", BODY, {}, of_user=True)
+    assert of_user.outcome == "forbidden_address"
+    assert len(receiver.received) == 1
+
+
 async def test_a_name_without_address_and_a_port_where_nobody_listens_are_told_apart() -> None:
     def no_such_name(host: str) -> list[str]:
         raise OSError(f"no such name: {host}")
@@ -189,7 +210,7 @@ async def test_an_endless_body_is_cut_and_the_status_counts() -> None:
         ended.set()
         return response
 
-    async with serving(endless) as url:
+    async with posted_to(endless) as url:
         found = await post(client(), url)
         await asyncio.wait_for(ended.wait(), 20)
     assert (found.outcome, found.status) == ("delivered", 200)
@@ -207,7 +228,7 @@ async def test_a_body_that_never_ends_holds_nobody_up_for_long() -> None:
                 await asyncio.sleep(0.05)
         return response
 
-    async with serving(slow) as url:
+    async with posted_to(slow) as url:
         found = await post(client(timeout_s=30.0), url)
     assert (found.outcome, found.status) == ("server_error", 500)
     assert found.duration_ms < 15_000
@@ -220,7 +241,7 @@ async def test_a_receiver_that_takes_the_request_and_says_nothing_is_a_timeout()
         await release.wait()
         return web.Response()
 
-    async with serving(stalled) as url:
+    async with posted_to(stalled) as url:
         found = await post(client(timeout_s=0.3), url)
         release.set()
     assert (found.outcome, found.status) == ("timeout", None)
@@ -284,7 +305,7 @@ async def test_cookies_are_not_kept_and_proxies_not_used(
 
 
 @asynccontextmanager
-async def serving(
+async def posted_to(
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
@@ -292,13 +313,8 @@ async def serving(
 ) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_post("/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, host, port, ssl_context=tls).start()
-    try:
-        yield f"http{'s' if tls else ''}://{host}:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with serving(app, host=host, port=port, tls=tls) as url:
+        yield f"{url}/"
 
 
 @pytest.mark.parametrize(
@@ -314,7 +330,7 @@ async def test_tls_names_and_checks_the_host_though_the_connection_goes_to_the_c
     async def fine(_: web.Request) -> web.Response:
         return web.Response()
 
-    async with serving(fine, serves) as url:
+    async with posted_to(fine, serves) as url:
         named = url.replace("127.0.0.1", "hooks.internal.example")
         found = await post(client("hooks.internal.example", tls=trusts), named)
     assert found.outcome == outcome
@@ -327,7 +343,7 @@ async def test_a_certificate_of_an_unknown_authority_is_refused() -> None:
     async def fine(_: web.Request) -> web.Response:
         return web.Response()
 
-    async with serving(fine, serves) as url:
+    async with posted_to(fine, serves) as url:
         named = url.replace("127.0.0.1", "hooks.internal.example")
         assert (await post(client("hooks.internal.example"), named)).outcome == "tls"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -12,11 +14,12 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
+from app.local.servers.ports import free_port
 from app.settings import Settings
-from app.stack.ports import free_port
-from app.webhooks.sender import Sender, SenderLimits
+from app.webhooks.delivery.sender import Sender, SenderLimits
 from tests.support.eventually import eventually
-from tests.support.webhooks import Outbox, Received, Receiver, alert, outbox, receiving
+from tests.support.metric_values import UNREAD
+from tests.support.webhooks import NOTED_NOWHERE, Outbox, Received, Receiver, alert, outbox, receiving
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -141,6 +144,97 @@ async def test_retry_after_holds_back_everything_for_that_target_and_nothing_for
         box.clock.advance_ms(1)
         await sender.deliver_due()
     assert sorted(receiver.seqs[1:]) == [1, 2]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_target_that_takes_so_many_at_a_time_is_paced_and_uses_up_no_attempts(
+    box: Outbox, status: int
+) -> None:
+    """5 every 2 s: 60 alerts are twelve rounds."""
+    taken: list[int] = []
+
+    async def answer(_: Received) -> web.StreamResponse:
+        now_ms = box.clock.now_ms()
+        window_ms = now_ms - now_ms % 2_000
+        if sum(one >= window_ms for one in taken) >= 5:
+            wait_s = math.ceil((window_ms + 2_000 - now_ms) / 1000)
+            return web.Response(status=status, headers={"Retry-After": str(wait_s)})
+        taken.append(now_ms)
+        return web.Response()
+
+    async with receiving() as receiver, receiving() as other:
+        receiver.answer = answer
+        target = await box.add(receiver.url)
+        await box.add(other.url)
+        await box.put(*(alert(number) for number in range(60)))
+        sender = box.sender()
+        began_ms = box.clock.now_ms()
+        while len(taken) < 60:
+            await sender.deliver_due()
+            assert len(other.received) == 60
+            box.clock.advance_ms(100)
+        await sender.deliver_due()
+    assert 22_000 <= box.clock.now_ms() - began_ms <= 30_000
+    deliveries = [one for one in await box.deliveries() if one.target_id == target.id]
+    assert {(one.status, one.attempts) for one in deliveries} == {("delivered", 1)}
+    assert (await box.targets().get(target.id)).failures == 0
+    # rounds begin with one message: a window costs a handful of refusals at the start, few after it
+    assert len(receiver.received) < 60 + 12 * 9
+
+
+async def test_whoever_only_asks_to_wait_is_asked_ever_less_and_at_last_given_up(box: Outbox) -> None:
+    async with receiving() as receiver:
+        receiver.says(429, {"Retry-After": "0"})
+        target = await box.add(receiver.url)
+        await box.put(*(alert(number) for number in range(3)))
+        sender = box.sender()
+        for _ in range(600):
+            await sender.deliver_due()
+            box.clock.advance_ms(100)
+        # waits of 0.5, 1, 2, 4, 8, 16 and 32 s, one message each after the first three
+        assert len(receiver.received) <= 3 + 7
+        assert {(one.status, one.attempts) for one in await box.deliveries()} == {("pending", 0)}
+        box.clock.advance_ms(sum(DOCUMENTED_MS))
+        for wait_ms in DOCUMENTED_MS:
+            box.clock.advance_ms(wait_ms + wait_ms // 10)
+            for _ in range(3):  # one message each
+                box.clock.advance_ms(2 * MINUTE_MS)
+                await sender.deliver_due()
+    # the first to be given up takes the target off, with what else waits for it
+    assert [one.status for one in await box.deliveries()].count("dead") == 1
+    assert (await box.targets().get(target.id)).disabled_reason == "exhausted"
+
+
+async def test_users_whose_receivers_take_long_leave_room_for_the_others(box: Outbox) -> None:
+    async with receiving() as slow, receiving() as quick:
+        release = asyncio.Event()
+
+        async def answer(_: Received) -> web.StreamResponse:
+            await release.wait()
+            return web.Response()
+
+        slow.answer = answer
+        for number in range(16):
+            await box.user(f"slow-{number}", f"{slow.url}/{number}", "*")
+        await box.put(*(alert(number) for number in range(40)))
+        sender = box.sender(concurrency=128)
+        await sender.step()
+        await eventually(lambda: slow.at_once == 112)
+        assert await sender.step() == 0
+        paths = Counter(one.path for one in slow.received)
+        assert set(paths.values()) == {7}
+
+        await box.user("quick", quick.url, "*")
+        await box.put(*(alert(number) for number in range(40, 60)))
+        for _ in range(200):
+            await sender.step()
+            if len(quick.received) == 20:
+                break
+            await asyncio.wait(sender._in_flight, return_when=asyncio.FIRST_COMPLETED)
+        assert sorted(quick.seqs) == list(range(40, 60))
+        release.set()
+        await sender.deliver_due()
+    assert {one.status for one in await box.deliveries()} == {"delivered"}
 
 
 async def test_429_without_retry_after_is_tried_again_by_the_schedule(box: Outbox) -> None:
@@ -300,7 +394,7 @@ async def test_what_is_under_way_at_a_stop_is_left_to_others_at_once(box: Outbox
         await box.put(alert(1), alert(2))
         limits = SenderLimits(10, 10, 5.0, stop_grace_s=0.05)
         running = asyncio.create_task(
-            Sender(box.pool, box.client, limits, box.clock, lambda: 0.0).run(stop, lambda _: None)
+            Sender(box.pool, box.client, limits, box.clock, lambda: 0.0, NOTED_NOWHERE, UNREAD).run(stop)
         )
         await eventually(lambda: receiver.at_once == 2)
         stop.set()

@@ -11,30 +11,35 @@ from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 from aiohttp import web
 from psycopg import AsyncConnection
 from standardwebhooks import Webhook
 
-from app.barrier import Barrier, BarrierReports
 from app.clock import SystemClock
-from app.cooldown import connect_redis
 from app.database.connection import connection_url
 from app.database.migrate import migrate
-from app.kafka import ensure_topics
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import free_port
+from app.process.child import ChildProcess
+from app.process.health.backlog import OWN_WORK
+from app.process.supervisor import role_argv, role_environ
+from app.rules.alert import Alert
 from app.settings import Settings
-from app.sidecar.times import rfc3339
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import free_port
-from app.stack.process import ChildProcess
-from app.supervisor import role_argv, role_environ
-from app.topics import Topics
-from app.webhooks.service import run_webhooks
-from app.webhooks.target_store import NewTarget, Target, TargetStore
+from app.telemetry.catalogue import RoleRegistry
+from app.times import rfc3339
+from app.webhooks.delivery.outbox import route
+from app.webhooks.run import run_webhooks
+from app.webhooks.targets.store import NewTarget, Target, TargetStore
+from app.wire.barrier import Barrier, BarrierReports
+from app.wire.kafka import ensure_topics
+from app.wire.redis import connect_redis
+from app.wire.topics import Topics
 from tests.support.alerts import make_alert, publish
 from tests.support.eventually import eventually
 from tests.support.servers import settings_for
 from tests.support.topic_reader import read_until
-from tests.support.webhooks import LOOPBACK, Received, Receiver, receiving
+from tests.support.webhooks import LOOPBACK, ON_LOOPBACK, Received, Receiver, receiving
 
 SHORT: dict[str, Any] = LOOPBACK | {"webhook_timeout_s": 2.0, "webhooks_port": 0}
 """So that what a killed sender held is soon free again."""
@@ -49,10 +54,12 @@ def fresh_alerts(numbers: Iterable[int]) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def targets(settings: Settings) -> AsyncIterator[TargetStore]:
-    await asyncio.to_thread(migrate, settings)
-    await ensure_topics(settings)
-    async with await AsyncConnection.connect(connection_url(settings), autocommit=True) as connection:
-        yield TargetStore(connection, settings, SystemClock())
+    await asyncio.to_thread(migrate, settings.postgres())
+    await ensure_topics(settings.kafka())
+    async with await AsyncConnection.connect(
+        connection_url(settings.postgres()), autocommit=True
+    ) as connection:
+        yield TargetStore(connection, SystemClock())
 
 
 @asynccontextmanager
@@ -60,7 +67,9 @@ async def running(settings: Settings) -> AsyncIterator[list[bool]]:
     """The role in this process; what it said of its readiness."""
     said: list[bool] = []
     stop = asyncio.Event()
-    task = asyncio.create_task(run_webhooks(settings, SystemClock(), stop, said.append))
+    task = asyncio.create_task(
+        run_webhooks(settings, SystemClock(), RoleRegistry("webhooks"), stop, said.append)
+    )
     try:
         await eventually(lambda: said or task.done())
         yield said
@@ -78,14 +87,16 @@ async def test_alerts_reach_each_target_signed_and_bad_records_become_dead_lette
 ) -> None:
     settings = settings.model_copy(update=LOOPBACK)
     async with targets(settings) as store, receiving() as one, receiving() as two, running(settings):
-        first = await store.add(NewTarget(one.url))
-        await store.add(NewTarget(two.url, symbols=("ETHUSDT",)))
+        first = await store.add(NewTarget(one.url), ON_LOOPBACK)
+        await store.add(NewTarget(two.url, symbols=("ETHUSDT",)), ON_LOOPBACK)
         alerts = fresh_alerts(range(20))
         bad = [b"{", orjson.dumps(alerts[0] | {"id": "not a uuid"})]
         strange = [{**alert, "timings": {"publish_ts_ms": 10**18}} for alert in fresh_alerts([50])]
         await publish(settings, [*bad, *alerts, *strange])
         await eventually(lambda: len(got(one)) == 21)
-        letters = await read_until(settings, Topics.of(settings).dead_letters, lambda found: len(found) == 2)
+        letters = await read_until(
+            settings, Topics.of(settings.names()).dead_letters, lambda found: len(found) == 2
+        )
         secret = await store.secret(first.id)
     assert two.received == []
     assert {orjson.loads(letter.value)["stage"] for letter in letters} == {"webhooks"}
@@ -101,9 +112,9 @@ async def test_alerts_reach_each_target_signed_and_bad_records_become_dead_lette
 async def test_a_barrier_is_reported_when_the_alerts_before_it_are_in_the_outbox(settings: Settings) -> None:
     settings = settings.model_copy(update=LOOPBACK)
     redis = connect_redis(settings.server_urls().redis)
-    reports = BarrierReports(redis, settings)
+    reports = BarrierReports(redis, settings.names())
     async with targets(settings) as store, running(settings):
-        target = await store.add(NewTarget(f"http://127.0.0.1:{free_port()}/"))
+        target = await store.add(NewTarget(f"http://127.0.0.1:{free_port()}/"), ON_LOOPBACK)
         await publish(settings, [*fresh_alerts(range(10)), Barrier("b1", 0).encode()])
 
         async def reported() -> bool:
@@ -140,7 +151,7 @@ async def test_nothing_is_lost_when_the_process_is_killed_while_it_delivers(
             return web.Response()
 
         receiver.answer = answer
-        target = await store.add(NewTarget(receiver.url + "/hush-url?token=hush-query"))
+        target = await store.add(NewTarget(receiver.url + "/hush-url?token=hush-query"), ON_LOOPBACK)
         process = Process(settings, tmp_path)
         process.child.start()
         try:
@@ -187,7 +198,7 @@ async def test_nothing_is_lost_when_the_database_is_killed_while_it_delivers(
         settings = settings_for(stack.urls | private.urls, **SHORT)
         async with receiving() as receiver:
             async with targets(settings) as store:
-                target: Target = await store.add(NewTarget(receiver.url))
+                target: Target = await store.add(NewTarget(receiver.url), ON_LOOPBACK)
             async with running(settings) as said:
                 await publish(settings, fresh_alerts(range(30)))
                 await eventually(lambda: len(receiver.received) > 5)
@@ -212,7 +223,7 @@ async def test_nothing_is_lost_when_the_database_is_killed_while_it_delivers(
 async def test_the_process_stops_in_good_order_on_sigterm(settings: Settings, tmp_path: Path) -> None:
     settings = settings.model_copy(update=LOOPBACK | {"webhooks_port": 0})
     async with targets(settings) as store, receiving() as receiver:
-        await store.add(NewTarget(receiver.url))
+        await store.add(NewTarget(receiver.url), ON_LOOPBACK)
         process = Process(settings, tmp_path)
         process.child.start()
         await publish(settings, fresh_alerts(range(3)))
@@ -221,3 +232,41 @@ async def test_the_process_stops_in_good_order_on_sigterm(settings: Settings, tm
         await eventually(lambda: process.child.poll() is not None)
     assert process.child.poll() == 0
     assert "role_stopped" in process.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "lock",
+    ["SELECT FROM webhook_deliveries FOR UPDATE", "LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE"],
+)
+async def test_an_outbox_that_another_session_keeps_locked_is_said_to_stand_still(
+    settings: Settings, lock: str
+) -> None:
+    settings = settings.model_copy(update=LOOPBACK)
+    async with (
+        targets(settings) as store,
+        receiving() as receiver,
+        await AsyncConnection.connect(connection_url(settings.postgres()), autocommit=True) as other,
+    ):
+        await store.add(NewTarget(receiver.url), ON_LOOPBACK)
+        due = [Alert.from_dict(one, 1) for one in fresh_alerts([1])]
+        assert await route(other, due, SystemClock().now_ms()) == 1
+
+        def stands_still() -> bool:
+            still_since_ms = OWN_WORK.found()["outbox"].still_since_ms
+            return still_since_ms is not None and SystemClock().now_ms() - still_since_ms > 11_000
+
+        if lock.startswith("SELECT"):
+            async with other.transaction():
+                await other.execute(lock)
+                async with running(settings):
+                    await eventually(stands_still, 40)
+                    assert OWN_WORK.found()["outbox"].count == 1
+                    assert receiver.received == []
+            return
+        async with running(settings):
+            await eventually(lambda: receiver.received)
+            async with other.transaction():
+                await other.execute(lock)
+                await eventually(stands_still, 40)
+            await eventually(lambda: not stands_still())
+    assert OWN_WORK.found() == {}

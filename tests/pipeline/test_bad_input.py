@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nats
+import numpy as np
 import orjson
 import pytest
 
 from app.candles.batch import MINUTE_MS, CandleBatch
 from app.clock import SystemClock
-from app.kafka import kafka_producer
-from app.replay.run import Outcome
+from app.local.servers.embedded import EmbeddedStack
+from app.replay.replay import ReplayResult
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.topics import Topics
+from app.wire.frames import encode_candles, encode_metrics
+from app.wire.kafka import kafka_producer
+from app.wire.topics import Topics
 from tests.oracle.alerts import Alert
+from tests.support.database import candles, metrics
 from tests.support.replays import (
     Disturbed,
     Stored,
@@ -40,6 +43,10 @@ GOOD: dict[str, Any] = {
     "number_of_trades": 3,
 }  # fmt: skip
 POISON = b"\x00 this is no frame"
+STRANGE = replace(
+    candles(["BADUSDT", "NO SYMBOL"], 1, GOOD_MINUTE_MS), event_ts_ms=np.array([-(10**15), GOOD_MINUTE_MS])
+)
+"""What no stage of ours writes: a row with an impossible time, and one of what is no symbol."""
 
 
 def spoiled(**fields: Any) -> bytes:
@@ -63,6 +70,11 @@ BAD_MESSAGES: dict[str, tuple[bytes, str]] = {
     "a time without offset": (spoiled(open_time="2021-04-17T00:00:00"), "bad_time"),
     "unknown characters in the symbol": (spoiled(symbol="BAD USDT\u20ac"), "bad_symbol"),
     "a flag as text": (spoiled(closed="yes"), "bad_type"),
+    "an event of the year -285,000,000": (spoiled(event_time=-9_000_000_000_000_000), "bad_time"),
+    "an event of the year 1": (spoiled(event_time="0001-01-01T00:00:00Z"), "bad_time"),
+    "a minute of 1970": (spoiled(open_time=60_000, event_time=GOOD_MINUTE_MS), "bad_time"),
+    "microseconds": (spoiled(open_time=GOOD_MINUTE_MS * 1000), "bad_time"),
+    "half a million numbers": (b"[" + b"1," * 500_000 + b"1]", "bad_type"),
     "10 MB": (spoiled(note="x" * 10_000_000), "too_large"),
 }
 
@@ -74,7 +86,7 @@ def future_candle() -> bytes:
 
 @dataclass(frozen=True)
 class Result:
-    outcome: Outcome
+    outcome: ReplayResult
     stored: Stored
     letters: list[dict[str, Any]]
     candles: CandleBatch
@@ -110,10 +122,15 @@ async def replay_with_bad_input(settings: Settings, logs: Path) -> Result:
 
 
 async def poison_topics(settings: Settings) -> None:
-    topics = Topics.of(settings)
-    async with kafka_producer(settings) as producer:
+    topics = Topics.of(settings.names())
+    async with kafka_producer(settings.kafka()) as producer:
         for topic in (topics.ingress, topics.candles, topics.metrics, topics.alerts):
             await producer.send_and_wait(topic, POISON, partition=0)
+        for topic, frame in (
+            (topics.candles, encode_candles(STRANGE)),
+            (topics.metrics, encode_metrics(metrics(STRANGE))),
+        ):
+            await producer.send_and_wait(topic, frame, partition=0)
 
 
 def test_the_alerts_are_those_of_the_good_candles(result: Result) -> None:
@@ -156,3 +173,13 @@ def test_a_poison_record_becomes_a_dead_letter_of_every_stage_that_reads_its_top
     assert stages == Counter(
         ["collector", "calculator", "sinks-candles", "alerts", "sinks-metrics", "sinks-alerts"]
     )
+
+
+def test_rows_that_cannot_be_are_one_dead_letter_of_every_stage_that_reads_them(result: Result) -> None:
+    letters = [one for one in result.letters if one["reasons"] == {"bad_time": 1, "bad_symbol": 1}]
+    assert sorted(one["stage"] for one in letters) == [
+        "alerts",
+        "calculator",
+        "sinks-candles",
+        "sinks-metrics",
+    ]

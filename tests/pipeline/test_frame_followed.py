@@ -12,8 +12,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from app.settings import Settings
-from tests.pipeline.test_live_updates import QUIET_MINUTES, closed, forming, updates
-from tests.support.live_pipeline import live_pipeline
+from tests.support.live_pipeline import QUIET_MINUTES, closed, forming, live_pipeline, updates
 from tests.support.replays import replay_settings
 
 STAGES = ("bridge", "collector", "calculator", "alerts")
@@ -53,9 +52,11 @@ async def test_the_candle_that_caused_an_alert_is_found_in_every_stage(
     async with trace_receiver() as (url, spans):
         wanted = {"alert_mode": "live", "trace_url": url, "log_level": "debug", "log_format": "json"}
         async with live_pipeline(replay_settings(settings, **wanted), tmp_path) as pipeline:
-            await pipeline.send(updates(*(closed(minute, 100.0, 100.0) for minute in range(QUIET_MINUTES))))
-            await pipeline.send(updates(forming(QUIET_MINUTES, 20_000, 102.0, 1000.0)))
-            await pipeline.send(updates(closed(QUIET_MINUTES, 102.0, 1000.0)))
+            await pipeline.send(
+                updates("AUSDT", *(closed(minute, 100.0, 100.0) for minute in range(QUIET_MINUTES)))
+            )
+            await pipeline.send(updates("AUSDT", forming(QUIET_MINUTES, 20_000, 102.0, 1000.0)))
+            await pipeline.send(updates("AUSDT", closed(QUIET_MINUTES, 102.0, 1000.0)))
             alerts = await pipeline.alerts()
         assert alerts
 

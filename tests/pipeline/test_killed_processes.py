@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from app.candles.batch import CandleBatch
-from app.replay.run import Outcome
+from app.replay.replay import ReplayResult
 from app.settings import Settings
 from tests.oracle.alerts import Alert
 from tests.support.replays import (
     Disturbed,
     alert_keys,
-    expected_alerts,
-    market_slice,
     replay_settings,
     stored,
 )
@@ -24,18 +22,6 @@ from tests.support.replays import (
 pytestmark = pytest.mark.slow
 
 SEPARATE_ROLES = ("bridge", "collector", "calculator", "alerts", "sinks")
-
-
-@pytest.fixture(scope="module")
-def candles() -> CandleBatch:
-    return market_slice()
-
-
-@pytest.fixture(scope="module")
-def expected(candles: CandleBatch) -> set[Alert]:
-    alerts = expected_alerts(candles)
-    assert len(alerts) > 400
-    return alerts
 
 
 @pytest.fixture
@@ -48,7 +34,7 @@ def apache_kafka_settings(apache_kafka_settings: Settings) -> Settings:
     return replay_settings(apache_kafka_settings)
 
 
-async def kill_in_turn(disturbed: Disturbed, roles: Sequence[str]) -> Outcome:
+async def kill_in_turn(disturbed: Disturbed, roles: Sequence[str]) -> ReplayResult:
     """Kills each role when the next share of the candles is stored; each must have been replaced by then."""
 
     async def fault() -> None:
@@ -60,13 +46,15 @@ async def kill_in_turn(disturbed: Disturbed, roles: Sequence[str]) -> Outcome:
     return await disturbed.run(fault)
 
 
-async def check(settings: Settings, outcome: Outcome, candles: CandleBatch, expected: set[Alert]) -> None:
+async def check(
+    settings: Settings, outcome: ReplayResult, candles: CandleBatch, expected: set[Alert]
+) -> None:
     """Nothing lost on the topic or in the database, nothing twice in the database."""
     assert set(alert_keys(outcome.alerts)) == expected
     in_database = await stored(settings)
     assert Counter(in_database.alert_keys) == Counter(expected)
     assert in_database.candles == len(candles)
-    assert in_database.ids == {alert["id"] for alert in outcome.alerts}
+    assert in_database.ids == {alert.id for alert in outcome.alerts}
 
 
 @pytest.mark.kafka

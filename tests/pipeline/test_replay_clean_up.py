@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from app.database.connection import connection_url
 from app.settings import Settings
+from app.wire.kafka import client_options
 from tests.support.replays import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -25,11 +26,11 @@ AUSDT,1700000100000,2,2,1,1,10,15,3
 
 async def names(settings: Settings) -> set[str]:
     """Of all topics, groups and schemas on the servers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_url)
+    admin = AIOKafkaAdminClient(**client_options(settings.kafka()))
     await admin.start()
     topics, groups = await admin.list_topics(), await admin.list_consumer_groups()
     await admin.close()
-    with psycopg.connect(connection_url(settings)) as connection:
+    with psycopg.connect(connection_url(settings.postgres())) as connection:
         schemas = connection.execute("SELECT nspname FROM pg_namespace").fetchall()
     return {*topics, *(group for group, _ in groups), *(schema for (schema,) in schemas)}
 
@@ -39,7 +40,7 @@ def replay(settings: Settings, directory: Path, *options: str) -> None:
     file.write_text(CANDLES)
     subprocess.run(
         [sys.executable, "-m", "app", "replay", file, *options],
-        cwd=REPOSITORY, env=os.environ | settings.server_urls().as_environ(), timeout=200, check=True,
+        cwd=REPOSITORY, env=os.environ | settings.servers_environ(), timeout=200, check=True,
     )  # fmt: skip
 
 

@@ -13,17 +13,17 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from app.barrier import Barrier, BarrierReports, connect_barriers
 from app.database.connection import connection_url, open_pool
 from app.database.migrate import migrate
 from app.database.rule_store import RuleStore
-from app.kafka import ensure_topics, kafka_producer
-from app.replay.drain import barrier_passed
+from app.process.drain import barrier_passed
+from app.process.supervisor import RoleProcesses, role_environ
 from app.rules.alert import alert_id
 from app.rules.rule import Rule
 from app.settings import Settings
-from app.supervisor import RoleProcesses
-from app.topics import Topics, shard_of
+from app.wire.barrier import Barrier, BarrierReports, connect_barriers
+from app.wire.kafka import ensure_topics, kafka_producer
+from app.wire.topics import Topics, shard_of
 from tests.support.database import MIDNIGHT_MS
 from tests.support.eventually import eventually
 from tests.support.metric_batches import publish_metrics
@@ -45,7 +45,7 @@ class Workers:
     def __init__(self, settings: Settings, directory: Path) -> None:
         self.settings = settings
         self._logs = [directory / name for name in ("one", "two")]
-        self.roles = [RoleProcesses(settings, log_dir, ["alerts"]) for log_dir in self._logs]
+        self.roles = [RoleProcesses(role_environ(settings), log_dir, ["alerts"]) for log_dir in self._logs]
 
     def log(self, worker: int) -> str:
         path = self._logs[worker] / "alerts.log"
@@ -79,15 +79,20 @@ class Workers:
     async def _dealt_with(self) -> None:
         """Returns when the workers have passed a barrier behind all that was published."""
         identifier = uuid4().hex
-        async with kafka_producer(self.settings) as producer:
+        async with kafka_producer(self.settings.kafka()) as producer:
             for partition in range(self.settings.partitions):
                 value = Barrier(identifier, partition).encode()
-                await producer.send_and_wait(Topics.of(self.settings).metrics, value, partition=partition)
+                await producer.send_and_wait(
+                    Topics.of(self.settings.names()).metrics, value, partition=partition
+                )
         redis = connect_barriers(self.settings.server_urls().redis)
         try:
             async with asyncio.timeout(60):
                 await barrier_passed(
-                    BarrierReports(redis, self.settings), self.settings, identifier, ["alerts"]
+                    BarrierReports(redis, self.settings.names()),
+                    self.settings.partitions,
+                    identifier,
+                    ["alerts"],
                 )
         finally:
             await redis.aclose()
@@ -104,9 +109,9 @@ class Workers:
 async def workers(settings: Settings, tmp_path: Path) -> AsyncIterator[Workers]:
     settings = replay_settings(settings, data_dir=tmp_path)
     assert {shard_of(symbol, settings.partitions) for symbol in SYMBOLS} == {0, 1}
-    await asyncio.to_thread(migrate, settings)
-    await ensure_topics(settings)
-    async with await open_pool(settings) as pool:
+    await asyncio.to_thread(migrate, settings.postgres())
+    await ensure_topics(settings.kafka())
+    async with await open_pool(settings.postgres()) as pool:
         await RuleStore(pool).apply(RULES, prune=True)
     both = Workers(settings, tmp_path)
     async with AsyncExitStack() as exits:
@@ -126,7 +131,10 @@ def partitions(log: str) -> str:
 
 
 def changed_by_sql(settings: Settings) -> None:
-    with psycopg.connect(connection_url(settings), autocommit=True) as connection, connection.transaction():
+    with (
+        psycopg.connect(connection_url(settings.postgres()), autocommit=True) as connection,
+        connection.transaction(),
+    ):
         connection.execute(
             "UPDATE alert_rules SET expression = 'price_change_1m > 3' WHERE rule_type = 'echo'"
         )
@@ -166,5 +174,5 @@ async def test_every_worker_takes_over_changed_rules_and_no_rule_forgets_what_it
 
 
 async def stored(settings: Settings) -> list[Rule]:
-    async with await open_pool(settings) as pool:
+    async with await open_pool(settings.postgres()) as pool:
         return await RuleStore(pool).all()

@@ -12,18 +12,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.candles.batch import CandleBatch
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import LOOPBACK, free_port
+from app.process.health.probes import PROBES
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import LOOPBACK, free_port
-from app.stack.probe import PROBES
 from tests.oracle.alerts import Alert
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.eventually import eventually
 from tests.support.replays import (
     Disturbed,
     alert_keys,
-    expected_alerts,
-    market_slice,
     replay_settings,
     stored,
 )
@@ -37,18 +35,6 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStac
     """Servers that may be killed; each test leaves them running."""
     with EmbeddedStack.start(tmp_path_factory.mktemp("own-stack")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def candles() -> CandleBatch:
-    return market_slice()
-
-
-@pytest.fixture(scope="module")
-def expected(candles: CandleBatch) -> set[Alert]:
-    alerts = expected_alerts(candles)
-    assert len(alerts) > 400
-    return alerts
 
 
 @pytest.fixture

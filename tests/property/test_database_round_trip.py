@@ -25,7 +25,9 @@ TIMES_MS = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 @pytest.fixture(scope="module")
 def connection(stack: object) -> Iterator[psycopg.Connection]:
     url = stack.urls["postgres"]  # type: ignore[attr-defined]
-    with psycopg.connect(connection_url(Settings.load({}, postgres_url=url)), autocommit=True) as opened:
+    with psycopg.connect(
+        connection_url(Settings.load({}, postgres_url=url).postgres()), autocommit=True
+    ) as opened:
         opened.execute(
             "CREATE TEMP TABLE copied "
             "(position bigint, name text, time timestamptz, a double precision, b double precision, n bigint)"

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
+
 import numpy as np
-import pyarrow as pa
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from app.candles.batch import COLUMNS, DTYPES, CandleBatch
+from app.candles.batch import COLUMNS, DTYPES, MINUTE_MS, CandleBatch
+from app.candles.validity import EARLIEST_MS, LATEST_MS
 from app.errors import BadFrame
-from app.frames import VERSION, FrameInfo, decode_candles, decode_metrics, encode_candles, encode_metrics
 from app.market.metrics import MetricsBatch
+from app.wire.frame_blocks import MAGIC, VERSION
+from app.wire.frames import FrameInfo, decode_candles, decode_metrics, encode_candles, encode_metrics
 from tests.support.candle_batches import Candle, batch_of
+from tests.support.damaged_frames import assert_refused_or_whole
 from tests.support.metric_rows import Row, metrics_batch
 
+HEAD = struct.Struct("<8sII")
 METRIC_ROW_COLUMNS = ("symbol_index", "open_time_ms", "closed", "event_ts_ms", "ingest_ts_ms", "values")
 
-symbol_lists = st.lists(st.text("ABCZ019-_.é", min_size=1, max_size=8), min_size=1, max_size=5, unique=True)
-infos = st.dictionaries(st.sampled_from(["bridge", "collector", "calculator"]), st.integers(0, 2**60)).map(
-    FrameInfo
-)
+symbols = st.text("ABCZ019", min_size=1, max_size=8)
+symbol_lists = st.lists(symbols, min_size=1, max_size=5, unique=True)
+TIMES = {
+    "open_time_ms": st.integers(EARLIEST_MS // MINUTE_MS, LATEST_MS // MINUTE_MS - 1).map(
+        lambda m: m * MINUTE_MS
+    ),
+    "event_ts_ms": st.integers(EARLIEST_MS, LATEST_MS - 1),
+    "ingest_ts_ms": st.integers(0, LATEST_MS - 1),
+}
+IMPOSSIBLE_MS = (EARLIEST_MS - 1, LATEST_MS, -1, -9_000_000_000_000_000, 2**63 - 1, -(2**63))
+infos = st.dictionaries(
+    st.sampled_from(["bridge", "collector", "calculator"]), st.integers(EARLIEST_MS, LATEST_MS - 1)
+).map(FrameInfo)
 
 
 def column(name: str, rows: int) -> st.SearchStrategy[np.ndarray]:
-    return arrays(DTYPES[name], rows)
+    return arrays(DTYPES[name], rows, elements=TIMES.get(name))
 
 
 @st.composite
@@ -90,49 +106,34 @@ def test_garbage_is_refused(data: bytes):
 @given(st.data())
 def test_a_frame_cut_short_of_its_rows_is_refused(data: st.DataObject):
     for frame, decode in ((CANDLES, decode_candles), (METRICS, decode_metrics)):
-        rows_end = len(frame) - 8  # the stream's end mark
-        with pytest.raises(BadFrame):
-            decode(frame[: data.draw(st.integers(0, rows_end - 8))])
+        with pytest.raises(BadFrame) as caught:
+            decode(frame[: data.draw(st.integers(0, len(frame) - 1))])
+        assert caught.value.reason == "frame_unreadable"
 
 
 @given(st.sampled_from([(CANDLES, decode_candles), (METRICS, decode_metrics)]), st.data())
 def test_a_damaged_frame_is_refused_or_still_whole(case: tuple, data: st.DataObject):
-    frame, decode = case
-    damaged = bytearray(frame)
-    for at in data.draw(st.lists(st.integers(0, len(frame) - 1), min_size=1, max_size=4)):
-        damaged[at] = data.draw(st.integers(0, 255))
-    try:
-        batch, _ = decode(bytes(damaged))
-    except BadFrame as error:
-        assert error.input_reason.startswith("frame_")
-        assert str(error)
-    else:
-        assert all(batch.symbol_of(row) in batch.symbols for row in range(len(batch)))
+    assert_refused_or_whole(*case, data)
 
 
-def with_metadata(frame: bytes, **changed: str) -> bytes:
-    with pa.ipc.open_stream(frame) as reader:
-        rows = reader.read_next_batch()
-    metadata = {**rows.schema.metadata, **{name.encode(): value.encode() for name, value in changed.items()}}
-    return written(rows.replace_schema_metadata(metadata))
-
-
-def written(rows: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_batch(rows)
-    return sink.getvalue().to_pybytes()
+def with_header(frame: bytes, **changed: object) -> bytes:
+    """The frame with these fields of its header, or without those that are None."""
+    magic, version, length = HEAD.unpack_from(frame)
+    header = {**orjson.loads(frame[HEAD.size : HEAD.size + length]), **changed}
+    text = orjson.dumps({name: value for name, value in header.items() if value is not None})
+    return HEAD.pack(magic, version, len(text)) + text + frame[HEAD.size + length :]
 
 
 def reason_of(decode, data: bytes) -> tuple[str, str]:
     with pytest.raises(BadFrame) as caught:
         decode(data)
-    return caught.value.input_reason, str(caught.value)
+    return caught.value.reason, str(caught.value)
 
 
 @pytest.mark.parametrize(("frame", "decode"), [(CANDLES, decode_candles), (METRICS, decode_metrics)])
 def test_a_newer_version_is_refused_with_advice(frame: bytes, decode):
-    reason, text = reason_of(decode, with_metadata(frame, version=str(VERSION + 1)))
+    newer = frame[: len(MAGIC)] + (VERSION + 1).to_bytes(4, "little") + frame[len(MAGIC) + 4 :]
+    reason, text = reason_of(decode, newer)
     assert reason == "frame_version"
     assert f"'{VERSION + 1}'" in text
     assert "update" in text
@@ -143,62 +144,104 @@ def test_a_frame_of_another_kind_is_refused():
     assert reason_of(decode_metrics, CANDLES)[0] == "frame_kind"
 
 
-def test_a_frame_without_metadata_is_refused():
-    plain = written(pa.record_batch({"symbol": ["BTCUSDT"]}))
-    assert reason_of(decode_candles, plain)[0] == "frame_kind"
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"kind": None}, "frame_kind"),
+        ({"kind": ["metrics"]}, "frame_kind"),
+        ({"rows": None}, "frame_schema"),
+        ({"rows": -2}, "frame_schema"),
+        ({"rows": True}, "frame_schema"),
+        ({"rows": 2.0}, "frame_schema"),
+        ({"rows": 1}, "frame_unreadable"),
+        ({"rows": 2**62}, "frame_unreadable"),
+        ({"symbols": "BTCUSDT"}, "frame_schema"),
+        ({"symbols": ["BTCUSDT", 1]}, "frame_schema"),
+        ({"symbols": ["BTCUSDT"]}, "frame_unreadable"),
+        ({"symbols": []}, "frame_unreadable"),
+        ({"columns": None}, "frame_schema"),
+        ({"columns": "close_1m"}, "frame_schema"),
+        ({"columns": "close_1m", "width": 1}, "frame_unreadable"),
+        ({"width": None}, "frame_schema"),
+        ({"exchange": None}, "frame_schema"),
+        ({"exchange": 7}, "frame_schema"),
+        ({"frame_id": {}}, "frame_schema"),
+        ({"stage_ts_ms": {"bridge": "noon"}}, "frame_schema"),
+        ({"stage_ts_ms": [1]}, "frame_schema"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(changed: dict[str, object], reason: str):
+    assert reason_of(decode_metrics, with_header(METRICS, **changed))[0] == reason
 
 
-def rows_of_frame(frame: bytes) -> pa.RecordBatch:
-    with pa.ipc.open_stream(frame) as reader:
-        return reader.read_next_batch()
+@pytest.mark.parametrize("ts_ms", [-1, 0, 1_700_000_000_000_000, 2**63])
+def test_an_impossible_time_of_a_stage_is_left_out_and_costs_no_row(ts_ms: int):
+    stages = {"bridge": ts_ms, "collector": 1_700_000_000_000}
+    batch, info = decode_metrics(with_header(METRICS, stage_ts_ms=stages))
+    assert info.stage_ts_ms == {"collector": 1_700_000_000_000}
+    assert len(batch) == len(decode_metrics(METRICS)[0])
 
 
-def test_a_column_of_another_type_or_name_is_refused_and_named():
-    rows = rows_of_frame(CANDLES)
-    at = rows.schema.get_field_index("close")
-    names = ["price" if name == "close" else name for name in rows.schema.names]
-    for changed in (
-        rows.set_column(at, "close", rows.column("close").cast(pa.float32())),
-        rows.rename_columns(names),
-        rows.drop_columns(["close"]),
-    ):
-        data = written(changed.replace_schema_metadata(rows.schema.metadata))
-        reason, text = reason_of(decode_candles, data)
-        assert reason == "frame_schema"
-        assert "close: double" in text
+def test_a_header_that_is_no_json_object_is_refused():
+    for text, reason in ((b"{", "frame_unreadable"), (b"", "frame_unreadable"), (b"[1]", "frame_kind")):
+        assert reason_of(decode_candles, HEAD.pack(MAGIC, VERSION, len(text)) + text)[0] == reason
 
 
-def test_a_null_in_a_column_is_refused():
-    rows = rows_of_frame(CANDLES)
-    at = rows.schema.get_field_index("close")
-    field = rows.schema.field("close")
-    holed = pa.record_batch(
-        [pa.array([1.0, None, 2.0]) if i == at else rows.column(i) for i in range(rows.num_columns)],
-        schema=pa.schema([*rows.schema], metadata=rows.schema.metadata),
-    )
-    assert field.nullable is False
-    assert reason_of(decode_candles, written(holed))[0] in ("frame_schema", "frame_unreadable")
+def test_a_row_of_a_symbol_that_is_not_named_is_refused():
+    for index in (-1, 2, 2**31 - 1):
+        batch = replace(metrics_batch([Row("BTCUSDT", 1)]), symbol_index=np.array([index], np.int32))
+        assert reason_of(decode_metrics, encode_metrics(batch))[0] == "frame_unreadable"
 
 
-def test_names_of_columns_that_do_not_fit_the_values_are_refused():
-    assert reason_of(decode_metrics, with_metadata(METRICS, columns="close_1m"))[0] == "frame_schema"
+def test_a_flag_that_is_neither_true_nor_false_is_refused():
+    assert reason_of(decode_metrics, METRICS[:-1] + b"\x02")[0] == "frame_unreadable"
 
 
-def test_a_stage_time_that_is_no_number_is_refused():
-    assert reason_of(decode_candles, with_metadata(CANDLES, bridge_ts_ms="noon"))[0] == "frame_schema"
+def test_bytes_after_the_last_block_are_refused():
+    assert reason_of(decode_metrics, METRICS + b"\0")[0] == "frame_unreadable"
 
 
-def test_candle_frames_are_plain_tables_for_any_arrow_reader():
-    batch = batch_of([Candle("BTCUSDT", 1, 10.5), Candle("ETHUSDT", 2, 11.5, closed=False)])
-    table = pa.ipc.open_stream(encode_candles(batch, FrameInfo({"bridge": 5}))).read_all()
-    assert table.column("symbol").to_pylist() == ["BTCUSDT", "ETHUSDT"]
-    assert table.column("close").to_pylist() == [10.5, 11.5]
-    assert table.column("closed").to_pylist() == [True, False]
-    assert table.schema.metadata[b"kind"] == b"candles"
-    assert table.schema.metadata[b"bridge_ts_ms"] == b"5"
+def test_the_values_are_a_view_of_the_record():
+    batch, _ = decode_metrics(METRICS)
+    owner = batch.values.base
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    assert owner is METRICS
 
 
-def test_metric_frames_hold_one_row_of_values_per_symbol_for_any_arrow_reader():
-    table = pa.ipc.open_stream(METRICS).read_all()
-    names = table.schema.metadata[b"columns"].decode().split(",")
-    assert [len(values) for values in table.column("values").to_pylist()] == [len(names)] * 2
+def test_blocks_are_aligned():
+    for frame, decode in ((CANDLES, decode_candles), (METRICS, decode_metrics)):
+        batch, _ = decode(frame)
+        assert batch.open_time_ms.flags.aligned
+        assert HEAD.unpack_from(frame)[2] % 8 == 0
+
+
+@given(candle_batches() | metrics_batches(), st.data())
+def test_a_row_with_an_impossible_time_costs_that_row(batch: CandleBatch | MetricsBatch, data: st.DataObject):
+    assume(len(batch))
+    row = data.draw(st.integers(0, len(batch) - 1))
+    name = data.draw(st.sampled_from(sorted(TIMES)))
+    wrong = getattr(batch, name).copy()
+    wrong[row] = data.draw(st.sampled_from(IMPOSSIBLE_MS if name != "ingest_ts_ms" else IMPOSSIBLE_MS[1:]))
+    found, info = read_back(replace(batch, **{name: wrong}))
+    others = np.arange(len(batch)) != row
+    same(found, batch.take(others), ("symbol_index", "open_time_ms", "event_ts_ms", "closed"))
+    assert info.refused == {"bad_time": 1}
+    assert "1 rows of the frame are rejected (bad_time 1)" in info.refusal
+
+
+@given(
+    candle_batches() | metrics_batches(),
+    st.sampled_from(["", "A B", "A.B", "A*", ">", "a\n", "x" * 100, "\x00"]),
+)
+def test_rows_of_a_name_that_is_no_symbol_are_left_out(batch: CandleBatch | MetricsBatch, name: str):
+    found, info = read_back(replace(batch, symbols=(name, *batch.symbols[1:])))
+    bad = batch.symbol_index == 0
+    assert len(found) == len(batch) - np.count_nonzero(bad)
+    assert info.refused == ({"bad_symbol": int(np.count_nonzero(bad))} if bad.any() else {})
+
+
+def read_back(batch: CandleBatch | MetricsBatch) -> tuple[CandleBatch | MetricsBatch, FrameInfo]:
+    if isinstance(batch, CandleBatch):
+        return decode_candles(encode_candles(batch))
+    return decode_metrics(encode_metrics(batch))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.candles.batch import CandleBatch, concatenate
 from app.market.matrix import MarketMatrix
 from app.market.metrics import MetricsBatch
-from app.market.packing import unpack_minute
+from app.market.rings.packing import unpack_minute
 from tests.support.market_batches import Row, batch_of
 from tests.support.market_model import random_minute
 
@@ -55,16 +55,6 @@ def assert_same_rows(found: list[MetricsBatch], expected: list[MetricsBatch]) ->
 def shuffled_in_parts(candles: CandleBatch, rng: np.random.Generator, parts: int) -> list[CandleBatch]:
     order = rng.permutation(len(candles))
     return [candles.take(rows) for rows in np.array_split(order, parts)]
-
-
-@settings(max_examples=10, deadline=None)
-@given(cut=st.integers(1, LENGTH - 200))
-def test_a_restored_snapshot_goes_on_to_the_bit(cut: int) -> None:
-    matrix = MarketMatrix()
-    matrix.restore_minutes(between(0, cut))
-    again = MarketMatrix.restore(matrix.snapshot())
-    assert again.symbols == matrix.symbols
-    assert_same_rows(fed(again, cut, cut + 150), fed(matrix, cut, cut + 150))
 
 
 @settings(max_examples=12, deadline=None)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.market.columns import METRIC_COLUMNS
+from app.market.fields import METRIC_COLUMNS
 from app.market.matrix import MarketMatrix
 from tests.support.market_batches import Row, batch_of
 from tests.support.market_model import MarketModel, random_minute

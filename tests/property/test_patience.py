@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ingress.patience import QUICK_PAUSE_S, Patience
+from app.wire.nats.patience import QUICK_PAUSE_S, Patience
 
 MAX_DELAY_S = 0.06
 PATIENT_PAUSE_S = MAX_DELAY_S / 3

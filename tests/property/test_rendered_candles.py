@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.candles.batch import COLUMNS, MINUTE_MS, CandleBatch
-from app.ingress.render import render
-from app.ingress.wire import parse
+from app.wire.nats.candles import parse
+from app.wire.nats.render import render
 
 NOW_MS = 1_700_000_100_000
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.rules.cooldown import decide
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.rulebook import RuleBook
 from app.rules.rule import Rule
-from app.rules.rulebook import Evaluator, RuleBook
 from tests.support.metric_rows import MINUTE_MS, Row, metrics_batch
 
 

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.market.metrics import MetricsBatch
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.rulebook import RuleBook
 from app.rules.explain import explain, values_of
 from app.rules.rule import Rule
-from app.rules.rulebook import Evaluator, RuleBook
 from tests.support.metric_rows import Row, metrics_batch
 
 COLUMNS = ("price_change_5m", "quote_volume_5m", "close_1m")

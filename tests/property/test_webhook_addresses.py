@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.webhooks.addresses import why_not_public
+from app.webhooks.targets.addresses import why_not_public
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))

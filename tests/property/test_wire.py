@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.candles.batch import COLUMNS, DTYPES
 from app.candles.validity import check
-from app.ingress.wire import Parsed, parse
+from app.wire.nats.candles import Parsed, parse
 from tests.support.candle_messages import MINUTE_START_MS, NOW_MS, candle, message
 
 MAX_BYTES = 2_000
@@ -75,7 +75,8 @@ def candles_in(data: bytes) -> int:
 )
 def test_every_candle_becomes_a_row_or_one_refusal(data: list[bytes]):
     found = parsed(data)
-    refused = Counter(one.index for one in found.rejected)
+    refused = Counter({one.index: one.count for one in found.rejected})
+    assert len(refused) == len(found.rejected)
     assert all(refused[index] <= candles_in(message) for index, message in enumerate(data))
     assert set(refused) <= set(range(len(data)))
     assert len(rows(found)) + refused.total() == sum(map(candles_in, data))

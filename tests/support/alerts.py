@@ -9,12 +9,12 @@ from uuid import NAMESPACE_URL, uuid5
 import orjson
 
 from app.database.connection import open_pool
-from app.database.copy import write_alerts
-from app.database.stored_alert import StoredAlert
-from app.kafka import kafka_producer
+from app.rules.alert import Alert
 from app.settings import Settings
-from app.sidecar.times import rfc3339
-from app.topics import Topics
+from app.sinks.copy import write_alerts
+from app.times import rfc3339
+from app.wire.kafka import kafka_producer
+from app.wire.topics import Topics
 
 FIRST_MINUTE_MS = 1_709_000_040_000
 RULES = ("futures_pioneer_bull", "futures_big_bear_60", "futures_top_hunter")
@@ -42,15 +42,16 @@ def make_alert(
         "price": 100.5 + number,
         "metadata": {"price_change_5m": 1.25, "price_change_1h": -0.5, "rsi": None},
         "timings": {"exchange_ts_ms": minute_ms, "ingest_ts_ms": minute_ms, "publish_ts_ms": minute_ms},
+        "backfilled": False,
     }
 
 
 async def publish(settings: Settings, values: Iterable[dict[str, Any] | bytes]) -> list[int]:
     """Sends records to the topic of alerts; their offsets."""
-    async with kafka_producer(settings) as producer:
+    async with kafka_producer(settings.kafka()) as producer:
         sent = [
             await producer.send(
-                Topics.of(settings).alerts,
+                Topics.of(settings.names()).alerts,
                 value if isinstance(value, bytes) else orjson.dumps(value),
                 partition=0,
             )
@@ -61,6 +62,6 @@ async def publish(settings: Settings, values: Iterable[dict[str, Any] | bytes]) 
 
 async def store(settings: Settings, seqs: Sequence[int], alerts: Iterable[dict[str, Any]]) -> None:
     """Puts alerts into the database as the sink does."""
-    stored = [StoredAlert(seq, alert) for seq, alert in zip(seqs, alerts, strict=True)]
-    async with await open_pool(settings) as pool, pool.connection() as connection:
+    stored = [Alert.from_dict(alert, seq) for seq, alert in zip(seqs, alerts, strict=True)]
+    async with await open_pool(settings.postgres()) as pool, pool.connection() as connection:
         await write_alerts(connection, stored)

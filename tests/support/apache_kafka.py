@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +15,17 @@ from typing import Self
 import platformdirs
 import pytest
 
+from app.local.servers.embedded import EmbeddedStack
+from app.local.servers.ports import LOOPBACK, free_port, listens
+from app.process.child import ChildProcess
+from app.process.health.probes import probe_kafka
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
-from app.stack.ports import LOOPBACK, free_port, listens
-from app.stack.probe import probe_kafka
-from app.stack.process import ChildProcess
 from tests.support.eventually import eventually
+from tests.support.programs import need_programs
 from tests.support.servers import settings_for
 
+VERSION = "TEST_KAFKA_VERSION"
+"""Variable with the version of the broker that tests start."""
 _VERSION = "4.1.1"
 _DOWNLOAD_TIMEOUT_S = 600.0
 _FORMAT_TIMEOUT_S = 60.0
@@ -37,7 +40,7 @@ _JAVA_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )
 
-_POM = f"""\
+_POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>screener.tests</groupId>
@@ -46,7 +49,7 @@ _POM = f"""\
   <packaging>pom</packaging>
   <dependencies>
     <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{_VERSION}</version>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version>
     </dependency>
     <dependency>
       <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version>
@@ -69,7 +72,7 @@ class ApacheKafka:
         port: int | None = None,
     ) -> None:
         """properties: instead of and beside those of `_properties`. format_with: more arguments of StorageTool.
-        port: of the listener in the clear."""
+        port: of the listener unencrypted."""
         self._port = port or free_port()
         self.url = f"{LOOPBACK}:{self._port}"
         """host:port"""
@@ -125,13 +128,8 @@ class ApacheKafka:
 @pytest.fixture(scope="session")
 def kafka_jars() -> Path:
     """The folder of Apache Kafka's jars; skips what needs it where Java or Maven is missing."""
-    for program in ("java", "mvn"):
-        if shutil.which(program) is None:
-            reason = f"Apache Kafka needs {program} (Debian: openjdk-17-jre-headless and maven)"
-            if os.environ.get("CI") == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
-    return _jars()
+    need_programs(("java", "mvn"), "Apache Kafka", "openjdk-17-jre-headless and maven")
+    return kafka_jars_of(os.environ.get(VERSION, _VERSION))
 
 
 @pytest.fixture(scope="session")
@@ -147,14 +145,21 @@ def apache_kafka_settings(stack: EmbeddedStack, apache_kafka: ApacheKafka) -> Se
     return settings_for(stack.urls | {"kafka": apache_kafka.url})
 
 
-def _jars() -> Path:
+def kafka_jars_of(version: str) -> Path:
     """The folder of Kafka's jars; got by Maven once, and kept in the user's cache."""
     cache = platformdirs.user_cache_path("screener-tests", ensure_exists=True)
-    jars = cache / f"apache-kafka-{_VERSION}"
-    if jars.is_dir():
-        return jars
+    jars = cache / f"apache-kafka-{version}"
+    # Two runs of Maven at once would share its local repository.
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not jars.is_dir():
+            _download(version, cache, jars)
+    return jars
+
+
+def _download(version: str, cache: Path, jars: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache) as workspace:
-        (Path(workspace) / "pom.xml").write_text(_POM)
+        (Path(workspace) / "pom.xml").write_text(_POM.format(version=version))
         maven = ChildProcess(
             "Maven",
             ("mvn", "--quiet", "--batch-mode", "dependency:copy-dependencies", "-DoutputDirectory=jars"),
@@ -162,10 +167,8 @@ def _jars() -> Path:
             cwd=Path(workspace),
         )
         _run(maven, _DOWNLOAD_TIMEOUT_S)
-        # All at once, so that an interrupted download, or a second test run, never leaves half a folder.
-        if not jars.is_dir():
-            (Path(workspace) / "jars").rename(jars)
-    return jars
+        # All at once, so that an interrupted download never leaves half a folder.
+        (Path(workspace) / "jars").rename(jars)
 
 
 def _run(process: ChildProcess, timeout_s: float) -> None:

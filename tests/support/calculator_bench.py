@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from agents.calculator import Calculator
+from agents.calculator import Calculator, History, StoredBars
 from app.candles.batch import DTYPES, MINUTE_MS, CandleBatch
 from app.clock import ManualClock
-from app.frames import decode_metrics, encode_candles
-from app.market.columns import COLUMN_POSITION
+from app.market.fields import COLUMN_POSITION
+from app.process.quarantine import Attempts
+from app.process.stage_edges import StageEdges
+from app.telemetry import pipeline_metrics
+from app.wire.frames import decode_metrics, encode_candles
+from tests.support.metric_values import UNREAD
 
 START_MS = 1_618_617_600_000
 
@@ -63,16 +70,36 @@ class Database:
         return self.stored.take(self.stored.open_time_ms < until_ms)
 
 
+class Bars:
+    """Answers with `stored` (None: it cannot be asked) and remembers the questions."""
+
+    def __init__(self) -> None:
+        self.stored: Mapping[str, CandleBatch] | None = {}
+        self.questions: list[tuple[tuple[str, ...], int]] = []
+
+    async def __call__(self, symbols: Sequence[str], until_ms: int) -> Mapping[str, CandleBatch] | None:
+        self.questions.append((tuple(symbols), until_ms))
+        return self.stored
+
+
 class CalculatorBench:
     def __init__(self, stored: CandleBatch | None = None) -> None:
         self.database = Database(stored)
+        self.bars = Bars()
         self.table = Minutes()
         self.indicators = Values()
         self.sent: list[bytes] = []
         self.clock = ManualClock(START_MS)
+        self.ask(self.database, self.bars)
+
+    def ask(self, history: History, bars: StoredBars) -> None:
+        """Begin again with another database."""
         self.calculator = Calculator(
-            cast(Any, self.table), cast(Any, self.indicators), self.database,
-            deliver=self._deliver, dead_letters=cast(Any, None), barriers=cast(Any, None), clock=self.clock,
+            cast(Any, self.table), cast(Any, self.indicators), history, bars,
+            StageEdges(
+                self._deliver, cast(Any, None), cast(Any, None),
+                Attempts(Path(os.devnull), "calculator", pipeline_metrics(UNREAD)), self.clock, UNREAD,
+            ),
         )  # fmt: skip
 
     async def _deliver(self, partition: int, value: bytes) -> None:

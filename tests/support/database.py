@@ -16,9 +16,9 @@ from psycopg.rows import dict_row
 from app.candles.batch import MINUTE_MS, CandleBatch
 from app.database.connection import connection_url
 from app.database.migrate import migrate
-from app.database.stored_alert import StoredAlert
-from app.market.columns import METRIC_COLUMNS
+from app.market.fields import METRIC_COLUMNS
 from app.market.metrics import MetricsBatch
+from app.rules.alert import Alert
 from app.settings import Settings
 
 MIDNIGHT_MS = 1_700_006_400_000
@@ -28,8 +28,10 @@ MIDNIGHT_MS = 1_700_006_400_000
 @asynccontextmanager
 async def migrated(settings: Settings) -> AsyncIterator[AsyncConnection]:
     """An autocommit connection to the migrated schema."""
-    migrate(settings)
-    async with await AsyncConnection.connect(connection_url(settings), autocommit=True) as connection:
+    migrate(settings.postgres())
+    async with await AsyncConnection.connect(
+        connection_url(settings.postgres()), autocommit=True
+    ) as connection:
         yield connection
 
 
@@ -51,14 +53,17 @@ def candles(
     random = np.random.default_rng(seed)
     open_time_ms = np.repeat(start_ms + MINUTE_MS * np.arange(minutes), len(symbols))
     names = ("open", "high", "low", "close", "volume", "quote_volume")
+    numbers = {name: random.random(rows) * 100 + 1 for name in names}
+    trades = random.integers(0, 1000, rows)
+    bought = random.random(rows)
     batch = CandleBatch(
         symbols=tuple(symbols),
         symbol_index=np.tile(np.arange(len(symbols), dtype=np.int32), minutes),
         open_time_ms=open_time_ms,
-        **{name: random.random(rows) * 100 + 1 for name in names},
-        trades=random.integers(0, 1000, rows),
-        taker_buy_volume=np.full(rows, np.nan),
-        taker_buy_quote_volume=np.full(rows, np.nan),
+        **numbers,
+        trades=trades,
+        taker_buy_volume=numbers["volume"] * bought,
+        taker_buy_quote_volume=numbers["quote_volume"] * bought,
         quote_estimated=np.zeros(rows, np.bool_),
         closed=np.ones(rows, np.bool_),
         event_ts_ms=open_time_ms + MINUTE_MS,
@@ -81,7 +86,7 @@ def metrics(of: CandleBatch, columns: Sequence[str] = METRIC_COLUMNS, seed: int 
     )
 
 
-def alert(seq: int, **fields: Any) -> StoredAlert:
+def alert(seq: int, **fields: Any) -> Alert:
     """An alert whose id depends on `seq` only; `fields` win."""
     time = moment(MIDNIGHT_MS + seq * 1000).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     given = {
@@ -95,5 +100,6 @@ def alert(seq: int, **fields: Any) -> StoredAlert:
         "price": 100.5,
         "metadata": {"price_change_5m": 1.25, "rsi": None},
         "timings": {"exchange_ts_ms": 1, "ingest_ts_ms": 2, "evaluate_ts_ms": 3, "publish_ts_ms": 4},
+        "backfilled": False,
     }
-    return StoredAlert(seq, given | fields)
+    return Alert.from_dict(given | fields, seq)

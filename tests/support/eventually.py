@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,14 +12,37 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], within_s: float = 20.0) -> T:
-    """The first true value of `condition`, tried every few ms; fails with its last value after `within_s`."""
-    deadline = time.monotonic() + within_s
+async def eventually(
+    condition: Callable[[], T | Awaitable[T]],
+    within_s: float = 20.0,
+    *,
+    of_work: bool = False,
+    pause_max_s: float = 0.2,
+) -> T:
+    """Return the first true value of `condition`, tried every few ms; fail with its last value after `within_s`.
+
+    The pauses grow to `pause_max_s`: conditions that ask a server would take a part of the processor that the work
+    needs.
+
+    of_work: the seconds bound work of the processor, such as the start of processes, not a promised delay. They pass
+    slower while more tasks want processors than there are.
+    """
+    left_s, before_s = within_s, time.monotonic()
+    pause_s = 0.01
     while True:
         found = condition()
         value = await found if inspect.isawaitable(found) else found
         if value:
             return value  # type: ignore[return-value]
-        if time.monotonic() > deadline:
+        now_s = time.monotonic()
+        left_s -= (now_s - before_s) / (_slowdown() if of_work else 1.0)
+        before_s = now_s
+        if left_s < 0:
             raise AssertionError(f"not within {within_s} s; last value: {value!r}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.2, pause_max_s)
+
+
+def _slowdown() -> float:
+    """Return how many times as long as on an idle machine a computation takes now."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -6,7 +6,7 @@ from aiokafka.record import MemoryRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 
-def batch_of(values: list[bytes], timestamp_ms: int = 0) -> bytes:
+def batch_of(values: list[bytes], timestamp_ms: int = 0, key: bytes | None = None) -> bytes:
     builder = DefaultRecordBatchBuilder(
         magic=2,
         compression_type=0,
@@ -17,7 +17,7 @@ def batch_of(values: list[bytes], timestamp_ms: int = 0) -> bytes:
         batch_size=1 << 20,
     )
     for number, value in enumerate(values):
-        builder.append(number, timestamp_ms + number, None, value, [])
+        builder.append(number, timestamp_ms + number, key, value, [])
     return bytes(builder.build())
 
 

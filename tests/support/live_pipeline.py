@@ -10,20 +10,55 @@ from typing import Any
 from uuid import uuid4
 
 import nats
+import numpy as np
 from aiokafka import AIOKafkaProducer
 from nats.aio.client import Client
 
-from app.barrier import BarrierReports
-from app.candles.batch import CandleBatch
-from app.cooldown import connect_redis
+from app.candles.batch import MINUTE_MS, CandleBatch
 from app.database.migrate import migrate
-from app.ingress.publish import CandlePublisher, candle_publisher
-from app.kafka import ensure_topics, kafka_producer
-from app.replay.drain import barrier_passed, nats_drained, send_barrier
-from app.replay.run import ROLES
+from app.process.drain import barrier_passed, nats_drained, send_barrier
+from app.process.supervisor import RoleProcesses, role_environ
+from app.replay.replay import ROLES
 from app.settings import Settings
-from app.supervisor import RoleProcesses
+from app.wire.barrier import BarrierReports
+from app.wire.kafka import ensure_topics, kafka_producer
+from app.wire.nats.publish import CandlePublisher, candle_publisher
+from app.wire.redis import connect_redis
+from tests.support.database import MIDNIGHT_MS
 from tests.support.replays import published_alerts
+
+QUIET_MINUTES = 16
+"""A past without alerts, for tests of the next minute."""
+
+Update = tuple[int, int, float, float, bool]
+"""Minute since MIDNIGHT_MS, event time in ms after that minute's open, price, quote volume, closed."""
+
+
+def updates(symbol: str, *rows: Update) -> CandleBatch:
+    minute, after_ms, price, quote_volume, closed = (np.array(column) for column in zip(*rows, strict=True))
+    open_time_ms = MIDNIGHT_MS + minute * MINUTE_MS
+    nothing = np.full(len(rows), np.nan)
+    return CandleBatch(
+        symbols=(symbol,),
+        symbol_index=np.zeros(len(rows), dtype=np.int32),
+        open_time_ms=open_time_ms,
+        open=price, high=price, low=price, close=price,
+        volume=quote_volume / price, quote_volume=quote_volume,
+        trades=np.ones(len(rows), dtype=np.int64),
+        taker_buy_volume=nothing, taker_buy_quote_volume=nothing,
+        quote_estimated=np.zeros(len(rows), dtype=np.bool_),
+        closed=closed,
+        event_ts_ms=open_time_ms + after_ms,
+        ingest_ts_ms=np.zeros(len(rows), dtype=np.int64),
+    )  # fmt: skip
+
+
+def closed(minute: int, price: float, quote_volume: float) -> Update:
+    return (minute, MINUTE_MS, price, quote_volume, True)
+
+
+def forming(minute: int, after_ms: int, price: float, quote_volume: float) -> Update:
+    return (minute, after_ms, price, quote_volume, False)
 
 
 class LivePipeline:
@@ -45,16 +80,20 @@ class LivePipeline:
 
     async def send(self, candles: CandleBatch) -> None:
         """Publishes, and returns when all that follows from it is in Kafka and in the database."""
-        await self._publisher.publish(candles)
+        await self.publish(candles)
         await self._publisher.flush()
         await self.settle()
 
+    async def publish(self, candles: CandleBatch) -> None:
+        """Returns when NATS has the candles or may have them."""
+        await self._publisher.publish(candles)
+
     async def settle(self) -> None:
         """Returns when every stage is done with all that was published."""
-        await nats_drained(self.client, self.settings)
+        await nats_drained(self.client, self.settings.names())
         identifier = uuid4().hex
-        await send_barrier(self.producer, self.settings, identifier)
-        await barrier_passed(self._reports, self.settings, identifier)
+        await send_barrier(self.producer, self.settings.kafka(), identifier)
+        await barrier_passed(self._reports, self.settings.partitions, identifier)
 
     async def alerts(self) -> list[dict[str, Any]]:
         return await published_alerts(self.settings)
@@ -63,19 +102,22 @@ class LivePipeline:
 @asynccontextmanager
 async def live_pipeline(settings: Settings, log_dir: Path) -> AsyncIterator[LivePipeline]:
     """Bridge, worker and sinks, ready to work; each candle travels in a message of its own."""
-    await asyncio.to_thread(migrate, settings)
-    await ensure_topics(settings)
-    roles = RoleProcesses(settings, log_dir, ROLES)
+    await asyncio.to_thread(migrate, settings.postgres())
+    await ensure_topics(settings.kafka())
+    roles = RoleProcesses(role_environ(settings), log_dir, ROLES)
     redis = connect_redis(settings.server_urls().redis)
     client = await nats.connect(settings.server_urls().nats)
     try:
         roles.start()
-        async with kafka_producer(settings) as producer, candle_publisher(settings, "test") as publisher:
-            reports = BarrierReports(redis, settings)
+        async with (
+            kafka_producer(settings.kafka()) as producer,
+            candle_publisher(settings.nats(), "test") as publisher,
+        ):
+            reports = BarrierReports(redis, settings.names())
             pipeline = LivePipeline(settings, publisher, client, producer, reports, roles)
             first = uuid4().hex
-            await send_barrier(producer, settings, first)
-            await barrier_passed(reports, settings, first)
+            await send_barrier(producer, settings.kafka(), first)
+            await barrier_passed(reports, settings.partitions, first)
             yield pipeline
     finally:
         await roles.stop()

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from app.frames import FrameInfo, encode_metrics
-from app.kafka import kafka_producer
-from app.market.columns import METRIC_COLUMNS
+from app.market.fields import METRIC_COLUMNS
 from app.market.metrics import MetricsBatch
 from app.settings import Settings
-from app.topics import Topics, shard_of
+from app.wire.frames import FrameInfo, encode_metrics
+from app.wire.kafka import kafka_producer
+from app.wire.market_minutes import minute_records
+from app.wire.topics import Topics, shard_of
 
 Row = tuple[str, int, Mapping[str, float]]
 """Symbol, open time in UTC ms, and the columns that are not null."""
@@ -40,8 +41,22 @@ async def publish_metrics(
     settings: Settings, rows: Sequence[Row], stage_ts_ms: Mapping[str, int] | None = None
 ) -> None:
     """One frame per row, each on the partition of its symbol, acknowledged one after the other."""
-    async with kafka_producer(settings) as producer:
-        for row in rows:
-            frame = encode_metrics(metrics_batch([row]), FrameInfo(dict(stage_ts_ms or {})))
-            partition = shard_of(row[0], settings.partitions)
-            await producer.send_and_wait(Topics.of(settings).metrics, frame, partition=partition)
+    for row in rows:
+        await publish_frame(settings, metrics_batch([row]), stage_ts_ms)
+
+
+async def publish_sealed_minute(settings: Settings, rows: Sequence[Row]) -> None:
+    """As the role market seals a minute with these rows."""
+    async with kafka_producer(settings.kafka()) as producer:
+        for key, value in minute_records(metrics_batch(rows)):
+            await producer.send_and_wait(Topics.of(settings.names()).market, value, key=key, partition=0)
+
+
+async def publish_frame(
+    settings: Settings, batch: MetricsBatch, stage_ts_ms: Mapping[str, int] | None = None
+) -> None:
+    """One frame of rows of one symbol, acknowledged."""
+    async with kafka_producer(settings.kafka()) as producer:
+        frame = encode_metrics(batch, FrameInfo(dict(stage_ts_ms or {})))
+        partition = shard_of(batch.symbol_of(0), settings.partitions)
+        await producer.send_and_wait(Topics.of(settings.names()).metrics, frame, partition=partition)

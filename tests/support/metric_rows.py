@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.market.columns import METRIC_COLUMNS
+from app.market.fields import METRIC_COLUMNS
 from app.market.metrics import MetricsBatch
 
 MINUTE_MS = 60_000

@@ -17,6 +17,7 @@ import orjson
 from aiohttp import web
 
 from app.candles.batch import MINUTE_MS
+from tests.support.http_server import serving
 from tests.support.market_data import market_data_dir
 
 PROTOCOL = market_data_dir() / "protocol"
@@ -182,12 +183,8 @@ async def recorded_exchange(now_ms: int) -> AsyncIterator[RecordedExchange]:
     app.router.add_get("/fapi/v1/ticker/24hr", exchange.day)
     app.router.add_get("/fapi/v1/klines", exchange.klines)
     app.router.add_get("/market/stream", exchange.stream)
-    runner = web.AppRunner(app, shutdown_timeout=0.2)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    exchange.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield exchange
-    finally:
-        await asyncio.gather(exchange.cut(), return_exceptions=True)
-        await runner.cleanup()
+    async with serving(app) as exchange.url:
+        try:
+            yield exchange
+        finally:
+            await asyncio.gather(exchange.cut(), return_exceptions=True)

@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ import orjson
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.candle_files.reader import by_minutes, read_candles
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.cli.replay import ANY_PORT
+from app.cli.candles.replay import ANY_PORT
 from app.clock import SystemClock
 from app.database.connection import connection_url
-from app.replay.file import read_candles
-from app.replay.run import Outcome, Progress, Replay
+from app.replay.replay import Progress, Replay, ReplayResult
+from app.rules.alert import Alert as FiredAlert
 from app.settings import Settings
-from app.topics import Topics
+from app.wire.kafka import client_options
+from app.wire.topics import Topics
 from tests.oracle.alerts import Alert, close_mode_alerts_of, close_mode_ichimoku_alerts_of
 from tests.support.eventually import eventually
 from tests.support.market_data import ALTCOINS_2021, market_data_dir
@@ -62,12 +65,12 @@ def expected_alerts(candles: CandleBatch) -> set[Alert]:
     return close_mode_alerts_of(columns) | close_mode_ichimoku_alerts_of(columns)
 
 
-def alert_keys(alerts: Iterable[Mapping[str, Any]]) -> list[Alert]:
+def alert_keys(alerts: Iterable[FiredAlert]) -> list[Alert]:
     """(rule_type, symbol, open time in UTC ms) of the oracle's rules; a close-mode alert bears the candle's close."""
     return [
-        (alert["rule_type"], alert["symbol"], _ms(alert["timestamp"]) - MINUTE_MS)
+        (alert.rule_type, alert.symbol, _ms(alert.timestamp) - MINUTE_MS)
         for alert in alerts
-        if alert["rule_type"].startswith(ORACLE_RULES)
+        if alert.rule_type.startswith(ORACLE_RULES)
     ]
 
 
@@ -93,7 +96,7 @@ class Stored:
 
 
 async def stored(settings: Settings) -> Stored:
-    url = connection_url(settings)
+    url = connection_url(settings.postgres())
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         candles = await _one(connection, "SELECT count(*) FROM candles_1m")
         metrics = await connection.execute(
@@ -115,7 +118,7 @@ async def stored(settings: Settings) -> Stored:
 async def stored_candles(settings: Settings) -> int:
     """How many candles the database holds; -1 while it cannot be asked."""
     try:
-        async with await psycopg.AsyncConnection.connect(connection_url(settings)) as connection:
+        async with await psycopg.AsyncConnection.connect(connection_url(settings.postgres())) as connection:
             return await _one(connection, "SELECT count(*) FROM candles_1m")
     except psycopg.Error:
         return -1
@@ -132,13 +135,13 @@ class Commanded:
     """What `screener replay` gave: its printed report, and the alerts it wrote."""
 
     report: str
-    alerts: list[dict[str, Any]]
+    alerts: list[FiredAlert]
 
     @property
     def ids(self) -> dict[Alert, str]:
         """Of the oracle's rules."""
-        mine = [alert for alert in self.alerts if alert["rule_type"].startswith(ORACLE_RULES)]
-        return dict(zip(alert_keys(mine), (alert["id"] for alert in mine), strict=True))
+        mine = [alert for alert in self.alerts if alert.rule_type.startswith(ORACLE_RULES)]
+        return dict(zip(alert_keys(mine), (alert.id for alert in mine), strict=True))
 
 
 def replay_command(
@@ -155,13 +158,15 @@ def replay_command(
         directory / "kept",
         *options,
     )
-    environ = os.environ | settings.server_urls().as_environ() | {"COLUMNS": "120"}
+    environ = os.environ | settings.servers_environ() | {"COLUMNS": "120"}
     ended = subprocess.run(
         [sys.executable, "-m", "app", "replay", file, *arguments],
         cwd=REPOSITORY, env=environ, timeout=within_s, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-4000:] + ended.stdout
-    return Commanded(ended.stdout, [orjson.loads(line) for line in out.read_bytes().splitlines()])
+    return Commanded(
+        ended.stdout, [FiredAlert.from_dict(orjson.loads(line)) for line in out.read_bytes().splitlines()]
+    )
 
 
 def replay_settings(settings: Settings, **overrides: Any) -> Settings:
@@ -179,7 +184,7 @@ class Disturbed:
     """
 
     def __init__(
-        self, settings: Settings, candles: CandleBatch, log_dir: Path, *, seconds: float = 5.0, **options: Any
+        self, settings: Settings, candles: CandleBatch, log_dir: Path, *, seconds: float = 8.0, **options: Any
     ) -> None:
         """`settings` are those of `replay_settings`. seconds: how long publishing takes."""
         self.settings = settings
@@ -187,11 +192,13 @@ class Disturbed:
         self._log_dir = log_dir
         span_s = (int(candles.open_time_ms[-1]) - int(candles.open_time_ms[0])) / 1000
         speed = span_s / seconds
-        self.replay = Replay(settings, candles, SystemClock(), log_dir=log_dir, speed=speed, **options)
+        self.replay = Replay(
+            settings, partial(by_minutes, candles), SystemClock(), log_dir=log_dir, speed=speed, **options
+        )
         self.published = 0
         self.phase = ""
 
-    async def run(self, fault: Callable[[], Awaitable[None]], within_s: float = 120.0) -> Outcome:
+    async def run(self, fault: Callable[[], Awaitable[None]], within_s: float = 120.0) -> ReplayResult:
         """The outcome; fails with the end of every role's log if the replay does not end."""
         try:
             async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
@@ -214,12 +221,18 @@ class Disturbed:
         async def enough() -> bool:
             return await stored_candles(self.settings) >= wanted
 
-        await eventually(enough, within_s=60)
+        # the fault must come before the rest is stored too
+        await eventually(enough, within_s=60, pause_max_s=0.02)
+
+    def pid(self, role: str) -> int:
+        """Of the process of a role."""
+        pid = self.replay.roles.processes[role].pid
+        assert pid is not None
+        return pid
 
     def kill(self, role: str) -> int:
         """SIGKILL to the process of a role; its pid."""
-        pid = self.replay.roles.processes[role].pid
-        assert pid is not None
+        pid = self.pid(role)
         os.kill(pid, signal.SIGKILL)
         return pid
 
@@ -244,19 +257,19 @@ async def _awaited(fault: Callable[[], Awaitable[None]]) -> None:
 
 async def published_alerts(settings: Settings) -> list[dict[str, Any]]:
     """Every record of [alerts] that is no barrier, repeats included."""
-    topic = TopicPartition(Topics.of(settings).alerts, 0)
+    topic = TopicPartition(Topics.of(settings.names()).alerts, 0)
     return [orjson.loads(value) for value in await records(settings, topic) if value.startswith(b"{")]
 
 
 async def dead_letters(settings: Settings) -> list[dict[str, Any]]:
-    topic = TopicPartition(Topics.of(settings).dead_letters, 0)
+    topic = TopicPartition(Topics.of(settings.names()).dead_letters, 0)
     return [orjson.loads(value) for value in await records(settings, topic)]
 
 
 async def records(settings: Settings, topic: TopicPartition) -> list[bytes]:
     """All values of a partition up to its present end."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.server_urls().kafka, enable_auto_commit=False, auto_offset_reset="earliest"
+        **client_options(settings.kafka()), enable_auto_commit=False, auto_offset_reset="earliest"
     )
     await consumer.start()
     try:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
+from psycopg import sql
 
+from app.local.servers.embedded import EmbeddedStack
+from app.replay.namespace import drop_namespace
 from app.settings import Settings
-from app.stack.embedded import EmbeddedStack
+
+POSTGRES_URL = "TEST_POSTGRES_URL"
+ELSEWHERE = {
+    "postgres": POSTGRES_URL,
+    "redis": "TEST_REDIS_URL",
+    "nats": "TEST_NATS_URL",
+}
+"""Server -> variable with the URL of one for the tests, instead of the embedded one. The user of that PostgreSQL needs
+no more than the right to create schemas and temporary tables."""
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +35,38 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
 
 
 @pytest.fixture
-def settings(stack: EmbeddedStack) -> Iterator[Settings]:
+def settings(stack: EmbeddedStack, tmp_path: Path) -> Iterator[Settings]:
     """Settings for the shared servers in a fresh namespace, so that tests meet in no topic, key or table."""
-    yield settings_for(stack.urls)
+    with fresh_namespace(stack, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_settings(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """As `settings`, for a module whose tests share what they start."""
+    with fresh_namespace(stack, tmp_path_factory.mktemp("module")) as made:
+        yield made
+
+
+@contextmanager
+def fresh_namespace(stack: EmbeddedStack, directory: Path) -> Iterator[Settings]:
+    elsewhere = {server: url for server, name in ELSEWHERE.items() if (url := os.environ.get(name))}
+    made = settings_for(stack.urls | elsewhere)
+    yield made
+    if elsewhere:
+        asyncio.run(drop_namespace(made.servers(), directory))
+    if "postgres" in elsewhere:
+        _drop_schemas(elsewhere["postgres"], made.database_schema)
     assert stack.faults() == ()
+
+
+def _drop_schemas(url: str, prefix: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", (prefix,)
+        )
+        for (schema,) in found.fetchall():
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 
 def settings_for(urls: dict[str, str], **overrides: object) -> Settings:

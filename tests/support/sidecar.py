@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from app.clock import SystemClock
 from app.database.migrate import migrate
-from app.kafka import ensure_topics
 from app.settings import Settings
-from app.sidecar.limits import SidecarLimits
-from app.sidecar.server import Sidecar, serve_sidecar
+from app.sidecar.run import Sidecar, serve_sidecar
+from app.sidecar.state.limits import SidecarLimits
+from app.telemetry.catalogue import RoleRegistry
+from app.wire.kafka import ensure_topics
 from tests.support.eventually import eventually
 
 FREE_PORTS: dict[str, Any] = {"sidecar_port": 0, "sidecar_metrics_port": 0}
@@ -26,8 +27,8 @@ UNLIMITED: dict[str, Any] = {"rate_limit_per_minute": 0}
 
 async def prepare(settings: Settings) -> None:
     """The topics and tables that a sidecar reads."""
-    await ensure_topics(settings)
-    await asyncio.to_thread(migrate, settings)
+    await ensure_topics(settings.kafka())
+    await asyncio.to_thread(migrate, settings.postgres())
 
 
 @asynccontextmanager
@@ -40,8 +41,9 @@ async def running_sidecar(
 ) -> AsyncIterator[Client]:
     """A sidecar on free ports, with metrics of its own, and a client for it."""
     settings = settings.model_copy(update=FREE_PORTS | ({} if rate_limited else UNLIMITED))
+    registry = RoleRegistry("sidecar", process=CollectorRegistry())
     async with (
-        serve_sidecar(settings, SystemClock(), limits, CollectorRegistry()) as sidecar,
+        serve_sidecar(settings, SystemClock(), registry, limits) as sidecar,
         aiohttp.ClientSession(f"http://127.0.0.1:{sidecar.port}") as session,
     ):
         if wait_ready:

@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 
 from app.clock import ManualClock
-from app.simexchange.market.market import Market
-from app.simexchange.market.simulated import SimulatedMarket
-from app.simexchange.options import ExchangeOptions
-from app.simexchange.server import SimExchange, serve_sim_exchange
+from app.local.exchange.market.market import Market
+from app.local.exchange.market.simulated import SimulatedMarket
+from app.local.exchange.options import ExchangeOptions
+from app.local.exchange.server import SimExchange, serve_sim_exchange
 from tests.support.eventually import eventually
 
 MINUTE_MS = 60_000

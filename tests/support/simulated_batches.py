@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.simexchange.market.market import Market
-from app.simexchange.market.planes import Planes
+from app.local.exchange.market.market import Market
+from app.local.exchange.market.planes import Planes
 
 DAY_MINUTES = 1440
 

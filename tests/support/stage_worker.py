@@ -1,23 +1,32 @@
 """A Faust worker with one small stage, for tests of what all stages share.
 
-The stage writes each record into its table of minutes and delivers it to [candles]. The record `boom`
-fails, until the file named by STAGE_TEST_HEALED exists; what does not begin with `ok` is bad input.
+The stage writes each record into its table of minutes and delivers it to [candles]. Until the file named by
+STAGE_TEST_HEALED exists, the records of `POISON` end the process, each in its own way, and `wait` waits for a server
+that is away; then they are delivered too. Any other that does not begin with `ok` is bad input.
+
+While the file named by STAGE_TEST_SLOW exists, the consumer takes as long to return to its offsets after a recovery
+as on a busy machine, and removes the file then.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Collection
+import signal
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from agents.stage import Stage
 from app.clock import SystemClock
 from app.errors import BadFrame
+from app.process.health.process import RolePages
+from app.process.stage_edges import Edges, StageEdges
+from app.process.worker import Worker
+from app.process.worker_options import WorkerOptions
 from app.settings import Settings
-from app.topics import Topics
-from app.worker import Worker
-from app.worker_edges import Edges
+from app.telemetry.catalogue import RoleRegistry
+from app.wire.topics import Topics
 from tables.minutes import MinuteTable
 from tests.support.candle_messages import MINUTE_START_MS
 
@@ -25,14 +34,18 @@ from tests.support.candle_messages import MINUTE_START_MS
 class Echo(Stage):
     name = "echo"
 
-    def __init__(self, table: MinuteTable, **edges: Any) -> None:
-        super().__init__(**edges)
+    def __init__(self, table: MinuteTable, edges: StageEdges) -> None:
+        super().__init__(edges)
         self._table = table
 
     async def handle(self, partition: int, data: bytes) -> None:
-        if data == b"boom" and not is_healed():
-            raise RuntimeError("boom")
-        if data != b"boom" and not data.startswith(b"ok"):
+        if data in POISON and not is_healed():
+            await asyncio.sleep(0)
+            await POISON[data](partial(self._deliver, partition))
+        while data == b"wait" and not is_healed():
+            print("waiting", flush=True)
+            await asyncio.sleep(0.05)
+        if data not in (*POISON, b"wait") and not data.startswith(b"ok"):
             raise BadFrame("frame_unreadable", "no echo for that")
         await self._deliver(partition, data)
         self._table.write(partition, MINUTE_START_MS, data)
@@ -46,13 +59,67 @@ class Echo(Stage):
             print(f"restored {shard} {open_time_ms} {packed.decode()}", flush=True)
 
 
+Deliver = Callable[[bytes], Awaitable[None]]
+
+
+async def _raise(_: Deliver) -> None:
+    raise RuntimeError("boom")
+
+
+async def _exit(_: Deliver) -> None:
+    os._exit(3)
+
+
+async def _kill(_: Deliver) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _send_too_much(deliver: Deliver) -> None:
+    await deliver(bytes(17 * 1024 * 1024))
+
+
+async def _lose_a_server(_: Deliver) -> None:
+    raise ConnectionError("nobody listens")
+
+
+POISON: dict[bytes, Callable[[Deliver], Awaitable[None]]] = {
+    b"boom": _raise,
+    b"exit": _exit,
+    b"kill": _kill,
+    b"too much": _send_too_much,
+    b"away": _lose_a_server,
+}
+
+
 def is_healed() -> bool:
     return Path(os.environ["STAGE_TEST_HEALED"]).exists()
 
 
 settings = Settings.load()
-topics = Topics.of(settings)
-app = Worker("echo", settings, {"collector": ("SCREENER_COLLECTOR_PORT", 0)})
-edges = Edges(app, settings, SystemClock())
+topics = Topics.of(settings.names())
+registry = RoleRegistry("collector")
+app = Worker(
+    "echo", WorkerOptions.of(settings), {"collector": RolePages("SCREENER_COLLECTOR_PORT", 0, registry)}
+)
+edges = Edges(app, settings.kafka(), settings.redis(), settings.data_dir, SystemClock())
 table = MinuteTable(app, "echo_minutes", settings.partitions)
-app.attach(Echo(table, **edges.for_stage("echo", writes=topics.candles)), reads=edges.frames(topics.ingress))
+app.attach(
+    Echo(table, edges.for_stage("echo", registry, writes=topics.candles)), reads=edges.frames(topics.ingress)
+)
+
+
+async def _seek_slowly(*_: object, **__: object) -> None:
+    seek, slow = app.consumer.perform_seek, Path(os.environ["STAGE_TEST_SLOW"])
+
+    async def slow_seek() -> None:
+        await seek()
+        if await asyncio.to_thread(slow.exists):
+            # longer than the second for which a consumer without partitions rests
+            await asyncio.sleep(3)
+            # a second rebalance may have come to its end first
+            await asyncio.to_thread(slow.unlink, missing_ok=True)
+
+    app.consumer.perform_seek = slow_seek
+
+
+app.on_rebalance_complete.connect(_seek_slowly, weak=False)

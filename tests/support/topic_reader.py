@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from app.frames import decode_candles
 from app.settings import Settings
-from app.topics import Topics
+from app.wire.frames import decode_candles
+from app.wire.kafka import client_options
+from app.wire.topics import Topics
 from tests.support.candle_batches import Candle, rows_of
 from tests.support.eventually import eventually
 
@@ -24,7 +25,7 @@ async def read_until(
     within_s: float = 30.0,
 ) -> list[ConsumerRecord]:
     """All records of the topic from its beginning, as soon as they are `enough`."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.server_urls().kafka, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**client_options(settings.kafka()), enable_auto_commit=False)
     await consumer.start()
     try:
         assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
@@ -54,11 +55,11 @@ async def ingress_candles(settings: Settings, at_least: int) -> list[tuple[int, 
     def enough(records: list[ConsumerRecord]) -> bool:
         return len({(row.symbol, row.minute, row.price) for _, row in rows(records)}) >= at_least
 
-    topic = Topics.of(settings).ingress
+    topic = Topics.of(settings.names()).ingress
     return rows(await read_until(settings, topic, enough, partitions=settings.partitions))
 
 
 async def dead_letters(settings: Settings, at_least: int) -> list[dict[str, Any]]:
-    topic = Topics.of(settings).dead_letters
+    topic = Topics.of(settings.names()).dead_letters
     records = await read_until(settings, topic, lambda found: len(found) >= at_least)
     return [orjson.loads(record.value) for record in records]

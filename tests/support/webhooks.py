@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,24 +17,31 @@ from psycopg import AsyncConnection
 from app.clock import ManualClock
 from app.database.connection import Pool, open_pool
 from app.database.migrate import migrate
-from app.database.stored_alert import StoredAlert
+from app.process.quarantine import Attempts
+from app.rules.alert import Alert
 from app.settings import Settings
-from app.webhooks.delivery_log import Delivery, DeliveryLog
-from app.webhooks.outbox import route
-from app.webhooks.post import WebhookClient, webhook_client
-from app.webhooks.sender import Sender, SenderLimits
-from app.webhooks.target_store import NewTarget, Target, TargetStore
-from app.webhooks.targets import AllowedHosts
-from app.webhooks.user_targets import follow_settings
+from app.telemetry import pipeline_metrics
+from app.webhooks.delivery.delivery_log import Delivery, DeliveryLog
+from app.webhooks.delivery.outbox import route
+from app.webhooks.delivery.post import WebhookClient, webhook_client
+from app.webhooks.delivery.sender import Sender, SenderLimits
+from app.webhooks.targets.settings_targets import follow_settings
+from app.webhooks.targets.store import NewTarget, Target, TargetStore
+from app.webhooks.targets.urls import AllowedHosts
 from tests.support.alerts import make_alert
+from tests.support.http_server import serving
+from tests.support.metric_values import UNREAD
 
 START_MS = 1_709_100_000_000
 LOOPBACK: dict[str, Any] = {"webhook_allowed_hosts": ("127.0.0.0/8",), "webhook_timeout_s": 20.0}
+ON_LOOPBACK = AllowedHosts.of(LOOPBACK["webhook_allowed_hosts"])
+"""Hosts allowed by these settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
     path: str
+    """As it stood in the request."""
     headers: dict[str, str]
     body: bytes
 
@@ -77,7 +86,7 @@ class Receiver:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        received = Received(request.path_qs, headers, await request.read())
+        received = Received(request.raw_path, headers, await request.read())
         self.received.append(received)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -92,21 +101,20 @@ async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
-    await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    try:
+    async with serving(app, port=port) as url:
+        receiver.url = f"{url}/hook"
         yield receiver
-    finally:
-        await runner.cleanup()
 
 
-def alert(number: int, **fields: Any) -> StoredAlert:
+def alert(number: int, **fields: Any) -> Alert:
     """Published at START_MS."""
     made = make_alert(number) | fields
-    return StoredAlert(number, made | {"timings": {"publish_ts_ms": START_MS, **fields.get("timings", {})}})
+    return Alert.from_dict(
+        made | {"timings": {"publish_ts_ms": START_MS, **fields.get("timings", {})}}, number
+    )
+
+
+NOTED_NOWHERE = Attempts(Path(os.devnull), "webhooks-outbox", pipeline_metrics(UNREAD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,26 +127,28 @@ class Outbox:
     pool: Pool
     client: WebhookClient
 
-    def sender(self, target_concurrency: int = 8, concurrency: int = 64) -> Sender:
+    def sender(
+        self, target_concurrency: int = 8, concurrency: int = 64, attempts: Attempts = NOTED_NOWHERE
+    ) -> Sender:
         limits = SenderLimits(concurrency, target_concurrency, self.settings.webhook_timeout_s)
-        return Sender(self.pool, self.client, limits, self.clock, lambda: 0.0)
+        return Sender(self.pool, self.client, limits, self.clock, lambda: 0.0, attempts, UNREAD)
 
     def targets(self, user_id: str | None = None) -> TargetStore:
-        return TargetStore(self.connection, self.settings, self.clock, user_id)
+        return TargetStore(self.connection, self.clock, user_id)
 
     def log(self, user_id: str | None = None) -> DeliveryLog:
         return DeliveryLog(self.connection, self.clock, user_id)
 
     async def add(self, url: str, **fields: Any) -> Target:
-        return await self.targets().add(NewTarget(url, **fields))
+        return await self.targets().add(NewTarget(url, **fields), ON_LOOPBACK)
 
-    async def put(self, *alerts: StoredAlert) -> int:
+    async def put(self, *alerts: Alert) -> int:
         await self.follow()
         return await route(self.connection, alerts, self.clock.now_ms())
 
     async def follow(self) -> None:
-        allowed = AllowedHosts.of(self.settings)
-        await follow_settings(self.connection, allowed, self.clock.now_ms())
+        allowed = AllowedHosts.of(self.settings.webhook_allowed_hosts)
+        await follow_settings(self.connection, self.clock.now_ms(), allowed=allowed)
 
     async def deliveries(self) -> list[Delivery]:
         """In order of seq."""
@@ -160,12 +170,12 @@ class Outbox:
 @asynccontextmanager
 async def outbox(settings: Settings) -> AsyncIterator[Outbox]:
     settings = settings.model_copy(update=LOOPBACK)
-    migrate(settings)
+    migrate(settings.postgres())
     clock = ManualClock(START_MS)
-    allowed = AllowedHosts.of(settings)
+    allowed = AllowedHosts.of(settings.webhook_allowed_hosts)
     async with (
-        await open_pool(settings, max_size=3) as pool,
+        await open_pool(settings.postgres(), max_size=3) as pool,
         pool.connection() as connection,
-        webhook_client(allowed, settings.webhook_timeout_s, clock, 100) as client,
+        webhook_client(allowed, settings.webhook_timeout_s, clock, 200, users=allowed) as client,
     ):
         yield Outbox(settings, clock, connection, pool, client)

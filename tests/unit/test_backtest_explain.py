@@ -30,18 +30,18 @@ def test_a_minute_of_history_is_explained_from_the_candles_before_it():
 
 def test_the_first_minutes_of_history_are_null_with_the_reason():
     assert "price_change_1m is null" in explain_at(RISING, HISTORY, at(0)).null_because
-    assert "1 minute before" in explain_at(RISING, HISTORY, at(1)).null_because
+    assert "1 minute earlier" in explain_at(RISING, HISTORY, at(1)).null_because
 
 
 def test_a_minute_after_a_gap_has_no_minute_before():
     gapped = concatenate([candles([100, 102]), candles([105, 106], start=3)])
-    assert "1 minute before" in explain_at(Rule("r", "prev(price) > 1", "info"), gapped, at(3)).null_because
+    assert "1 minute earlier" in explain_at(Rule("r", "prev(price) > 1", "info"), gapped, at(3)).null_because
     assert explain_at(Rule("r", "prev(price) > 1", "info"), gapped, at(4)).truth is True
 
 
 def test_a_minute_without_a_candle_is_refused():
     for minute in (-1, 4):
-        with pytest.raises(RuleError, match="no candle of the minute"):
+        with pytest.raises(RuleError, match="no candle for the minute"):
             explain_at(RISING, HISTORY, at(minute))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from app.backtest.rule_test_candles import candles_of
 from app.backtest.rule_tests import load_tests, run_test
-from app.backtest.stretches import candles_of
 from app.errors import RuleError
+from app.rules.files import shipped_rules
 from app.rules.rule import Rule
-from app.rules.shipped import shipped_rules
 
+START_MS = 1_704_067_200_000
 RISING = Rule("rising", "price_change_1m > 1", "high", enabled=False, mode="live")
 PIONEER = """
 tests:
@@ -79,12 +80,12 @@ def test_stretches_become_candles_that_follow_each_other():
             ],
             "B": [{"gap": 1}, {"minutes": 1, "close": 5, "quote_volume": 1}],
         },
-        start_ms=600_000,
+        start_ms=START_MS,
     )
     rows = [batch.symbol_of(row) for row in range(len(batch))]
     assert rows == ["A", "A", "B", "A", "A", "A"]
     of_a = batch.take(np.array(rows) == "A")
-    assert (of_a.open_time_ms // 60_000).tolist() == [10, 11, 12, 13, 17]
+    assert ((of_a.open_time_ms - START_MS) // 60_000).tolist() == [0, 1, 2, 3, 7]
     assert of_a.open.tolist() == [10, 10, 10, 15, 20]
     assert of_a.close.tolist() == [10, 10, 15, 20, 16]
     assert of_a.high.tolist() == [10, 10, 15, 20, 25]
@@ -103,7 +104,7 @@ FLAT = "{A: [{minutes: 2, close: 100, quote_volume: 1}]}"
         ("rules: []", "list `tests:`"),
         ("rules: 5\ntests: []", "must be a list of rules"),
         ("tests: [5]", "test 1 is not a mapping"),
-        (one(FLAT, more="expct: []"), "test 'it': there is no 'expct'; did you mean expect?"),
+        (one(FLAT, more="expct: []"), "test 'it': unknown key 'expct'; did you mean expect?"),
         (one(FLAT, more="start: 2024-01-01T00:00:30Z"), "whole minute"),
         (one(FLAT, more="start: yesterday"), "'yesterday' is not a time"),
         (one(FLAT, more="start: 5"), "'5' is not a time"),
@@ -111,16 +112,16 @@ FLAT = "{A: [{minutes: 2, close: 100, quote_volume: 1}]}"
         (one(FLAT, more="rules: [risng]"), "did you mean rising?"),
         (one(FLAT, "5"), "`expect` must be a list"),
         (one(FLAT, "[{rule: rising}]"), "rule, symbol and at"),
-        (one(FLAT, "[{rule: zzz, symbol: A, at: 2024-01-01T00:00:00Z}]"), "no rule 'zzz'"),
+        (one(FLAT, "[{rule: zzz, symbol: A, at: 2024-01-01T00:00:00Z}]"), "unknown rule 'zzz'"),
         (one(FLAT, "[{rule: rising, symbol: B, at: 2024-01-01T00:00:00Z}]"), "'B', which has no candles"),
         (one("[]"), "at least one symbol"),
         (one("{A: []}"), "list of stretches"),
-        (one("{A: [{gap: 5}]}"), "not one candle"),
+        (one("{A: [{gap: 5}]}"), "there is no candle"),
         (one("{A: [5]}"), "stretch 1 of A is not a mapping"),
         (one("{A: [{minutes: 0, close: 1, quote_volume: 1}]}"), "whole number from 1"),
         (one("{A: [{gap: true}]}"), "whole number from 1"),
         (one("{A: [{minutes: 1, close: 0, quote_volume: 1}]}"), "above 0"),
-        (one("{A: [{minutes: 1, close: 1, quote_volume: -1}]}"), "not negative"),
+        (one("{A: [{minutes: 1, close: 1, quote_volume: -1}]}"), "at least 0"),
         (one("{A: [{minutes: 1, close: .nan, quote_volume: 1}]}"), "must be a number"),
         (one("{A: [{minutes: 1, close: 1}]}"), "needs minutes, close, quote_volume"),
         (one("{A: [{open: 1, high: 1, low: 1, close: 2, quote_volume: 1}]}"), "between low and high"),
@@ -132,3 +133,10 @@ def test_a_faulty_test_file_is_refused_with_its_reason(text, said):
     with pytest.raises(RuleError) as refused:
         load_tests(text, [RISING])
     assert said in str(refused.value)
+
+
+def test_all_faulty_tests_of_a_file_are_told_at_once():
+    with pytest.raises(RuleError) as refused:
+        load_tests("tests: [5, {name: b, expct: []}, {name: c, candles: {}}]", [RISING])
+    assert str(refused.value).startswith("3 faults\n")
+    assert all(f"test {name}" in str(refused.value) for name in ("1 is not", "'b'", "'c'"))

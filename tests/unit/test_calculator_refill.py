@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from app.candles.batch import MINUTE_MS
-from app.frames import encode_candles
+from app.candles.batch import MINUTE_MS, CandleBatch, concatenate
+from app.market.fields import COLUMN_POSITION
+from app.wire.frames import decode_metrics, encode_candles
 from tests.support.calculator_bench import START_MS, CalculatorBench, candles
+
+
+def bars(symbol: str, minutes: int, count: int = 100) -> CandleBatch:
+    """The bars that end with the start of the minutes."""
+    found = candles(symbol, 0, count)
+    return replace(found, open_time_ms=START_MS + (np.arange(count) - count) * minutes * MINUTE_MS)
+
+
+def last(bench: CalculatorBench, column: str) -> float:
+    metrics, _ = decode_metrics(bench.sent[-1])
+    return float(metrics.values[-1, COLUMN_POSITION[column]])
 
 
 async def test_the_past_of_an_unknown_symbol_comes_from_the_database_and_goes_into_the_table():
@@ -63,3 +77,29 @@ async def test_a_database_that_does_not_answer_holds_up_one_shard_alone():
     for shard in range(3):
         await bench.calculator.handle(shard, encode_candles(candles(f"{shard}USDT", 9, 1)))
     assert [shard for shard, *_ in bench.database.questions] == [0, 0, 1, 2]
+
+
+async def test_long_indicators_of_an_unknown_symbol_start_from_the_bars_of_the_database():
+    bench = CalculatorBench(candles("AUSDT", 0, 10))
+    bench.bars.stored = {"4h": bars("AUSDT", 4 * 60), "1d": bars("AUSDT", 24 * 60)}
+    await bench.take(candles("AUSDT", 10, 1))
+    assert bench.bars.questions == [(("AUSDT",), START_MS + 10 * MINUTE_MS)]
+    known = {name: last(bench, name) for name in ("rsi_14_4h", "ema_50_4h", "rsi_14_1d", "ema_50_1d")}
+    assert not any(np.isnan(value) for value in known.values()), known
+    assert np.isnan(last(bench, "rsi_14_1h"))
+
+
+async def test_bars_are_loaded_of_unknown_symbols_alone():
+    bench = CalculatorBench(candles("AUSDT", 0, 10))
+    await bench.take(candles("AUSDT", 10, 1))
+    again = CalculatorBench(concatenate([candles("AUSDT", 0, 10), candles("BUSDT", 0, 10)]))
+    again.calculator._matrices = bench.calculator._matrices
+    await again.take(candles("BUSDT", 11, 1))
+    assert [symbols for symbols, _ in again.bars.questions] == [("BUSDT",)]
+
+
+async def test_a_database_that_gives_no_bars_gives_its_minutes_all_the_same():
+    bench = CalculatorBench(candles("AUSDT", 0, 10))
+    bench.bars.stored = None
+    assert await bench.take(candles("AUSDT", 10, 1)) == (110 / 105 - 1) * 100
+    assert np.isnan(last(bench, "rsi_14_4h"))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.database.sink_tables import sink_tables
 from app.errors import BadFrame
-from app.frames import decode_bars, decode_metrics, encode_bars, encode_candles, is_bars
-from app.market.columns import COLUMN_POSITION
+from app.market.fields import COLUMN_POSITION
 from app.settings import Settings
-from app.topics import Topics
+from app.sinks.tables import sink_tables
+from app.wire.frames import decode_bars, decode_metrics, encode_bars, encode_candles, is_bars
+from app.wire.topics import Topics
 from tests.support.calculator_bench import START_MS, CalculatorBench, candles
 
 HOUR_MS = 60 * MINUTE_MS
@@ -73,7 +73,7 @@ async def test_the_states_made_of_bars_are_written_with_the_next_minute():
 
 def test_bars_travel_whole_and_are_told_from_candles():
     bars = hourly_bars("AUSDT", 3)
-    timeframe, found = decode_bars(encode_bars("1h", bars))
+    timeframe, found, _ = decode_bars(encode_bars("1h", bars))
     assert (timeframe, found.symbols, found.open_time_ms.tolist()) == (
         "1h",
         ("AUSDT",),
@@ -97,7 +97,9 @@ async def test_bars_that_cannot_be_used_are_bad_input(data: bytes):
         await bench.calculator.handle(0, data)
 
 
-def test_bars_are_not_stored_as_minutes():
-    tables = {table.name: table for table in sink_tables(Topics.of(Settings.load({})))}
+def test_bars_are_stored_in_the_table_of_their_length_if_there_is_one():
+    tables = {table.name: table for table in sink_tables(Topics.of(Settings.load({}).names()))}
     decoded = tables["candles_1m"].decode(encode_bars("1h", hourly_bars("AUSDT")), 0)
-    assert (decoded.content, decoded.rows) == (None, 0)
+    assert decoded.content.timeframe == "1h"
+    assert (len(decoded.content.bars), decoded.rows) == (len(hourly_bars("AUSDT")), 0)
+    assert tables["candles_1m"].decode(encode_bars("8h", hourly_bars("AUSDT")), 0).content is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.candles.batch import COLUMNS, DTYPES, concatenate
+from app.candles.batch import COLUMNS, DTYPES, MINUTE_MS, concatenate
 from app.candles.validity import EXPLANATIONS, Reason, check
 from tests.support.candle_batches import Candle, batch_of, rows_of
 from tests.support.candle_messages import NOW_MS
@@ -50,8 +50,9 @@ def test_concatenate_merges_the_symbols_and_keeps_the_order():
 
 
 def test_a_valid_batch_has_no_faults_and_each_fault_names_its_own_rows():
-    assert check(batch_of(ROWS), NOW_MS) == []
-    faults = check(batch_of([Candle("AAA", 0), Candle("AAA", 1), Candle("AAA", 10**9, -1.0)]), NOW_MS)
+    now = NOW_MS // MINUTE_MS
+    assert check(batch_of([Candle("AAA", now - 1), Candle("BBB", now, closed=False)]), NOW_MS) == []
+    faults = check(batch_of([Candle("AAA", 0), Candle("AAA", now), Candle("AAA", now, -1.0)]), NOW_MS)
     assert [(mask.tolist(), reason) for mask, reason in faults] == [
         ([True, False, False], Reason.BAD_TIME),
         ([False, False, True], Reason.PRICE_NOT_POSITIVE),

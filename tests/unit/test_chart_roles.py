@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.pipeline import SERVICE_ROLES, WORKER_ROLES
+from app.cli.roles import SERVICE_ROLES
+from app.pipeline import WORKER_ROLES
 from app.role_health import NEEDS
 from app.settings import Settings
 

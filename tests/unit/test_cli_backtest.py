@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli.backtest import backtest
-from app.cli.explain import explain
+import app.rules.language.functions
+from app.cli.commands.candles import backtest, explain
+from app.cli.commands.rules import test_rules as rule_tests_command
 from app.cli.main import main
-from app.cli.rule_tests import test_rules as rule_tests_command
 from app.errors import RuleError, ServerUnreachable
 
 START_MS = 1_704_067_200_000
@@ -75,7 +76,24 @@ def test_a_backtest_as_json_compares_rules_over_a_part_of_the_candles(folder):
     assert compared["removed"] > 0
     assert compared["added"] == 0
     again = invoke(backtest, folder / "candles.csv", "--compare", folder / "strict.yaml")
-    assert "What the other rules would change" in again.stdout
+    assert "Effect of the other rules" in again.stdout
+
+
+def test_a_backtest_of_more_than_one_month_tells_each(folder):
+    table = pyarrow.csv.read_csv(folder / "candles.csv")
+    until_february_ms = 31 * 86_400_000 - 150 * 60_000
+    later = pc.add(table.column("open_time_ms"), until_february_ms)
+    pyarrow.csv.write_csv(table.set_column(1, "open_time_ms", later), folder / "later.csv")
+    arguments = (folder / "later.csv", "--rules", folder / "rules.yaml")
+    lines = invoke(backtest, *arguments).stdout.splitlines()
+    [months] = json.loads(invoke(backtest, *arguments, "--json").stdout)["rules"]
+    fires = {month["month"]: month["fires"] for month in months["months"]}
+    assert set(fires) == {"2024-01", "2024-02"}
+    assert sum(fires.values()) == months["fires"]
+    for month, count in fires.items():
+        [line] = [line for line in lines if line.split()[:1] == [month]]
+        assert line.split()[1] == str(count)
+    assert not any("2024-01" in line for line in invoke(backtest, folder / "candles.csv").stdout.splitlines())
 
 
 def test_a_backtest_without_anything_to_play_says_what_to_do(folder):
@@ -84,7 +102,9 @@ def test_a_backtest_without_anything_to_play_says_what_to_do(folder):
         (("--from", "2024-01-01"), "give a candle FILE"),
         (("--from", "2024-01-02", "--to", "2024-01-01"), "must be later"),
         (("--from", "soon"), "not a time"),
-        ((folder / "candles.csv", "--symbols", "NONE"), "not one candle"),
+        (("--from", "0001-01-01"), "not from 2010 to 2100"),
+        (("--from", "9999-12-31T23:59:59.9Z"), "not from 2010 to 2100"),
+        ((folder / "candles.csv", "--symbols", "NONE"), "no candle to play"),
     ]:
         result = invoke(backtest, *arguments)
         assert result.exit_code != 0
@@ -99,7 +119,7 @@ def test_a_backtest_of_history_without_its_database_says_so(monkeypatch):
 
 def test_a_faulty_rule_file_is_named(folder):
     (folder / "bad.yaml").write_text(RULES.replace("price_change", "price_chnge"))
-    with pytest.raises(RuleError, match=r"bad\.yaml: rule rising: there is no metric"):
+    with pytest.raises(RuleError, match=r"bad\.yaml: line 3, column 37: rule rising: unknown metric"):
         invoke(backtest, folder / "candles.csv", "--rules", folder / "bad.yaml")
 
 
@@ -144,15 +164,29 @@ def test_explain_shows_every_clause_as_text_and_json(folder):
     assert ": true\n" in rising.stdout
 
 
+@pytest.mark.parametrize("mode", ["close", "live"])
+def test_explain_at_an_alerts_own_timestamp_explains_the_alerts_minute(folder, mode):
+    out = folder / "alerts.jsonl"
+    rules = ("--rules", folder / "rules.yaml")
+    invoke(backtest, folder / "candles.csv", *rules, "--mode", mode, "--alerts-out", out)
+    alerts = [json.loads(line) for line in out.read_text().splitlines()]
+    assert alerts
+    for alert in alerts[:3]:
+        arguments = (alert["rule_type"], alert["symbol"], "--at", alert["timestamp"], *rules)
+        result = invoke(explain, *arguments, "--file", folder / "candles.csv")
+        minute = alert["metadata"]["seen"]["minute"]
+        assert f"in the minute of {minute}, which fired the alert of that time: true\n" in result.stdout
+
+
 def test_explain_refuses_what_it_does_not_know(folder):
     with pytest.raises(RuleError, match="did you mean futures_pioneer_bull"):
         invoke(
             explain, "futures_pioner_bull", "AUSDT", "--at", "2024-01-01", "--file", folder / "candles.csv"
         )
-    with pytest.raises(RuleError, match="there are futures_big_bull_60"):
+    with pytest.raises(RuleError, match="known: futures_big_bull_60"):
         invoke(explain, "zzz", "AUSDT", "--at", "2024-01-01", "--file", folder / "candles.csv")
     result = invoke(explain, "ichimoku_bull", "ZUSDT", "--at", "2024-01-01", "--file", folder / "candles.csv")
-    assert "there are no candles of ZUSDT" in result.output
+    assert "no candles of ZUSDT" in result.output
 
 
 def test_a_period_of_a_file_begins_with_whole_windows(folder):
@@ -164,3 +198,22 @@ def test_a_period_of_a_file_begins_with_whole_windows(folder):
     found = json.loads(result.stdout)
     assert (found["from"], found["to"]) == ("2024-01-01T02:00:00.000Z", "2024-01-01T02:09:00.000Z")
     assert (found["candles"], found["alerts"]) == (20, 20)
+
+
+@pytest.fixture
+def abs_is_broken(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    def broken(*values: object) -> None:
+        raise ZeroDivisionError("abs is broken")
+
+    monkeypatch.setitem(app.rules.language.functions.KERNELS, "abs", broken)
+    rules = RULES + "  - {rule_type: breaking, expression: abs(price) > 1, severity: high}\n"
+    (folder / "rules.yaml").write_text(rules)
+
+
+def test_a_rule_that_raises_is_named_and_the_others_are_tried(folder, abs_is_broken):
+    told = "breaking could not be evaluated: ZeroDivisionError: abs is broken"
+    result = invoke(backtest, folder / "candles.csv", "--rules", folder / "rules.yaml")
+    assert told in result.stderr
+    assert "rising: 480 alerts" in result.stdout
+    failed = invoke(rule_tests_command, folder / "tests.yaml", "--rules", folder / "rules.yaml")
+    assert (failed.exit_code, "raised      breaking: ZeroDivisionError" in failed.stdout) == (1, True)

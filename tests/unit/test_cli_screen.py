@@ -11,9 +11,9 @@ import pyarrow.csv
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli.screen import screen_command
+from app.cli.commands.candles import screen_command
 from app.errors import RuleError, ServerUnreachable
-from app.stack.ports import free_port
+from app.local.servers.ports import free_port
 
 START_MS = 1_704_067_200_000
 """2024-01-01 00:00 UTC."""
@@ -75,7 +75,7 @@ def test_each_symbol_comes_with_its_price_and_the_metrics_asked_for_null_where_t
 
 def test_an_earlier_minute_of_the_file_can_be_asked_for(file: str) -> None:
     assert found("price_change_1m == 0", "--file", file, "--at", "2024-01-01T01:05:30Z") == list(RISES)
-    with pytest.raises(click.ClickException, match="not one candle of that minute"):
+    with pytest.raises(click.ClickException, match="no candle for this minute"):
         CliRunner().invoke(
             screen_command,
             ["price > 1", "--file", file, "--at", "2024-01-02T00:00:00Z"],
@@ -87,8 +87,8 @@ def test_an_earlier_minute_of_the_file_can_be_asked_for(file: str) -> None:
 def test_a_faulty_expression_is_shown_with_the_place_of_its_fault(file: str) -> None:
     with pytest.raises(RuleError, match=r"did you mean(.|\n)*price_chnge_1h > 2\n +\^"):
         screen("price > 1 and price_chnge_1h > 2", "--file", file)
-    with pytest.raises(RuleError, match="prev"):
-        screen("price > prev(price)", "--file", file)
+    with pytest.raises(RuleError, match="looks back"):
+        screen("prev(rank(price)) > 1", "--file", file)
     with pytest.raises(RuleError, match="a number is needed"):
         screen("price > 1", "--file", file, "--sort", "price > 2")
 
@@ -98,4 +98,4 @@ def test_without_a_running_screener_it_says_what_to_do() -> None:
         screen("price > 1", "--url", f"http://127.0.0.1:{free_port()}")
     refused = screen("price > 1", "--url", "http://127.0.0.1", "--at", "2024-01-01T00:00:00Z")
     assert refused.exit_code == 2
-    assert "--url asks for the present" in refused.stderr
+    assert "--url queries the present" in refused.stderr

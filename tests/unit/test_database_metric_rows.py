@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from app.candles.batch import MINUTE_MS
-from app.database.metric_rows import (
+from app.market.fields import METRIC_COLUMNS
+from app.sinks.metric_rows import (
     TIMEFRAME_NAMES,
     VALUE_COLUMNS,
     MetricRows,
     concatenate_metric_rows,
     metric_rows,
 )
-from app.market.columns import METRIC_COLUMNS
 from tests.support.database import MIDNIGHT_MS, candles, metrics
+from tests.support.metric_batches import metrics_batch
 
 
 def bars(rows: MetricRows) -> list[tuple[str, str, int]]:
@@ -81,3 +82,7 @@ def test_parts_of_different_symbols_are_joined() -> None:
     joined = concatenate_metric_rows(parts)
     assert [name for name, _, _ in bars(joined)] == ["AUSDT", "AUSDT", "BUSDT", "CUSDT"]
     assert len(concatenate_metric_rows([])) == 0
+
+
+def test_a_frame_without_one_known_column_has_no_rows():
+    assert len(metric_rows(metrics_batch([("BTCUSDT", 1_700_000_040_000, {})], columns=("a", "b")))) == 0

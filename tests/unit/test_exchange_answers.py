@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from app.clock import ManualClock
 from app.errors import ExchangeRefused, ExchangeUnreachable
-from app.exchange.answers import reading_answer
-from app.exchange.backfill import Backfill, BackfillTimes
-from app.exchange.bybit import BybitLinear
-from app.exchange.coverage import Coverage
-from app.exchange.exchange_clock import ExchangeClock
-from app.exchange.ticker_feed import TickerFeed
-from app.exchange.venue import Request
+from app.feed.exchange_clock import ExchangeClock
+from app.feed.exchanges.answers import reading_answer
+from app.feed.exchanges.bybit import BybitLinear
+from app.feed.exchanges.exchange import Request
+from app.feed.history.backfill import Backfill, BackfillTimes
+from app.feed.history.coverage import Coverage
+from app.feed.ticker_feed import TickerFeed
+from app.telemetry import feed_metrics
+
+METRICS = feed_metrics(CollectorRegistry())
 
 ANSWERS: list[Any] = [
     {},
@@ -51,11 +55,11 @@ async def test_a_time_that_is_none_leaves_the_one_that_is_known(answer: Any):
     async def get(_: Request) -> Any:
         return answer
 
-    clock = ExchangeClock()
-    clock.observe(5)
+    clock = ExchangeClock(ManualClock(10))
+    clock.told(5)
     nothing = cast(Any, None)
     backfill = Backfill(
-        BybitLinear(), get, nothing, Coverage(1), set(), clock, nothing, nothing, BackfillTimes()
+        BybitLinear(), get, nothing, Coverage(1), set(), clock, nothing, nothing, BackfillTimes(), METRICS
     )
-    await backfill._hear_time()
+    await backfill._time.ask()
     assert clock.now_ms() == 5

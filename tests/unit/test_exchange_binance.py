@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from app.candles.validity import check
-from app.exchange.binance import BinanceFutures
-from app.exchange.venue import Request
+from app.feed.exchanges.binance import BinanceFutures
+from app.feed.exchanges.exchange import Request
+from app.wire.tickers import ExchangeDay
 from tests.support.recorded_exchange import (
     exchange_info,
     kline_messages,
@@ -107,6 +108,49 @@ def test_recorded_ticker_arrays_are_tickers_with_their_change_in_percent():
             assert (ticker.volume, ticker.quote_volume) == (float(said["v"]), float(said["q"]))
             change = float(said["c"]) / float(said["o"]) * 100 - 100
             assert ticker.price_change_pct == pytest.approx(change, abs=0.002)
+            assert (ticker.day.last_price, ticker.day.open) == (said["c"], said["o"])
+            assert (ticker.day.volume, ticker.day.quote_volume) == (said["v"], said["q"])
+            # some of the exchange's 24 hours begin with a whole minute
+            assert 0 <= ticker.day.close_time_ms - ticker.day.open_time_ms - 86_400_000 < 60_000
+
+
+async def test_a_whole_ticker_keeps_the_exchanges_digits_over_the_stream_and_over_rest():
+    streamed = {
+        "e": "24hrTicker", "E": 123_456_789, "s": "BTCUSDT", "p": "0.0015", "P": "250.00", "w": "0.0018", "c": "0.0025",
+        "Q": "10", "o": "0.0010", "h": "0.0025", "l": "0.0010", "v": "10000", "q": "18", "O": 0, "C": 86_400_000,
+        "F": 0, "L": 18_150, "n": 18_151,
+    }  # fmt: skip
+    asked = {
+        "symbol": "BTCUSDT", "priceChange": "0.0015", "priceChangePercent": "250.00", "weightedAvgPrice": "0.0018",
+        "lastPrice": "0.0025", "lastQty": "10", "openPrice": "0.0010", "highPrice": "0.0025", "lowPrice": "0.0010",
+        "volume": "10000", "quoteVolume": "18", "openTime": 0, "closeTime": 86_400_000, "firstId": 0,
+        "lastId": 18_150, "count": 18_151,
+    }  # fmt: skip
+    day = ExchangeDay(
+        "0.0015",
+        "250.00",
+        "0.0018",
+        "0.0025",
+        "10",
+        "0.0010",
+        "0.0025",
+        "0.0010",
+        "10000",
+        "18",
+        0,
+        86_400_000,
+        18_151,
+    )
+
+    async def get(_: Request) -> object:
+        return [asked]
+
+    [of_stream] = BINANCE.read([orjson.dumps([streamed])], SEEN_MS).tickers
+    [of_rest] = await BINANCE.tickers(get)
+    assert of_stream.day == of_rest.day == day
+    del asked["lastQty"]
+    [partial] = await BINANCE.tickers(get)
+    assert (partial.last_price, partial.day) == (0.0025, None)
 
 
 def test_a_ticker_array_in_a_combined_stream_is_read_too():

@@ -10,10 +10,9 @@ import pytest
 
 from app.candles.validity import check
 from app.errors import ExchangeLimited, ExchangeRefused, SettingsError
-from app.exchange.bybit import BybitLinear
-from app.exchange.venue import Request
-from app.exchange.venues import VENUES, rest_url_of, venue_of, ws_url_of
-from app.settings import Settings
+from app.feed.exchanges.bybit import BybitLinear
+from app.feed.exchanges.exchange import Request
+from app.feed.exchanges.venues import VENUES, exchange_access
 
 SEEN_MS = 1_672_324_989_000
 MINUTE_MS = 60_000
@@ -181,11 +180,15 @@ async def test_tickers_give_the_change_in_percent():
     one = {
         "symbol": "BTCUSDT", "lastPrice": "16597.00", "price24hPcnt": "0.008047", "highPrice24h": "30912.50",
         "lowPrice24h": "15700.00", "turnover24h": "2352.94950046", "volume24h": "49337318",
+        "prevPrice24h": "16464.50",
     }  # fmt: skip
     [ticker] = await BybitLinear().tickers(Answers(answer({"category": "linear", "list": [one]})))
     assert ticker.price_change_pct == pytest.approx(0.8047)
     assert (ticker.last_price, ticker.volume, ticker.quote_volume) == (16597.0, 49337318.0, 2352.94950046)
     assert ticker.event_ts_ms == 1672026471128
+    assert ticker.day is not None
+    assert (ticker.day.last_price, ticker.day.open) == ("16597.00", "16464.50")
+    assert (ticker.day.price_change, ticker.day.price_change_pct) == ("132.50", "0.805")
 
 
 async def test_refusals_come_with_status_200_and_are_told_apart():
@@ -198,12 +201,12 @@ async def test_refusals_come_with_status_200_and_are_told_apart():
 
 
 def test_the_setting_chooses_the_venue_and_its_addresses():
-    settings = Settings.load({}, exchange="bybit")
-    venue = venue_of(settings)
-    assert rest_url_of(settings, venue) == "https://api.bybit.com"
-    assert ws_url_of(settings, venue) == "wss://stream.bybit.com/v5/public/linear"
-    own = Settings.load({}, exchange_rest_url="http://here:1", exchange_ws_url="ws://here:1/x")
-    assert (rest_url_of(own, venue), ws_url_of(own, venue)) == ("http://here:1", "ws://here:1/x")
+    bybit = exchange_access("bybit", None, None)
+    assert isinstance(bybit.venue, BybitLinear)
+    assert bybit.rest_url == "https://api.bybit.com"
+    assert bybit.ws_url == "wss://stream.bybit.com/v5/public/linear"
+    own = exchange_access("bybit", "http://here:1", "ws://here:1/x")
+    assert (own.rest_url, own.ws_url) == ("http://here:1", "ws://here:1/x")
     with pytest.raises(SettingsError, match="knows binance, bybit"):
-        venue_of(Settings.load({}, exchange="kraken"))
+        exchange_access("kraken", None, None)
     assert all(venue.name == name for name, venue in VENUES.items())

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from app.candles.batch import MINUTE_MS
 from app.candles.known_minutes import Gap
-from app.exchange.coverage import Coverage, runs
-from app.exchange.debts import Debts
+from app.feed.history.coverage import Coverage, runs
+from app.feed.history.missing_minutes import MissingMinutes
 
 START = 28_000_000
 MINUTES = st.integers(0, 30)
@@ -153,35 +153,35 @@ def test_runs_hold_exactly_the_minutes_and_touch_nowhere(minutes: set[int]):
 
 
 def test_a_minute_that_the_exchange_does_not_have_is_asked_for_later_and_later_and_given_up():
-    debts = Debts(give_up_s=100.0)
-    assert debts.is_due("A", [1], 0.0)
-    assert debts.answered("A", [1], 0.0) == []
-    assert not debts.is_due("A", [1], 0.5)
-    assert debts.is_due("A", [1], 2.0)
-    assert debts.answered("A", [1], 40.0) == []
-    assert not debts.is_due("A", [1], 55.0)
-    assert debts.is_due("A", [1], 80.0)
-    assert debts.answered("A", [1, 2], 100.0) == [1]
+    missing = MissingMinutes(give_up_s=100.0)
+    assert missing.is_due("A", [1], 0.0)
+    assert missing.answered("A", [1], 0.0) == []
+    assert not missing.is_due("A", [1], 0.5)
+    assert missing.is_due("A", [1], 2.0)
+    assert missing.answered("A", [1], 40.0) == []
+    assert not missing.is_due("A", [1], 55.0)
+    assert missing.is_due("A", [1], 80.0)
+    assert missing.answered("A", [1, 2], 100.0) == [1]
 
 
 def test_a_minute_never_asked_for_does_not_wait_for_the_others():
-    debts = Debts(give_up_s=100.0)
-    debts.answered("A", [1], 0.0)
-    assert debts.is_due("A", [1, 2], 0.1)
+    missing = MissingMinutes(give_up_s=100.0)
+    missing.answered("A", [1], 0.0)
+    assert missing.is_due("A", [1, 2], 0.1)
 
 
 def test_while_the_exchange_does_not_answer_the_waits_grow_and_nothing_is_given_up():
-    debts = Debts(give_up_s=100.0)
+    missing = MissingMinutes(give_up_s=100.0)
     waits = []
     now_s = 0.0
     for _ in range(10):
-        debts.failed("A", now_s)
-        wait_s = next(s for s in range(1, 100) if debts.is_due("A", [1], now_s + s))
+        missing.failed("A", now_s)
+        wait_s = next(s for s in range(1, 100) if missing.is_due("A", [1], now_s + s))
         waits.append(wait_s)
         now_s += wait_s
     assert max(waits[:2]) < 8
     assert min(waits[-3:]) >= 30
     assert max(waits) <= 60
-    assert debts.answered("A", [1], now_s) == []
-    debts.answered("A", [], now_s)
-    assert debts.is_due("A", [1], now_s)
+    assert missing.answered("A", [1], now_s) == []
+    missing.answered("A", [], now_s)
+    assert missing.is_due("A", [1], now_s)

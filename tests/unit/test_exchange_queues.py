@@ -10,16 +10,20 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from app.candles.batch import CandleBatch
 from app.clock import ManualClock
-from app.exchange.bybit import BybitLinear
-from app.exchange.exchange_clock import ExchangeClock
-from app.exchange.inbox import Inbox
-from app.exchange.outbox import Outbox, thinned
-from app.exchange.pump import Pump, newest_so_far
-from app.exchange.rate_limit import RateLimit
+from app.feed.exchange_clock import ExchangeClock
+from app.feed.exchanges.bybit import BybitLinear
+from app.feed.exchanges.rate_limit import RateLimit
+from app.feed.frame_queue import FrameQueue
+from app.feed.publish_queue import PublishQueue, thinned
+from app.feed.pump import Pump, newest_so_far
+from app.telemetry import feed_metrics
 from tests.support.candle_batches import Candle, batch_of, rows_of
+
+METRICS = feed_metrics(CollectorRegistry())
 
 UPDATES = st.lists(
     st.tuples(st.sampled_from("ABC"), st.integers(0, 5), st.booleans()), min_size=1, max_size=40
@@ -52,7 +56,7 @@ def test_the_newest_time_so_far_is_that_of_the_symbol_alone(updates: list[tuple[
 
 
 async def test_the_outbox_gives_everything_in_order_and_is_thinned_at_its_bound():
-    outbox = Outbox(most_rows=4)
+    outbox = PublishQueue(METRICS, most_rows=4)
     outbox.add(batch([("A", 1, False), ("A", 1, True)]))
     outbox.add(batch([("B", 1, False)]))
     assert [(row.symbol, row.closed) for row in rows_of(await outbox.take())] == [
@@ -78,20 +82,29 @@ class Published:
         self.flushed = True
 
 
+OVER_MS = 1_626_992_760_000
+
+
 async def test_what_was_received_and_not_read_yet_is_sent_with_the_last_words():
-    inbox, published = Inbox(), Published()
+    inbox, published = FrameQueue(), Published()
     pump = Pump(
-        BybitLinear(), inbox, cast(Any, published), {"BTCUSDT"}, ExchangeClock(), ManualClock(120_000)
+        BybitLinear(),
+        inbox,
+        cast(Any, published),
+        {"BTCUSDT"},
+        ExchangeClock(ManualClock(OVER_MS)),
+        ManualClock(OVER_MS),
+        METRICS,
     )
-    kline = {"start": 60_000, "confirm": True, "volume": "1", "turnover": "10"}
+    kline = {"start": OVER_MS - 60_000, "confirm": True, "volume": "1", "turnover": "10"}
     prices = {name: "10" for name in ("open", "high", "low", "close")}
-    inbox.add(orjson.dumps({"topic": "kline.1.BTCUSDT", "ts": 120_000, "data": [kline | prices]}))
+    inbox.add(orjson.dumps({"topic": "kline.1.BTCUSDT", "ts": OVER_MS, "data": [kline | prices]}))
     await pump.drain()
     assert (published.rows, published.flushed) == ([("BTCUSDT", True)], True)
 
 
 async def test_sockets_wait_while_the_inbox_is_full():
-    inbox = Inbox(most_frames=3)
+    inbox = FrameQueue(most_frames=3)
     for number in range(3):
         await inbox.room()
         inbox.add(b"%d" % number)
@@ -114,7 +127,7 @@ class Time:
         async def sleep(for_s: float) -> None:
             self.now_s += for_s
 
-        monkeypatch.setattr("app.exchange.rate_limit.asyncio.sleep", sleep)
+        monkeypatch.setattr("app.feed.exchanges.rate_limit.asyncio.sleep", sleep)
 
     def __call__(self) -> float:
         return self.now_s
@@ -125,7 +138,7 @@ async def test_requests_wait_for_the_next_minute_when_four_fifths_of_the_limit_a
 ):
     now = Time(monkeypatch)
     began_s = now()
-    limit = RateLimit(100, now)
+    limit = RateLimit(100, METRICS, now)
     for _ in range(8):
         await limit.acquire(10)
     assert now() == began_s
@@ -138,7 +151,7 @@ async def test_what_the_exchange_counts_for_our_address_counts_more_than_our_own
 ):
     now = Time(monkeypatch)
     began_s = now()
-    limit = RateLimit(100, now)
+    limit = RateLimit(100, METRICS, now)
     limit.note_used(79)
     await limit.acquire(1)
     assert now() == began_s
@@ -149,7 +162,7 @@ async def test_what_the_exchange_counts_for_our_address_counts_more_than_our_own
 async def test_a_pause_is_kept_to_its_end_and_a_shorter_one_does_not_cut_it(monkeypatch: pytest.MonkeyPatch):
     now = Time(monkeypatch)
     began_s = now()
-    limit = RateLimit(100, now)
+    limit = RateLimit(100, METRICS, now)
     limit.pause(130.0)
     limit.pause(5.0)
     await limit.acquire(1)
@@ -159,6 +172,6 @@ async def test_a_pause_is_kept_to_its_end_and_a_shorter_one_does_not_cut_it(monk
 
 async def test_a_request_dearer_than_the_limit_is_sent_alone_and_not_never(monkeypatch: pytest.MonkeyPatch):
     now = Time(monkeypatch)
-    limit = RateLimit(10, now)
+    limit = RateLimit(10, METRICS, now)
     await limit.acquire(40)
     assert now() == 1_000_000 * 60.0

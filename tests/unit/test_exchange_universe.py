@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.exchange.universe import assign, choose
+from app.feed.universe import assign, choose
 
 SYMBOLS = [f"S{number:02}USDT" for number in range(40)]
 

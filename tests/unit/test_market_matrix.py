@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from app.errors import BadFrame
-from app.market.columns import METRIC_COLUMNS
+from app.market.fields import METRIC_COLUMNS
 from app.market.matrix import MarketMatrix
 from app.market.metrics import MetricsBatch
-from app.market.packing import unpack_minute
+from app.market.rings.packing import unpack_minute
 from tests.support.market_batches import Row, batch_of
 from tests.support.market_model import MarketModel, random_minute
 from tests.support.market_oracle import Minute
@@ -112,13 +112,27 @@ def test_a_forming_candle_after_a_gap_sees_the_gap_and_the_gap_can_still_be_fill
 
 def test_the_identical_closed_candle_again_changes_nothing_and_is_counted() -> None:
     matrix = matrix_with([closed(0), closed(1)])
-    before = matrix.snapshot()
+    before = stored(matrix)
     assert len(matrix.update(batch_of([closed(1), closed(0)]))) == 0
+    assert stored(matrix) == before
     assert keys(matrix.update(batch_of([closed(2), closed(2)]))) == [("AAA", 2, True)]
     assert matrix.counters.duplicates == 3
     assert matrix.counters.corrections == 0
     again = matrix_with([closed(0), closed(1)])
-    assert again.snapshot() == before
+    assert stored(again) == before
+
+
+def test_a_correction_of_a_minute_that_the_rings_no_longer_hold_whole_changes_nothing() -> None:
+    matrix = matrix_with([closed(i) for i in range(1_600)])
+    before = matrix.indicator_snapshot()
+    assert len(matrix.update(batch_of([closed(0, 2.0, quote_volume=50.0)]))) == 0
+    assert matrix.indicator_snapshot() == before
+    assert matrix.counters.duplicates == 1
+
+
+def stored(matrix: MarketMatrix) -> tuple[bytes, list[bytes]]:
+    """What a restart of this matrix would go on from."""
+    return matrix.indicator_snapshot(), [matrix.pack_minute((START + i) * 60_000) for i in range(3)]
 
 
 def test_a_correction_replaces_and_leads_to_rows_from_its_minute_to_the_newest() -> None:
@@ -208,14 +222,35 @@ def test_symbols_appear_and_vanish_without_touching_the_others() -> None:
     assert value(fresh, "coverage_5m") == 1 / 5
 
 
+def test_the_memory_of_most_symbols_is_returned_when_they_leave_and_the_others_go_on() -> None:
+    rng = np.random.default_rng(11)
+    kept = ("KA", "KB", "KC")
+    alone, crowded = MarketMatrix(), MarketMatrix()
+    for i in range(40):
+        rows: list[Row] = [(name, START + i, random_minute(rng), True) for name in kept]
+        others = [closed(i, symbol=f"S{k}") for k in range(300)]
+        expected = alone.update(batch_of(rows))
+        found = crowded.update(batch_of([*others[:150], *rows, *others[150:]]) if i < 20 else batch_of(rows))
+        of_kept = [found.symbol_of(row) in kept for row in range(len(found))]
+        np.testing.assert_array_equal(found.values[of_kept], expected.values)
+        if i == 20:
+            full_bytes = crowded.memory_bytes()
+            for k in range(300):
+                crowded.drop_symbol(f"S{k}")
+            assert crowded.memory_bytes() < full_bytes / 4
+    assert crowded.symbols == kept
+    again = MarketMatrix()
+    again.restore_indicators(crowded.indicator_snapshot())
+    assert again.symbols == kept
+
+
 def test_a_matrix_of_few_columns_computes_the_same_values() -> None:
     rng = np.random.default_rng(10)
-    rows: list[Row] = [(s, START + i, random_minute(rng), True) for i in range(400) for s in ("AAA", "BBB")]
-    everything = MarketMatrix().update(batch_of(rows))
+    rows: list[Row] = [(s, START + i, random_minute(rng), True) for i in range(3_000) for s in ("AAA", "BBB")]
+    batch = batch_of(rows)
+    everything = MarketMatrix().update(batch)
     for column in METRIC_COLUMNS:
-        if not column.endswith(("_5m", "_1h", "_day", "_week", "_10m", "_15m")):
-            continue
-        found = MarketMatrix(columns=[column]).update(batch_of(rows))
+        found = MarketMatrix(columns=[column]).update(batch)
         assert found.columns == (column,)
         np.testing.assert_array_equal(found.values[:, 0], everything.values[:, METRIC_COLUMNS.index(column)])
 
@@ -245,13 +280,21 @@ def test_a_pack_holds_only_symbols_that_closed_the_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda d: d[:10], lambda d: b"none" + d[4:], lambda d: d[:-8], lambda d: b""]
+    "damage",
+    [
+        lambda d: d[:10],
+        lambda d: b"none" + d[4:],
+        lambda d: d[:-8],
+        lambda d: b"",
+        # no type of numbers: NumPy parses such text as Python, and raises a SyntaxError
+        lambda d: d.replace(b'"<f8"', b'",,8"'),
+        lambda d: d.replace(b'"<f8"', b'"|O8"'),
+    ],
 )
 def test_damaged_bytes_are_refused(damage) -> None:
     matrix = matrix_with([closed(0)])
     for data, read in (
         (matrix.pack_minute(START * 60_000), unpack_minute),
-        (matrix.snapshot(), MarketMatrix.restore),
         (matrix.indicator_snapshot(), matrix.restore_indicators),
     ):
         with pytest.raises(BadFrame):
@@ -261,7 +304,7 @@ def test_damaged_bytes_are_refused(damage) -> None:
 def test_bytes_of_another_kind_or_version_are_refused() -> None:
     matrix = matrix_with([closed(0)])
     with pytest.raises(BadFrame, match="expected a packed minute"):
-        unpack_minute(matrix.snapshot())
+        unpack_minute(matrix.indicator_snapshot())
     newer = matrix.pack_minute(START * 60_000).replace(b'"version":1', b'"version":2')
     with pytest.raises(BadFrame, match="version 2"):
         unpack_minute(newer)

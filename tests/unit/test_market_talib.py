@@ -10,7 +10,7 @@ import pytest
 import talib
 
 from app.candles.batch import CandleBatch
-from app.market.columns import BAR_FIELDS
+from app.market.fields import BAR_FIELDS
 from app.market.matrix import MarketMatrix
 from tests.support.market_batches import batch_of_table
 from tests.support.market_data import ALTCOINS_2021, FULL_2024, market_data_dir

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.candles.batch import CandleBatch
-from app.market.columns import BAR_FIELDS
+from app.market.fields import BAR_FIELDS
 from app.market.matrix import MarketMatrix
 from app.market.metrics import MetricsBatch
 from tests.support.market_batches import Row, batch_of
@@ -71,8 +71,7 @@ def restored_then_warm(
 ) -> MetricsBatch:
     matrix.restore_minutes(batch_of(rows[:-1]))
     matrix.warm_up_bars(timeframe, bars)
-    again = MarketMatrix.restore(matrix.snapshot())
-    return again.update(batch_of(rows[-1:]))
+    return matrix.update(batch_of(rows[-1:]))
 
 
 @pytest.mark.parametrize("order", [warm_then_minutes, minutes_then_warm, restored_then_warm])

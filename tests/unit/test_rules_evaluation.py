@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from app.errors import BadFrame, RuleError
-from app.market.columns import METRIC_COLUMNS
-from app.market.packing import encode
+from app.market.fields import METRIC_COLUMNS
+from app.market.metrics import MetricsBatch
+from app.market.rings.packing import encode
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.matches import NO_MATCHES
+from app.rules.evaluation.rulebook import RuleBook
 from app.rules.rule import Rule
-from app.rules.rulebook import NO_MATCHES, Evaluator, RuleBook
 from app.rules.screen import screen
 from tests.support.metric_rows import Row, metrics_batch
 
@@ -235,10 +238,25 @@ def test_a_query_sorts_its_rows_with_nulls_last():
     assert symbols("price > 1", "2") == "ACD"
     assert symbols("2 > 1") == "ABCD"
     assert symbols("1 > 2 or low < 0") == ""
-    with pytest.raises(RuleError, match="one moment"):
-        screen(batch, "price > prev(price)")
-    with pytest.raises(RuleError, match="one moment"):
-        screen(batch, "price > 1", "prev(price)")
+
+
+def test_a_query_sees_the_minutes_before_that_it_is_given():
+    def minute(at: int, **closes: float) -> MetricsBatch:
+        return metrics_batch([Row(symbol, at, {"close_1m": close}) for symbol, close in closes.items()])
+
+    past, now = [minute(0, A=1.0, B=9.0), minute(1, A=4.0, B=2.0)], minute(2, A=5.0, B=1.0)
+
+    def symbols(*query: str, past: list[MetricsBatch] = past) -> str:
+        return "".join(now.symbol_of(row) for row in screen(now, *query, past=past))
+
+    assert symbols("price > prev(price)") == "A"
+    assert symbols("highest(price, 3m) == 9") == "B"
+    assert symbols("rank(average(price, 2m)) == 1") == "A"
+    assert symbols("price > 0", "ago(price, 2m)") == "BA"
+    assert symbols("price > prev(price) or highest(price, 3m) > 0", past=[]) == ""
+    for query in ("prev(rank(price)) > 1", "highest(rank(price), 5m) > 1"):
+        with pytest.raises(RuleError, match="looks back"):
+            symbols(query)
 
 
 def test_evaluation_leaves_the_batch_unchanged_and_raises_no_floating_point_warning():

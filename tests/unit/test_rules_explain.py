@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from app.rules.explain import explain, explain_condition, values_of
-from app.rules.parser import parse_condition
+from app.rules.files import shipped_rules
+from app.rules.language.parser import parse_condition
 from app.rules.rule import Rule
-from app.rules.shipped import shipped_rules
 from tests.support.metric_rows import Row, metrics_batch
 
 
@@ -46,9 +46,11 @@ def test_a_null_says_what_is_missing():
         in explained("price > 1 and max(rsi_14_5m, 2) > 70", {"close_1m": 2.0}).null_because
     )
     assert "low_1m is 0" in explained("price / low > 70", {"close_1m": 2.0, "low_1m": 0.0}).null_because
-    assert "1 minute before was not evaluated" in explained("prev(price) > 1", {"close_1m": 2.0}).null_because
+    assert (
+        "1 minute earlier was not evaluated" in explained("prev(price) > 1", {"close_1m": 2.0}).null_because
+    )
     twice = explained("prev(prev(price)) > 1", {"close_1m": None}, {"close_1m": 1.0}, {"close_1m": 1.0})
-    assert "close_1m is null 2 minutes before" in twice.null_because
+    assert "close_1m is null 2 minutes earlier" in twice.null_because
     clause = explained("price > 1 or rsi_14_5m > 70", {"close_1m": 2.0})
     assert clause.truth is True
     assert clause.null_because == ""
@@ -92,7 +94,7 @@ def test_the_tree_reads_as_text_and_as_json():
 
 
 def test_what_one_symbol_cannot_tell_is_null():
-    clause = explain_condition(parse_condition("rank(price) < 3", universe=True), [{"close_1m": 2.0}])
+    clause = explain_condition(parse_condition("rank(price) < 3"), [{"close_1m": 2.0}])
     assert clause.truth is None
     assert clause.null_because == "rank(close_1m) is null"
 

@@ -7,11 +7,13 @@ import math
 import pytest
 
 from app.errors import RuleError
-from app.rules.parser import parse_condition, parse_number, pointer
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.rulebook import RuleBook
+from app.rules.language.canonical_text import to_text
+from app.rules.language.parser import parse_condition, parse_number, pointer
+from app.rules.language.walks import columns_of
 from app.rules.rule import Rule
-from app.rules.rulebook import Evaluator, RuleBook
 from app.rules.screen import screen
-from app.rules.tree import columns_of, to_text
 from tests.support.metric_rows import Row, metrics_batch
 
 ROW = {
@@ -111,7 +113,7 @@ def test_a_null_does_not_hide_what_is_certain_without_it():
         ("price_chnge_5m > 1", 0, "did you mean `price_change_5m`"),
         ("price > 1 and rsi_5m > 2", 14, "rsi_14_5m"),
         ("rsi_14 > 70", 0, "needs a timeframe"),
-        ("price_change_2h > 1", 0, "there is no timeframe `2h`"),
+        ("price_change_2h > 1", 0, "unknown timeframe `2h`"),
         ("Price > 1", 0, "lower case: `price`"),
         ("price > 1 < 2", 10, "do not chain"),
         ("price > 5m", 8, "million or minutes"),
@@ -125,7 +127,7 @@ def test_a_null_does_not_hide_what_is_certain_without_it():
         ("price ** 2 > 1", 6, "a * a"),
         ("!(price > 1)", 0, "`not`"),
         ("symbol == 'BTC'", 10, "no text"),
-        ("symbol == 3", 0, "no metric `symbol`"),
+        ("symbol == 3", 0, "unknown metric `symbol`"),
         ("price > 'a'", 8, "no text"),
         ("(price > 1", 0, "never closed"),
         ("price > 1)", 9, "no `(`"),
@@ -137,17 +139,19 @@ def test_a_null_does_not_hide_what_is_certain_without_it():
         ("(price > 1) + 2 > 3", 1, "needs a number"),
         ("(price > 1) == (price > 2)", 1, "needs a number"),
         ("abs(price > 1) > 2", 4, "needs a number"),
-        ("+price > 1", 0, "leave out"),
+        ("+price > 1", 0, "remove this"),
         ("price / 0 > 1", 8, "always null"),
         ("abss(price) > 1", 0, "did you mean `abs`"),
-        ("sqrt(price) > 1", 0, "there is no function"),
+        ("sqrt(price) > 1", 0, "unknown function"),
         ("abs > 1", 0, "is a function"),
         ("abs(price, 2) > 1", 0, "takes 1 argument, 2 given"),
         ("max(price) > 1", 0, "two or more"),
         ("crosses_above(price)", 0, "takes 2 arguments, 1 given"),
         ("prev() > 1", 0, "takes 1 argument, 0 given"),
-        ("prev(3) > 1", 0, "looks at no metric"),
-        ("rank(price) < 10", 0, "screener queries"),
+        ("rank(3) < 10", 0, "the same for every symbol"),
+        ("share(price) > 0.5", 6, "needs a condition"),
+        ("of(btc, price) > 1", 3, "needs a symbol"),
+        ("corr(BTCUSDT, 2d) > 0.5", 14, "1m to 1d"),
         ("prev(" * 9 + "price" + ")" * 9 + " > 1", 0, "8 minutes"),
     ],
 )
@@ -180,6 +184,11 @@ def test_a_query_may_rank_symbols_and_compare_them_with_their_mean():
     assert found("price > mean(price)") == {"B", "D"}
     assert found("mean(price) == 5") == {"A", "B", "C", "D", "E"}
     assert found("mean(rsi_14_5m) > 0 or rank(rsi_14_5m) > 0") == set()
+    assert found("pct_rank(price) >= 2.5 / 3") == {"B", "D"}
+    assert found("median(price) == 6 and price > 6") == {"B", "D"}
+    assert found("share(price > 4) == 0.75 and share(not (price > 4)) == 0.25") == {"A", "B", "C", "D", "E"}
+    assert found("price < of(A, price)") == {"E"}
+    assert found("of(MISSING, price) > 0 or corr(A, 5m) > -2") == set()
 
 
 def test_a_number_is_refused_where_a_condition_is_needed_and_the_other_way_round():
@@ -200,3 +209,14 @@ def test_the_columns_of_an_expression_are_named_once_in_order():
         "volume_5m > price and prev(volume_5m) < low or crosses_above(price, ema_20_15m)"
     )
     assert columns_of(condition) == ("quote_volume_5m", "close_1m", "low_1m", "ema_20_15m")
+
+
+def test_a_symbol_of_any_script_stands_where_a_function_takes_one():
+    for symbol in ("\u9f99\u867eUSDT", "1000\u9f99\u867eUSDT", "USDT\u9f99\u867e"):
+        rule = Rule("led", f"price - of({symbol}, price) > 0 and corr({symbol}, 15m) > 0", "info")
+        assert symbol in str(rule.condition())
+
+
+def test_a_symbol_elsewhere_is_named_with_the_place_where_one_may_stand():
+    with pytest.raises(RuleError, match=r"'\u9f99\u867eUSDT' is not a field; a symbol may stand only where"):
+        RuleBook.compile([Rule("led", "\u9f99\u867eUSDT > 1", "info")], "live")

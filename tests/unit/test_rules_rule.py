@@ -6,11 +6,19 @@ from dataclasses import fields, replace
 
 import pytest
 
+from app.database.rule_store import RuleRow
 from app.errors import RuleError
-from app.rules.files import dump_rules, load_rules, rule_from_mapping, rule_to_mapping
+from app.rules.evaluation.rulebook import RuleBook
+from app.rules.files import (
+    RULE_FIELDS,
+    RuleMapping,
+    dump_rules,
+    load_rules,
+    rule_from_mapping,
+    rule_to_mapping,
+    shipped_rules,
+)
 from app.rules.rule import Rule
-from app.rules.rulebook import RuleBook
-from app.rules.shipped import shipped_rules
 
 RULE = Rule("steep", "price_change_5m > 2", "high")
 
@@ -25,7 +33,7 @@ RULE = Rule("steep", "price_change_5m > 2", "high")
         ({"rule_type": None}, "rule_type"),
         ({"expression": 5}, "must be text"),
         ({"expression": "price >"}, "found the end"),
-        ({"expression": "1 < 2"}, "looks at no metric"),
+        ({"expression": "1 < 2"}, "uses no metric"),
         ({"severity": "urgent"}, "critical, high, medium, low, info"),
         ({"cooldown_s": -1}, "cooldown_s"),
         ({"cooldown_s": 1.5}, "cooldown_s"),
@@ -34,7 +42,8 @@ RULE = Rule("steep", "price_change_5m > 2", "high")
         ({"hold_s": "60"}, "hold_s"),
         ({"version": 0}, "version"),
         ({"enabled": 1}, "enabled"),
-        ({"mode": "closed"}, "neither live nor close"),
+        ({"shadow": 1}, "shadow"),
+        ({"mode": "closed"}, "not live or close"),
         ({"description": None}, "description"),
         ({"description": "x" * 1001}, "description"),
         ({"symbols": ()}, "empty"),
@@ -42,7 +51,7 @@ RULE = Rule("steep", "price_change_5m > 2", "high")
         ({"symbols": ("BTC USDT",)}, "'BTC USDT' is not a symbol"),
         ({"symbols": ("",)}, "is not a symbol"),
         ({"symbols": ("BTC\0USDT",)}, "is not a symbol"),
-        ({"description": "a\0b"}, "description has a NUL"),
+        ({"description": "a\0b"}, "description contains NUL"),
         ({"description": "a\ud800b"}, "half of a surrogate pair"),
         ({"symbols": (5,)}, "list of symbols"),
         ({"symbols": ("A",) * 5_001}, "the limit is 5000"),
@@ -55,7 +64,7 @@ def test_a_faulty_rule_is_refused_with_the_field_at_fault(change, said):
 
 
 def test_a_fault_in_a_rules_expression_keeps_its_position():
-    with pytest.raises(RuleError, match="rule steep: there is no metric") as refused:
+    with pytest.raises(RuleError, match="rule steep: unknown metric") as refused:
         replace(RULE, expression="price > 1 and nothing_here > 2")
     assert refused.value.position == 14
 
@@ -84,6 +93,7 @@ def test_rules_survive_yaml_with_every_field():
         "close",
         ("BTCUSDT", "1INCHUSDT"),
         120,
+        True,
     )
     assert {field.name for field in fields(Rule)} == set(rule_to_mapping(full))
     rules = (full, RULE, *shipped_rules())
@@ -106,8 +116,8 @@ def test_rules_survive_yaml_with_every_field():
         ("- rule_type: a", "needs a list `rules:`"),
         ("rules:\n- rule_type: a", "rule a: expression, severity missing"),
         ("rules:\n- {rule_type: a, expresion: b}", "did you mean expression?"),
-        ("rules:\n- {rule_type: a, 5: b}", "there is no field '5'"),
-        ("rules:\n- {rule_type: a, expression: 'price > x', severity: high}", "rule a: there is no metric"),
+        ("rules:\n- {rule_type: a, 5: b}", "unknown field '5'"),
+        ("rules:\n- {rule_type: a, expression: 'price > x', severity: high}", "rule a: unknown metric"),
         (
             "rules:\n- {rule_type: a, expression: 'price > 1', severity: high, symbols: BTC}",
             "list of symbols",
@@ -133,3 +143,84 @@ def test_a_mapping_from_json_gives_the_same_rule():
         "mode": None,
     }
     assert rule_from_mapping(mapping) == Rule("a", "price > 1", "high", symbols=("BTCUSDT",))
+
+
+EVERY_KIND_OF_FAULT = """\
+rules:
+  - rule_type: fine
+    expression: price > 1
+    severity: high
+  - rule_type: steep
+    expression: >-
+      price > 1 and rsy_14_5m > 2
+
+      and highest(prce, 15x) = 2
+    severity: urgent
+    cooldwn_s: 60
+    hold_s: -1
+  - expression: 'price >'
+    severity: low
+    severity: high
+  - {rule_type: fine, expression: "price > 2 and foo(1) > (2", severity: low}
+  - rule_type: escaped
+    expression: "price \\x3e 1 and"
+    severity: low
+"""
+PLACES = [
+    ("line 7, column 21", "unknown metric `rsy_14_5m`; did you mean `rsi_14_5m`", "rsy_14_5m > 2"),
+    ("line 9, column 19", "unknown metric `prce`", "prce, 15x) = 2"),
+    ("line 9, column 25", "`highest` needs a duration", "15x) = 2"),
+    ("line 9, column 30", "'=' is not in the language; write `==`", "= 2"),
+    ("line 10, column 15", "severity 'urgent' is not one of", "urgent"),
+    ("line 11, column 5", "unknown field 'cooldwn_s'; did you mean cooldown_s?", "cooldwn_s: 60"),
+    ("line 12, column 13", "hold_s -1: must be a whole number", "-1"),
+    ("line 13, column 5", "rule_type missing", "expression: 'price >'"),
+    ("line 13, column 25", "found the end", "'"),
+    ("line 15, column 5", "duplicate key severity", "severity: high"),
+    ("line 16, column 17", "two rules have this rule_type", "fine, expression"),
+    ("line 16, column 50", "unknown function `foo`", "foo(1) > (2"),
+    ("line 16, column 59", "this `(` is never closed", '(2", severity'),
+    ("line 18, column 17", "found the end", '"price'),
+]
+
+
+def test_all_faults_of_a_rule_file_are_told_at_once_each_with_its_line_and_a_caret_under_it():
+    with pytest.raises(RuleError) as refused:
+        load_rules(EVERY_KIND_OF_FAULT)
+    counted, *lines = str(refused.value).split("\n")
+    assert counted == f"{len(PLACES)} faults"
+    told = list(zip(lines[::3], lines[1::3], lines[2::3], strict=True))
+    assert len(told) == len(PLACES)
+    for (message, source, caret), (place, said, at) in zip(told, PLACES, strict=True):
+        assert message.startswith(f"  {place}: rule "), message
+        assert said in message
+        assert source[caret.index("^") :].startswith(at), (source, caret)
+
+
+def test_a_long_line_is_shown_around_its_fault():
+    long = " and ".join(["price > 1"] * 40)
+    with pytest.raises(RuleError) as refused:
+        load_rules(f"rules: [{{rule_type: a, severity: low, expression: {long} and prce > 1}}]")
+    _, source, caret = str(refused.value).split("\n")
+    assert len(source) < 120
+    assert source[caret.index("^") :].startswith("prce > 1}]")
+
+
+def test_a_rule_has_all_its_faults_in_one_error():
+    with pytest.raises(RuleError) as refused:
+        Rule("steep", "price >", "urgent", cooldown_s=-1)  # type: ignore[arg-type]  # reason: what is tested
+    assert all(word in str(refused.value) for word in ("found the end", "urgent", "cooldown_s -1"))
+    assert refused.value.position == 7
+
+
+def test_thousands_of_faults_are_told_in_a_message_of_a_length_that_can_be_read():
+    with pytest.raises(RuleError) as refused:
+        load_rules("rules: [" + "{a: 1}," * 5_000 + "]")
+    assert len(str(refused.value)) < 20_000
+    assert str(refused.value).startswith("10000 faults\n")
+    assert str(refused.value).endswith("and 9950 more")
+
+
+def test_a_rule_as_json_and_as_a_row_has_every_field_of_a_rule() -> None:
+    assert set(RuleMapping.__annotations__) == set(RULE_FIELDS)
+    assert set(RuleRow.__annotations__) == set(RULE_FIELDS)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.rules.rulebook import Evaluator, RuleBook
-from app.rules.shipped import shipped_rules
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.rulebook import RuleBook
+from app.rules.files import shipped_rules
 from tests.support.metric_rows import Row, metrics_batch
 
 RULES = {rule.rule_type: rule for rule in shipped_rules()}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from app.errors import SettingsError
+from app.process.supervisor import role_environ
 from app.settings import PREFIX, Settings
-from app.settings_file import render
-from app.supervisor import role_environ
+from app.settings.env_file import render
 
 SETTINGS_FILE = Path(__file__).parents[2] / "deploy" / "settings.env"
 URLS = {
@@ -51,7 +52,7 @@ def test_all_faults_are_named_at_once():
         Settings.load(environ)
     for name in environ:
         assert f"{name}: " in str(caught.value)
-    assert "SCREENER_PARTITONS: there is no such setting" in str(caught.value)
+    assert "SCREENER_PARTITONS: unknown setting" in str(caught.value)
 
 
 def test_a_bad_value_is_explained_without_repeating_it():
@@ -92,8 +93,8 @@ def test_files_that_give_no_setting_are_named_with_their_reason(tmp_path: Path):
     assert f"SCREENER_NATS_URL_FILE: cannot read {tmp_path / 'missing'}: No such file or directory" in text
     assert "SCREENER_REDIS_URL_FILE: cannot read" in text
     assert "not UTF-8 text" in text
-    assert "SCREENER_NO_SUCH_FILE: there is no such setting" in text
-    assert "SCREENER_KAFKA_URL_FILE: SCREENER_KAFKA_URL is set too; keep one of them" in text
+    assert "SCREENER_NO_SUCH_FILE: unknown setting" in text
+    assert "SCREENER_KAFKA_URL_FILE: SCREENER_KAFKA_URL is set too; remove one of them" in text
 
 
 def test_no_setting_is_named_like_the_file_of_another():
@@ -142,6 +143,52 @@ def test_secrets_are_masked_however_settings_are_printed():
     assert "hush-nats" in settings.server_urls().nats
 
 
+def test_an_access_has_its_url_and_its_names_and_does_not_print_the_url():
+    settings = Settings.load(URLS, namespace="blue")
+    postgres, redis = settings.postgres(), settings.redis()
+    assert (postgres.url, redis.url) == (settings.server_urls().postgres, settings.server_urls().redis)
+    assert (postgres.schema, redis.name("tickers")) == ("blue", "blue.tickers")
+    assert (Settings.load(URLS).postgres().schema, Settings.load(URLS).redis().name("x")) == ("public", "x")
+    assert "hush" in postgres.url
+    assert "hush" in redis.url
+    assert "hush" not in f"{postgres} {redis}"
+
+
+def test_the_secret_of_tokens_is_given_and_not_printed():
+    rules = Settings.load({"SCREENER_JWT_SECRET": "hush" * 8}).tokens()
+    assert rules.secret is not None
+    assert rules.secret.get_secret_value() == "hush" * 8
+    assert "hush" not in f"{rules}"
+
+
+@pytest.mark.parametrize("server", ["postgres", "redis"])
+@pytest.mark.parametrize("environ", [{}, {"SCREENER_POSTGRES_URL": "", "SCREENER_REDIS_URL": ""}])
+def test_an_access_without_a_url_names_the_setting(server: str, environ: dict[str, str]):
+    settings = Settings.load(environ)
+    with pytest.raises(SettingsError, match=rf"SCREENER_{server.upper()}_URL is not set.*screener up"):
+        getattr(settings, server)()
+
+
+def test_an_access_to_the_brokers_is_what_the_settings_say_without_the_secrets():
+    given = {"SCREENER_KAFKA_URL": "me:hush-kafka@one:9092,two:9092", "SCREENER_PARTITIONS": "7"}
+    settings = Settings.load(URLS | given, namespace="blue")
+    nats, kafka = settings.nats(), settings.kafka()
+    assert (nats.url, kafka.servers) == (settings.server_urls().nats, "one:9092,two:9092")
+    assert (nats.namespace.name("x"), kafka.namespace.name("x")) == ("blue.x", "blue.x")
+    assert (kafka.security, kafka.sasl_mechanism, kafka.username) == ("sasl_plaintext", "PLAIN", "me")
+    assert (kafka.partitions, kafka.replication_factor, kafka.ca_file) == (7, 1, None)
+    assert kafka.password is not None
+    assert kafka.password.get_secret_value() == "hush-kafka"
+    assert "hush" not in f"{nats} {kafka}"
+
+
+@pytest.mark.parametrize("server", ["nats", "kafka"])
+def test_an_access_to_a_broker_without_a_url_names_the_setting(server: str):
+    settings = Settings.load({f"SCREENER_{server.upper()}_URL": ""})
+    with pytest.raises(SettingsError, match=rf"SCREENER_{server.upper()}_URL is not set.*screener up"):
+        getattr(settings, server)()
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Settings.load({}).partitions = 3
@@ -150,14 +197,37 @@ def test_settings_cannot_be_changed():
 def test_missing_urls_are_all_named():
     with pytest.raises(SettingsError) as caught:
         Settings.load({"SCREENER_KAFKA_URL": "one:9092", "SCREENER_REDIS_URL": ""}).server_urls()
+    with pytest.raises(SettingsError, match=re.escape(str(caught.value))):
+        Settings.load({"SCREENER_KAFKA_URL": "one:9092"}).servers()
     text = str(caught.value)
     assert all(name in text for name in ("SCREENER_NATS_URL", "SCREENER_REDIS_URL", "SCREENER_POSTGRES_URL"))
     assert "SCREENER_KAFKA_URL" not in text
     assert "screener up" in text
 
 
+@pytest.mark.parametrize(("given", "becomes"), [("plaintext", "sasl_plaintext"), ("ssl", "sasl_ssl")])
+def test_a_user_in_the_url_of_kafka_stands_for_the_settings_of_its_name(given: str, becomes: str):
+    url = "me:p%40ss:w@h:1,i:2"
+    settings = Settings.load(URLS | {"SCREENER_KAFKA_URL": url, "SCREENER_KAFKA_SECURITY": given})
+    assert settings.kafka_url == "h:1,i:2"
+    assert settings.kafka_security == becomes
+    assert settings.kafka_sasl_mechanism == "PLAIN"
+    assert settings.kafka_username == "me"
+    assert settings.kafka_password is not None
+    assert settings.kafka_password.get_secret_value() == "p@ss:w"
+    assert "p@ss" not in f"{settings!r}{settings}"
+    assert Settings.load(settings.servers_environ()) == settings
+
+
+@pytest.mark.parametrize("url", ["me@h:1", "me:@h:1", ":secret@h:1"])
+def test_half_a_user_in_the_url_of_kafka_is_refused_and_not_repeated(url: str):
+    with pytest.raises(SettingsError, match=r"SCREENER_KAFKA_URL: .*user:password@host:port") as refused:
+        Settings.load({"SCREENER_KAFKA_URL": url})
+    assert "secret" not in str(refused.value)
+
+
 def test_urls_are_handed_on_as_variables():
-    assert Settings.load(URLS).server_urls().as_environ() == URLS
+    assert Settings.load(URLS).servers_environ() == URLS
 
 
 def test_a_role_process_gets_exactly_these_settings(monkeypatch: pytest.MonkeyPatch):
@@ -181,7 +251,7 @@ def test_a_role_process_gets_exactly_these_settings(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_settings_file_of_the_deployment_is_up_to_date():
-    assert SETTINGS_FILE.read_text() == render(), "run: python -m app.settings_file > deploy/settings.env"
+    assert SETTINGS_FILE.read_text() == render(), "run: python -m app.settings.env_file > deploy/settings.env"
 
 
 def test_the_settings_file_names_every_setting_in_order_with_a_comment_and_its_default():

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from app.sidecar.alert_groups import AlertGroups, Wanted
-from app.sidecar.alert_log import LoggedAlert
-from app.sidecar.blocks import Block
-from app.sidecar.server_messages import alert_frame, plain_alert_frame
-from app.telemetry import gateway_metrics
+from app.sidecar.live.alert_groups import AlertGroups, Wanted
+from app.sidecar.live.alert_log import LoggedAlert
+from app.sidecar.live.frames import FrameBlock
+from app.sidecar.live.server_messages import alert_frame, plain_alert_frame
+from app.telemetry import sidecar_metrics
 
 SYMBOLS, RULES, SEVERITIES = ("A", "B", "C"), ("r", "s"), ("high", "low")
-METRICS = gateway_metrics(CollectorRegistry())
+METRICS = sidecar_metrics(CollectorRegistry())
 
 
 class Taker:
@@ -22,7 +22,7 @@ class Taker:
     def __init__(self) -> None:
         self.data = b""
 
-    def offer(self, block: Block) -> bool:
+    def offer(self, block: FrameBlock) -> bool:
         self.data += block.data
         return True
 

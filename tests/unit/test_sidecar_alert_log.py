@@ -7,10 +7,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sidecar.alert_log import AlertLog, LoggedAlert
-from app.sidecar.blocks import blocks
-from app.sidecar.limits import SidecarLimits
-from app.sidecar.wire import close_frame, text_frame
+from app.sidecar.live.alert_log import AlertLog, LoggedAlert
+from app.sidecar.live.frames import blocks, close_frame, text_frame
+from app.sidecar.state.limits import SidecarLimits
 
 LIMITS = SidecarLimits(remembered_alerts=10, remembered_bytes=10_000, remembered_ids=15)
 

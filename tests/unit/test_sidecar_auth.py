@@ -11,10 +11,9 @@ from aiohttp import web
 
 from app.clock import ManualClock
 from app.errors import SettingsError, TokenRefused
-from app.rules.alert import rfc3339
 from app.settings import Settings
-from app.sidecar.auth import TokenVerifier, verifier_of
-from app.sidecar.token_keys import (
+from app.sidecar.access.auth import TokenVerifier, verifier_of
+from app.sidecar.access.token_keys import (
     OLDEST_MS,
     REFRESH_MS,
     RETRY_MS,
@@ -22,6 +21,7 @@ from app.sidecar.token_keys import (
     https_fetch,
     usable_keys,
 )
+from app.times import rfc3339
 from tests.support.eventually import eventually
 from tests.support.tokens import (
     A_DAY_S,
@@ -42,7 +42,7 @@ HS256 = {"alg": "HS256", "typ": "JWT"}
 
 
 def verifier(**settings: object) -> TokenVerifier:
-    found = verifier_of(Settings.load({}, jwt_secret=SECRET, **settings))
+    found = verifier_of(Settings.load({}, jwt_secret=SECRET, **settings).tokens())
     assert found is not None
     return found
 
@@ -78,8 +78,8 @@ def test_an_administrator_is_told_by_the_claim_named_in_the_settings(claim, clai
 
 
 def test_without_keys_there_are_no_users():
-    assert verifier_of(Settings.load({})) is None
-    assert verifier_of(Settings.load({"SCREENER_JWT_SECRET": ""})) is None
+    assert verifier_of(Settings.load({}).tokens()) is None
+    assert verifier_of(Settings.load({"SCREENER_JWT_SECRET": ""}).tokens()) is None
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,14 @@ def test_times_are_held_to_with_the_leeway_set():
 
 
 @pytest.mark.parametrize("missing", ["sub", "exp", "iss", "aud"])
-def test_each_claim_asked_for_must_be_there(missing):
+def test_each_claim_asked_for_must_be_there_and_is_named(missing):
     claims = {**CLAIMS, "iss": "https://id.example", "aud": ["screener", "other"]}
     asked = {"jwt_issuer": "https://id.example", "jwt_audience": "screener"}
     assert verifier(**asked).verify(signed(HS256, claims)).user_id == "ann"
     del claims[missing]
     assert refusal(signed(HS256, claims), **asked) == "token_invalid"
+    with pytest.raises(TokenRefused, match=f"the claim {missing} is missing"):
+        verifier(**asked).verify(signed(HS256, claims))
 
 
 def test_another_issuer_or_audience_is_refused_and_neither_matters_when_not_set():
@@ -212,7 +214,7 @@ class KeyServer:
 
 def published(server: KeyServer, clock: ManualClock) -> TokenVerifier:
     settings = Settings.load({}, jwt_jwks_url="https://id.example/keys", jwt_algorithm="RS256")
-    found = verifier_of(settings, clock)
+    found = verifier_of(settings.tokens(), clock)
     assert found is not None
     return TokenVerifier(PublishedKeys(server.fetch, "RS256", clock), found._rules)
 
@@ -312,7 +314,7 @@ def test_only_keys_meant_for_the_pinned_algorithm_are_used():
     assert list(usable_keys(orjson.dumps({"keys": [*others, good]}), "RS256")) == ["good"]
     with pytest.raises(ValueError, match="no key for RS256"):
         usable_keys(orjson.dumps({"keys": others}), "RS256")
-    with pytest.raises(ValueError, match="no key set"):
+    with pytest.raises(ValueError, match="not a key set"):
         usable_keys(orjson.dumps({"keys": [good] * 101}), "RS256")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sidecar.client_address import ClientAddresses, client_key, parse_address
+from app.sidecar.access.client_address import ClientAddresses, client_key, parse_address
 
 TRUSTED = ClientAddresses(["10.0.0.0/8", "fd00::/8"])
 NOBODY = ClientAddresses([])

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sidecar.alert_groups import Wanted
-from app.sidecar.client_messages import (
+from app.sidecar.live.alert_groups import Wanted
+from app.sidecar.live.client_messages import (
     CHANNELS,
     Auth,
     MessageError,
@@ -21,7 +21,7 @@ from app.sidecar.client_messages import (
     Unsubscribe,
     parse_message,
 )
-from app.sidecar.latest_channel import WantedValues
+from app.sidecar.live.latest_channel import WantedValues
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

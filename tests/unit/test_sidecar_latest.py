@@ -7,9 +7,9 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.market.columns import METRIC_COLUMNS
-from app.sidecar.latest import LatestMetrics
-from app.sidecar.metrics_json import EncodedMetrics
+from app.market.fields import METRIC_COLUMNS
+from app.sidecar.rest.metrics_json import EncodedMetrics
+from app.sidecar.state.latest import LatestMetrics
 from tests.support.metric_batches import metrics_batch
 
 rows = st.tuples(

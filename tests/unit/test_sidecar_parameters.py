@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from app.sidecar.parameters import SYMBOL, Parameters
-from app.sidecar.problems import RequestError
+from app.candles.symbols import is_symbol
+from app.sidecar.http.parameters import Parameters
+from app.sidecar.http.problems import RequestError
 
 
 def parameters(*pairs: tuple[str, str]) -> Parameters:
@@ -72,21 +73,45 @@ def test_absent_parameters_are_none_or_empty():
     assert nothing.whole_number("p", least=0, most=1) is None
     assert nothing.time_ms("p") is None
     assert nothing.choice("p", ("a",)) is None
-    assert nothing.words("p", SYMBOL, "a symbol") == ()
+    assert nothing.words("p", is_symbol, "a symbol") == ()
 
 
 def test_lists_join_commas_and_repetition_without_doubles():
     found = parameters(("p", "BTCUSDT,ETHUSDT"), ("p", "ETHUSDT,1000PEPEUSDT"))
-    assert found.words("p", SYMBOL, "a symbol") == ("BTCUSDT", "ETHUSDT", "1000PEPEUSDT")
+    assert found.words("p", is_symbol, "a symbol") == ("BTCUSDT", "ETHUSDT", "1000PEPEUSDT")
 
 
 def test_a_list_has_its_bound_before_doubles_are_left_out():
-    assert parameters(("p", ",".join(["A"] * 200))).words("p", SYMBOL, "a symbol") == ("A",)
+    assert parameters(("p", ",".join(["A"] * 200))).words("p", is_symbol, "a symbol") == ("A",)
     crowded = parameters(("p", ",".join(["A"] * 200)), ("p", "A"))
-    assert refusal(lambda: crowded.words("p", SYMBOL, "a symbol")) == (400, "bad_parameter")
+    assert refusal(lambda: crowded.words("p", is_symbol, "a symbol")) == (400, "bad_parameter")
 
 
-def test_an_unknown_name_is_refused_without_being_repeated():
+def test_all_unknown_parameters_are_named_at_once():
     with pytest.raises(RequestError) as refused:
-        parameters(("<script>", "1"))
-    assert (refused.value.code, "script" in refused.value.message) == ("unknown_parameter", False)
+        Parameters(
+            MultiDict([("symbl", "1"), ("limit", "1"), ("zzz", "1"), ("zzz", "2")]), ("symbol", "limit")
+        )
+    assert refused.value.message == (
+        "unknown parameter 'symbl', 'zzz'; did you mean symbol? known: limit, symbol"
+    )
+    with pytest.raises(RequestError) as refused:
+        Parameters(MultiDict([(f"p{n}", "1") for n in range(500)]), ("symbol",))
+    assert "'p9', ... (500 in all);" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("symbl", "unknown parameter 'symbl'; did you mean symbol? known: limit, symbol"),
+        ("zzz", "unknown parameter 'zzz'; known: limit, symbol"),
+        ("a\r\nb\x1b[31m", "unknown parameter 'a??b??31m'; known: limit, symbol"),
+        ("<script>", "unknown parameter '?script?'; known: limit, symbol"),
+        ("x" * 5_000, f"unknown parameter '{'x' * 79}…'; known: limit, symbol"),
+    ],
+    ids=["near", "far", "control characters", "markup", "long"],
+)
+def test_an_unknown_parameter_is_named_harmlessly_and_a_near_one_suggested(name, said):
+    with pytest.raises(RequestError) as refused:
+        Parameters(MultiDict([(name, "1")]), ("symbol", "limit"))
+    assert (refused.value.code, refused.value.message) == ("unknown_parameter", said)

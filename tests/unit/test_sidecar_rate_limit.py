@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.clock import ManualClock
-from app.sidecar.rate_limit import WINDOW_MS, RateLimiter
+from app.sidecar.access.rate_limit import WINDOW_MS, RateLimiter
 
 
 def test_a_client_has_its_requests_and_is_told_what_is_left():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.clock import ManualClock
-from app.simexchange.simulated_clock import SimulatedClock
+from app.local.exchange.exchange import SimulatedClock
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000

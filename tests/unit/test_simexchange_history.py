@@ -10,14 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app.candle_files.reader import read_candles
 from app.candles.batch import MINUTE_MS
-from app.replay.file import read_candles
-from app.simexchange.history import Asked, History
-from app.simexchange.intervals import LENGTHS
-from app.simexchange.kept import KeptDays
-from app.simexchange.market.file import FileMarket
-from app.simexchange.market.planes import NAMES, Planes, stack
-from app.simexchange.market.simulated import SimulatedMarket
+from app.local.exchange.history import Asked, History, KeptDays
+from app.local.exchange.intervals import LENGTHS
+from app.local.exchange.market.file import FileMarket
+from app.local.exchange.market.planes import NAMES, Planes, stack
+from app.local.exchange.market.simulated import SimulatedMarket
 from tests.support.candle_batches import Candle, batch_of
 from tests.support.market_data import FULL_2024, market_data_dir
 from tests.unit.test_simexchange_intervals import calendar_open

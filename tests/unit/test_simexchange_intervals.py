@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.simexchange.intervals import LENGTHS, bar_open, bars_back, close_ms, next_open, opens_between
+from app.local.exchange.intervals import LENGTHS, bar_open, bars_back, close_ms, next_open, opens_between
 
 MINUTES = st.integers(0, 50_000_000)
 

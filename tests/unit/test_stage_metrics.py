@@ -10,19 +10,19 @@ import structlog
 from aiokafka.errors import IllegalStateError
 from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
-from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from agents.alerts import Alerts
 from agents.collector import Collector
 from agents.stage import Stage
+from app.alerts.engine import AlertEngine
 from app.candles.known_minutes import KnownMinutes
 from app.candles.open_gaps import OpenGaps
 from app.clock import ManualClock
-from app.frames import FrameInfo
-from app.worker import Worker
+from app.process.worker import Worker
+from app.telemetry import alert_metrics
+from app.wire.frames import FrameInfo
 from tests.support.candle_batches import Candle, batch_of
-from tests.unit.test_stage_restore import StoredValues, edges
+from tests.unit.test_stage_restore import REGISTRY, StoredValues, edges
 
 TOPIC = TP("candles", 0)
 
@@ -32,7 +32,7 @@ def value(name: str) -> float:
 
 
 def collector() -> Collector:
-    return Collector(StoredValues(), None, **edges())
+    return Collector(StoredValues(), None, 1_000, edges())
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_a_corrected_minute_is_no_new_one():
 
 def test_the_latency_of_an_alert_counts_from_the_first_sight_of_its_own_candle():
     clock = ManualClock(10_000)
-    stage = SimpleNamespace(clock=clock)
+    engine = SimpleNamespace(_clock=clock, _metrics=alert_metrics(REGISTRY))
     batch = SimpleNamespace(ingest_ts_ms=[9_950, 4_000])
     name = "alert_engine_alert_latency_seconds"
     before = value(f"{name}_sum"), value(f"{name}_count")
-    Alerts._note_latencies(stage, [SimpleNamespace(row=0), SimpleNamespace(row=1)], batch)
+    AlertEngine._note_latencies(engine, [SimpleNamespace(row=0), SimpleNamespace(row=1)], batch)
     assert value(f"{name}_sum") - before[0] == pytest.approx(0.05 + 6.0)
     assert value(f"{name}_count") - before[1] == 2
 
@@ -139,7 +139,7 @@ class Echo(Stage):
 
 
 async def test_events_of_a_frame_carry_its_id_and_those_after_it_do_not():
-    stage = Echo(**edges())
+    stage = Echo(edges())
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         await stage._process(0, b"first")
         with pytest.raises(RuntimeError):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from agents.alerts import Alerts
@@ -15,15 +19,22 @@ from agents.collector import Collector
 from app.candles.batch import MINUTE_MS
 from app.candles.known_minutes import KnownMinutes
 from app.clock import ManualClock
-from app.dead_letters import DeadLetters
 from app.market.matrix import MarketMatrix
-from app.market.packing import encode
+from app.market.rings.packing import encode
+from app.process.quarantine import Attempts
+from app.process.stage_edges import StageEdges
+from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.rulebook import RuleBook
 from app.rules.rule import Rule
-from app.rules.rulebook import Evaluator, RuleBook
 from app.telemetry import pipeline_metrics
+from app.wire.dead_letters import DeadLetters
 from tests.support.market_batches import batch_of
 from tests.support.market_model import random_minute
 from tests.support.metric_batches import metrics_batch
+from tests.support.metric_values import value_of
+
+REGISTRY = CollectorRegistry()
+METRICS = pipeline_metrics(REGISTRY)
 
 START = 28_000_000
 SYMBOLS = ("AUSDT", "BUSDT")
@@ -41,13 +52,21 @@ class StoredValues:
     def rearm_expiry(self) -> None: ...
 
 
-def edges() -> dict[str, Any]:
+def edges() -> StageEdges:
     clock = ManualClock(0)
-    return {"deliver": None, "dead_letters": DeadLetters("x", None, clock), "barriers": None, "clock": clock}
+    nothing: Any = None
+    return StageEdges(
+        nothing,
+        DeadLetters("x", nothing, clock, METRICS),
+        nothing,
+        Attempts(Path(os.devnull), "x", METRICS),
+        clock,
+        REGISTRY,
+    )
 
 
 def unusable(stage: str) -> float:
-    return pipeline_metrics().snapshots_unusable.labels(stage=stage)._value.get()
+    return value_of(METRICS.snapshots_unusable.labels(stage=stage))
 
 
 def market(minutes: int = 30) -> MarketMatrix:
@@ -66,7 +85,7 @@ def packed_minutes(matrix: MarketMatrix, shard: int, minutes: int = 30) -> list[
 def calculator(indicators: StoredValues, minutes: StoredValues) -> Calculator:
     async def no_history(*_: Any) -> None: ...
 
-    return Calculator(minutes, indicators, no_history, **edges())
+    return Calculator(minutes, indicators, no_history, no_history, edges())
 
 
 def refused_indicators() -> dict[str, bytes]:
@@ -126,7 +145,7 @@ def test_the_collector_does_without_an_unreadable_minute(cut_bytes: int):
     table = StoredValues(
         (0, START * MINUTE_MS, packed[0]), (0, (START + 1) * MINUTE_MS, packed[1][:-cut_bytes])
     )
-    stage = Collector(table, None, **edges())
+    stage = Collector(table, None, 1_000, edges())
     before = unusable("collector")
     stage.reassign({0})
     assert unusable("collector") == before + 1
@@ -136,9 +155,36 @@ def test_the_collector_does_without_an_unreadable_minute(cut_bytes: int):
 RISING = Rule("rising", "price_change_5m > prev(price_change_5m)", "info")
 
 
+async def _no_history(*_: Any) -> None: ...
+
+
+async def snapshot_of(stage: Alerts) -> bytes:
+    batch = metrics_batch([("BUSDT", START * MINUTE_MS, {})])
+    return (await stage._memory.evaluator(0, stage._engine.rules.book, batch)).snapshot()
+
+
 def alerts(packed: bytes) -> Alerts:
     book = RuleBook.compile([RISING], "live")
-    return Alerts(StoredValues((0, packed)), lambda: book, _NoCooldowns(), None, **edges())
+    nothing = StoredValues()
+    return Alerts(
+        StoredValues((0, packed)),
+        nothing,
+        nothing,
+        _no_history,
+        _Rules(book),
+        _NoCooldowns(),
+        None,
+        backfilled_after_ms=0,
+        edges=edges(),
+    )
+
+
+@dataclass
+class _Rules:
+    book: RuleBook
+
+    def switch_off(self, faults) -> None:
+        assert not faults
 
 
 class _NoCooldowns:
@@ -151,12 +197,12 @@ def memory() -> bytes:
     return evaluator.snapshot()
 
 
-def test_usable_memory_of_the_rules_is_restored():
+async def test_usable_memory_of_the_rules_is_restored():
     stage = alerts(memory())
     before = unusable("alerts")
     stage.reassign({0})
     assert unusable("alerts") == before
-    assert stage._evaluator(0).snapshot() == memory()
+    assert await snapshot_of(stage) == memory()
     assert b"AUSDT" in memory()
 
 
@@ -179,9 +225,9 @@ def unusable_memories() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("fault", unusable_memories())
-def test_the_rules_begin_without_memory_when_it_cannot_be_used(fault: str):
+async def test_the_rules_begin_without_memory_when_it_cannot_be_used(fault: str):
     stage = alerts(unusable_memories()[fault])
     before = unusable("alerts")
     stage.reassign({0})
     assert unusable("alerts") == before + 1
-    assert b"AUSDT" not in stage._evaluator(0).snapshot()
+    assert b"AUSDT" not in await snapshot_of(stage)

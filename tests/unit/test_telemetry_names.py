@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import aiohttp
@@ -10,10 +11,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import telemetry
-from app.observe import serve_health
 from app.settings import Settings
-from app.telemetry import document
-from app.telemetry.catalogue import GROUPS, ROLE_PORTS, RolePage
+from app.telemetry import metrics_document
+from app.telemetry.catalogue import GROUPS, ROLE_PORTS, RoleRegistry
+from app.telemetry.health_server import serve_health
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +42,7 @@ NAMES_BY_ROLE = {
         "alert_engine_evaluation_duration_seconds",
         "screener_cooldown_fallbacks_total",
     },
+    "market": {"screener_market_sealed_minute_seconds", "screener_market_late_rows_total"},
     "webhooks": {"alert_engine_webhooks_sent_total", "alert_engine_webhooks_failed_total"},
     "sinks": {
         "metrics_calculator_db_insert_duration_seconds",
@@ -65,62 +67,83 @@ STAGE_NAMES = {
     "screener_stage_latency_seconds",
     "screener_consumer_lag_records",
 }
-PROCESS_NAMES = {"screener_ready", "screener_event_loop_lag_seconds", "screener_disk_free_bytes"}
+PROCESS_NAMES = {
+    "screener_ready",
+    "screener_event_loop_lag_seconds",
+    "screener_disk_free_bytes",
+    "screener_memory_limit_bytes",
+}
 
 
-def names_on(page: RolePage) -> set[str]:
-    families = text_string_to_metric_families(generate_latest(page).decode())
+def names_on(registry: CollectorRegistry) -> set[str]:
+    families = text_string_to_metric_families(generate_latest(registry).decode())
     return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
 
 
 @pytest.mark.parametrize("role", ROLE_PORTS)
 def test_every_name_of_a_role_is_on_its_page_before_anything_has_happened(role):
     expected = NAMES_BY_ROLE[role] | PROCESS_NAMES | STAGE_NAMES
-    assert expected - names_on(RolePage(CollectorRegistry(), role)) == set()
+    assert expected - names_on(RoleRegistry(role, CollectorRegistry())) == set()
 
 
-def test_a_worker_of_three_roles_shows_on_each_port_what_belongs_to_that_role_only():
-    registry = CollectorRegistry()
-    pages = {role: RolePage(registry, role) for role in ("collector", "calculator", "alerts")}
-    for role, page in pages.items():
-        of_others = set().union(*(NAMES_BY_ROLE[other] for other in NAMES_BY_ROLE if other != role))
-        assert names_on(page) & (of_others - NAMES_BY_ROLE[role]) <= {
-            "database_connection_pool_size",
-            "database_queries_total",
-            "database_errors_total",
-            "metrics_calculator_db_insert_duration_seconds",
+@pytest.mark.parametrize("role", ROLE_PORTS)
+def test_the_page_of_a_role_has_the_metrics_of_its_groups_and_no_others(role: str):
+    wanted: set[str] = set()
+    for group in GROUPS:
+        if role in group.roles:
+            registry = CollectorRegistry()
+            group.metrics_of(registry)
+            wanted |= {family.name for family in registry.collect()}
+    shown = RoleRegistry(role, CollectorRegistry())
+    assert Counter(family.name for family in shown.collect()) == Counter(wanted)
+
+
+def test_roles_of_one_process_share_the_metrics_of_the_process_only():
+    process = CollectorRegistry()
+    registries = {role: RoleRegistry(role, process) for role in ("collector", "calculator", "alerts")}
+    telemetry.runtime_metrics(process).task_failures.labels(task="x").inc()
+    telemetry.pipeline_metrics(registries["collector"]).frames.labels("collector").inc(2)
+    telemetry.pipeline_metrics(registries["alerts"]).frames.labels("alerts").inc(3)
+    telemetry.database_metrics(registries["alerts"]).queries.labels(operation="x").inc()
+    assert {
+        role: {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name
+            in ("screener_frames_total", "database_queries_total", "screener_task_failures_total")
         }
-    frames = telemetry.pipeline_metrics(registry).frames
-    frames.labels("collector").inc(2)
-    frames.labels("alerts").inc(3)
-    totals = {}
-    for role, page in pages.items():
-        families = {f.name: f for f in text_string_to_metric_families(generate_latest(page).decode())}
-        totals[role] = {
-            s.labels["stage"]: s.value for s in families["screener_frames"].samples if "stage" in s.labels
-        }
-    assert totals == {
-        "collector": {"collector": 2.0},
-        "calculator": {"calculator": 0.0},
-        "alerts": {"alerts": 3.0},
+        for role, registry in registries.items()
+    } == {
+        "collector": {
+            ("screener_task_failures_total", "x"): 1.0,
+            ("screener_frames_total", "collector"): 2.0,
+        },
+        "calculator": {
+            ("screener_task_failures_total", "x"): 1.0,
+            ("screener_frames_total", "calculator"): 0.0,
+        },
+        "alerts": {
+            ("screener_task_failures_total", "x"): 1.0,
+            ("screener_frames_total", "alerts"): 3.0,
+            ("database_queries_total", "x"): 1.0,
+        },
     }
 
 
 def test_the_page_of_the_sinks_shows_each_of_their_three_tables():
-    registry = CollectorRegistry()
-    page = RolePage(registry, "sinks")
+    registry = RoleRegistry("sinks", CollectorRegistry())
     telemetry.pipeline_metrics(registry).rows.labels("sinks-alerts").inc()
-    telemetry.pipeline_metrics(registry).rows.labels("bridge").inc()
-    text = generate_latest(page).decode()
-    assert 'screener_rows_total{stage="sinks-alerts"} 1.0' in text
-    assert 'stage="bridge"' not in text
+    text = generate_latest(registry).decode()
+    for table, rows in (("candles", "0.0"), ("metrics", "0.0"), ("alerts", "1.0")):
+        assert f'screener_rows_total{{stage="sinks-{table}"}} {rows}' in text
 
 
 def test_metrics_of_the_client_library_are_on_every_page():
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+    process = CollectorRegistry()
+    ProcessCollector(registry=process)
     for role in ROLE_PORTS:
-        assert "process_resident_memory_bytes" in names_on(RolePage(registry, role))
+        assert "process_resident_memory_bytes" in names_on(RoleRegistry(role, process))
 
 
 def test_every_function_that_makes_metrics_is_in_the_catalogue():
@@ -164,8 +187,8 @@ def test_every_duration_is_a_histogram_with_buckets_around_its_targets():
 
 
 def test_the_documentation_is_what_the_code_would_write():
-    assert (ROOT / "deploy" / "METRICS.md").read_text() == document.render(), (
-        "run python -m app.telemetry.document > deploy/METRICS.md"
+    assert (ROOT / "deploy" / "METRICS.md").read_text() == metrics_document.render(), (
+        "run python -m app.telemetry.metrics_document > deploy/METRICS.md"
     )
 
 
@@ -178,8 +201,7 @@ async def test_a_role_serves_its_page_and_three_different_answers_about_its_heal
             ready=lambda: False,
             report=lambda: ({"status": "down", "dependencies": {"nats": {"state": "down"}}}, False),
             setting="PORT",
-            registry=CollectorRegistry(),
-            role="bridge",
+            registry=RoleRegistry("bridge", CollectorRegistry()),
         ) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
     ):
@@ -194,3 +216,35 @@ async def test_a_role_serves_its_page_and_three_different_answers_about_its_heal
     assert answers["/health"] == (503, {"status": "down", "dependencies": {"nats": {"state": "down"}}})
     assert "nats_messages_received_total" in page
     assert "api_gateway_http_requests_total" not in page
+
+
+@pytest.mark.parametrize(
+    ("role", "counter"),
+    [
+        ("feed", "screener_feed_updates_total"),
+        ("feed", "screener_feed_ahead_updates_total"),
+        ("feed", "screener_feed_rest_requests_total"),
+        ("alerts", "alert_engine_rule_changes_total"),
+        ("market", "alert_engine_rule_changes_total"),
+        ("sidecar", "api_gateway_rate_limited_total"),
+        ("sidecar", "api_gateway_connections_cut_total"),
+        ("sidecar", "api_gateway_websocket_messages_failed_total"),
+        ("sidecar", "api_gateway_websocket_closed_total"),
+        ("calculator", "screener_snapshots_unusable_total"),
+        ("calculator", "screener_quarantined_total"),
+    ],
+)
+def test_counters_by_reason_start_at_zero_so_that_the_first_event_is_an_increase(role: str, counter: str):
+    registry = RoleRegistry(role, CollectorRegistry())
+    values = [
+        sample.value for family in registry.collect() for sample in family.samples if sample.name == counter
+    ]
+    assert set(values) == {0.0}
+
+
+def test_the_errors_of_a_query_start_at_zero_with_its_first_call():
+    registry = CollectorRegistry()
+    telemetry.database_metrics(registry).asked("read_rules")
+    labels = {"operation": "read_rules"}
+    assert registry.get_sample_value("database_queries_total", labels) == 1.0
+    assert registry.get_sample_value("database_errors_total", labels) == 0.0

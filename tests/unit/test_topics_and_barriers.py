@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.barrier import Barrier
 from app.settings import Settings
-from app.topics import Topics, shard_of
+from app.wire.barrier import Barrier
+from app.wire.topics import Topics, shard_of
 
 
 def test_topics_are_named_within_the_namespace():
-    topics = Topics.of(Settings.load({"SCREENER_NAMESPACE": "demo"}))
+    topics = Topics.of(Settings.load({"SCREENER_NAMESPACE": "demo"}).names())
     assert topics.ingress == "demo.ingress"
     assert topics.dead_letters == "demo.dead-letters"
-    assert Topics.of(Settings.load({})).alerts == "alerts"
+    assert Topics.of(Settings.load({}).names()).alerts == "alerts"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from importlib.resources import files
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -12,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import BadWebhookTarget
-from app.webhooks.formats import BODY_MAX_BYTES, Format, check_format, detect_format, render
-from app.webhooks.message import DIGEST_MAX_ALERTS, Kind, Message
+from app.rules.alert import Alert
+from app.sidecar.http.openapi import openapi_document
+from app.webhooks.delivery.message import DIGEST_MAX_ALERTS, Kind, Message
+from app.webhooks.formats import BODY_MAX_BYTES, FORMATS, check_format, detect_format, render
 from tests.support.alerts import make_alert
 
-FORMATS: tuple[Format, ...] = get_args(Format)
-URLS: dict[Format, str] = {
+URLS: dict[str, str] = {
     "json": "https://example.com/hook",
     "discord": "https://discord.com/api/webhooks/1/abc",
     "slack": "https://hooks.slack.com/services/T0/B0/abc",
@@ -30,10 +33,10 @@ def alert_of(number: int, **fields: Any) -> dict[str, Any]:
 
 
 def message(kind: Kind = "alert", *alerts: Mapping[str, Any]) -> Message:
-    return Message(UUID(int=7), kind, alerts or (alert_of(1),))
+    return Message(UUID(int=7), kind, tuple(map(Alert.from_dict, alerts or (alert_of(1),))))
 
 
-def body(form: Format, sent: Message) -> dict[str, Any]:
+def body(form: str, sent: Message) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(render(form, URLS[form], sent).body)
     return found
 
@@ -52,8 +55,14 @@ def body(form: Format, sent: Message) -> dict[str, Any]:
         ("https://example.com/?u=hooks.slack.com", "json"),
     ],
 )
-def test_the_format_follows_the_service_of_the_url(url: str, form: Format) -> None:
+def test_the_format_follows_the_service_of_the_url(url: str, form: str) -> None:
     assert detect_format(url) == form
+
+
+def test_every_format_is_in_the_document_and_in_the_description_of_the_api() -> None:
+    page = files("app.webhooks").joinpath("WEBHOOKS.md").read_text()
+    assert {*re.findall(r"^\| `(\w+)` \| .*\|.*\|$", page, re.MULTILINE)} >= {*FORMATS} == {*URLS}
+    assert openapi_document()["components"]["schemas"]["WebhookFormat"]["enum"] == list(FORMATS)
 
 
 def test_json_carries_the_alert_as_the_api_gives_it() -> None:
@@ -73,6 +82,29 @@ def test_only_the_json_format_is_signed() -> None:
     assert {form: render(form, URLS[form], message()).signed for form in FORMATS} == {
         form: form == "json" for form in FORMATS
     }
+
+
+def test_telegram_is_told_all_that_its_url_says_of_the_message() -> None:
+    url = f"{URLS['telegram']}&message_thread_id=7&disable_notification=true"
+    check_format(url, "telegram")
+    sent = orjson.loads(render("telegram", url, message()).body)
+    assert (sent["chat_id"], sent["message_thread_id"], sent["disable_notification"]) == (
+        "-100123",
+        "7",
+        "true",
+    )
+
+
+@pytest.mark.parametrize(("query", "named"), [("text=a", "text"), ("parse_mode=MarkdownV2", "parse_mode")])
+def test_a_telegram_url_that_says_what_the_screener_writes_is_refused_by_name(query: str, named: str) -> None:
+    with pytest.raises(BadWebhookTarget, match=named):
+        check_format(f"{URLS['telegram']}&{query}", "telegram")
+
+
+@pytest.mark.parametrize("query", ["chat_id=8", "message_thread_id=1&message_thread_id=2", "a%20b=1"])
+def test_a_telegram_url_with_a_parameter_twice_or_without_a_name_is_refused(query: str) -> None:
+    with pytest.raises(BadWebhookTarget, match="once"):
+        check_format(f"{URLS['telegram']}&{query}", "telegram")
 
 
 def test_telegram_is_told_the_chat_in_the_body_and_not_in_the_url() -> None:
@@ -98,15 +130,23 @@ def test_a_telegram_url_without_method_or_chat_is_refused_without_repeating_it(u
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("kind", ["alert", "digest", "test"])
-def test_every_format_names_symbol_rule_and_price(form: Format, kind: Kind) -> None:
+def test_every_format_names_symbol_rule_and_price(form: str, kind: Kind) -> None:
     text = render(form, URLS[form], message(kind)).body.decode().replace("\\", "")
     alert = alert_of(1)
     for word in (alert["symbol"], alert["rule_type"], str(alert["price"])):
         assert word in text
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_symbol_in_chinese_is_written_in_chinese(form: str) -> None:
+    rendered = orjson.loads(
+        render(form, URLS[form], message("alert", alert_of(1, symbol="\u9f99\u867eUSDT"))).body
+    )
+    assert "\u9f99\u867eUSDT" in orjson.dumps(rendered).decode()
+
+
 @pytest.mark.parametrize("form", ["discord", "slack", "telegram"])
-def test_people_see_the_changes_that_are_known(form: Format) -> None:
+def test_people_see_the_changes_that_are_known(form: str) -> None:
     text = render(form, URLS[form], message()).body.decode().replace("\\", "")
     assert "5m +1.25 %, 1h -0.50 %" in text
 

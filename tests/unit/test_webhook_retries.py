@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.webhooks.retries import LONGEST_RETRY_AFTER_MS, WAITS_MS, next_attempt_ms, retry_after_ms
+from app.webhooks.delivery.retries import LONGEST_RETRY_AFTER_MS, WAITS_MS, next_attempt_ms, retry_after_ms
 from tests.support.database import MIDNIGHT_MS, moment
 
 HOUR_MS = 3_600_000

@@ -6,14 +6,14 @@ import pytest
 
 from app.errors import BadWebhookTarget, SettingsError
 from app.settings import Settings
-from app.webhooks.targets import AllowedHosts, check_webhook_url
+from app.webhooks.targets.urls import AllowedHosts, check_webhook_url, webhook_url
 
 
 @pytest.mark.parametrize(
     "url",
     [
         "https://example.com",
-        "https://example.com:443/hook?key=1#part",
+        "https://example.com:443/hook?key=1",
         "https://hooks.example.com:8443/a/b",
         "https://EXAMPLE.com./hook",
         "https://xn--bcher-kva.example/hook",
@@ -147,6 +147,41 @@ def test_a_url_of_another_form_scheme_port_or_host_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("https://example.com/hush#part", "fragment"),
+        ("https://example.com/hush#", "fragment"),
+        ("https://ann:hush@example.com/hook", "user name"),
+        ("https://@example.com/hook", "user name"),
+        ("https://example.com:9443/hush", "port"),
+        ("http://example.com/hush", "https"),
+    ],
+)
+def test_what_cannot_be_passed_on_is_refused_by_its_name(url: str, named: str) -> None:
+    with pytest.raises(BadWebhookTarget, match=named) as caught:
+        check_webhook_url(url)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/a/../b//c/%7e%2F?x=%2f&empty=&=&y=a+b&z=%20&q",
+        "https://example.com/a;b=1,(c)!$'*@:",
+    ],
+)
+def test_a_url_is_passed_on_byte_for_byte(url: str) -> None:
+    check_webhook_url(url)
+    assert str(webhook_url(url)) == url
+
+
+def test_what_is_no_character_of_urls_is_passed_on_encoded() -> None:
+    given = "https://bücher.example/grüße?wer={alle}"
+    check_webhook_url(given)
+    assert str(webhook_url(given)) == "https://xn--bcher-kva.example/gr%C3%BC%C3%9Fe?wer=%7Balle%7D"
+
+
+@pytest.mark.parametrize(
     "url",
     ["https://127.0.0.1/hush", "http://example.com/hush", "https://example.com:1/hush", "https://[::1/hush"],
 )
@@ -158,7 +193,7 @@ def test_the_refusal_does_not_repeat_the_url(url: str) -> None:
 
 
 def allowing(hosts: str) -> AllowedHosts:
-    return AllowedHosts.of(Settings.load({"SCREENER_WEBHOOK_ALLOWED_HOSTS": hosts}))
+    return AllowedHosts.of(Settings.load({"SCREENER_WEBHOOK_ALLOWED_HOSTS": hosts}).webhook_allowed_hosts)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.candles.validity import Reason
-from app.ingress.wire import Parsed, Rejected, parse
+from app.candles.validity import EXPLANATIONS, Reason
+from app.wire.nats.candles import Parsed, parse
+from app.wire.nats.rejected import Rejected
 from tests.support.candle_messages import MAX_BYTES, MINUTE_START_MS, NOW_MS, candle, message
 
 
@@ -192,10 +195,45 @@ def test_an_array_gives_its_good_candles_and_refuses_each_bad_one_with_its_own_j
     )  # fmt: skip
     assert found.batch is not None
     assert [found.batch.symbol_of(row) for row in range(3)] == ["BTCUSDT", "ETHUSDT", "XRPUSDT"]
-    assert {(one.index, one.reason, one.element) for one in found.rejected} == {
-        (0, Reason.BAD_SYMBOL, bad),
-        (0, Reason.BAD_TYPE, b"7"),
-    }
+    (one,) = found.rejected
+    assert (one.index, one.counts) == (0, {Reason.BAD_SYMBOL: 1, Reason.BAD_TYPE: 1})
+    assert one.original == b"[7,%b]" % bad
+    assert all(told in one.message for told in ("2 candles are rejected", "bad_symbol 1", "'bad symbol'"))
+
+
+def test_the_only_bad_candle_of_an_array_stands_alone_in_its_refusal():
+    found = parsed(b"[%b,%b]" % (message(), message("ETHUSDT", close=-1)))
+    (one,) = found.rejected
+    assert (one.reason, one.count) == (Reason.PRICE_NOT_POSITIVE, 1)
+    assert one.original == message("ETHUSDT", close=-1)
+    assert one.message == EXPLANATIONS[Reason.PRICE_NOT_POSITIVE]
+
+
+HOSTILE = {
+    "numbers": b"[" + b"1," * 524_000 + b"1]",
+    "empty_objects": b"[" + b"{}," * 349_000 + b"{}]",
+    "bad_values": b"[" + b",".join([message(open=[])] * 3_000) + b"]",
+    "invalid": b"[" + b",".join([message(close=-1)] * 3_000) + b"]",
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+def test_refusing_costs_what_the_message_costs_however_many_bad_candles_it_holds(data: bytes):
+    good = message("ETHUSDT")
+    tracemalloc.start()
+    try:
+        found = parse([data, good], ingest_ts_ms=NOW_MS, max_bytes=2**20, exchange="binance")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.batch is not None
+    assert [found.batch.symbol_of(row) for row in range(len(found.batch))] == ["ETHUSDT"]
+    (one,) = found.rejected
+    assert one.count == len(orjson.loads(data))
+    assert len(one.faults) == len(one.elements) == 10
+    assert one.original is None
+    assert len(one.message) < 2_000
+    assert peak_bytes < 40 * len(data)
 
 
 @pytest.mark.parametrize("name", ["symbol", "unknown"])
@@ -207,7 +245,7 @@ def test_deep_nesting_in_a_bad_candle_of_an_array_refuses_it_and_spares_the_othe
     )  # fmt: skip
     assert found.batch is not None
     assert found.batch.symbols[found.batch.symbol_index[0]] == "ETHUSDT"
-    assert [(one.index, one.element) for one in found.rejected] == [(0, None)]
+    assert [(one.index, one.original) for one in found.rejected] == [(0, None)]
 
 
 def test_a_candle_that_does_not_say_whether_it_is_closed_is_what_its_subject_says():
@@ -294,7 +332,8 @@ def test_a_symbol_that_is_not_text_is_refused(symbol: Any):
         "BTC*",
         "BTC>",
         "BTCUSDT\n",
-        "БТК",
+        "БТК.П",
+        "BTC.P",
         "BTC/USDT",
         "-BTC",
         ".BTC",
@@ -306,7 +345,7 @@ def test_a_symbol_with_unknown_characters_is_refused(symbol: str):
     assert refused(message(symbol)).reason == Reason.BAD_SYMBOL
 
 
-@pytest.mark.parametrize("symbol", ["1000PEPEUSDT", "BTCUSDT_240329", "BTC-PERP", "A", "A" * 32, "BTC.P"])
+@pytest.mark.parametrize("symbol", ["1000PEPEUSDT", "BTCUSDT_240329", "BTC-PERP", "A", "A" * 32, "БТК"])
 def test_symbols_of_futures_are_accepted(symbol: str):
     assert accepted(message(symbol)).symbols == (symbol,)
 

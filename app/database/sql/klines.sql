@@ -1,42 +1,33 @@
--- Longer candles from the stored minutes of one symbol. `date_bin` and `date_trunc` work in UTC, the time zone of every connection.
+-- Candles of one symbol, of which the client makes longer ones.
+-- The bounds of time are values, not subqueries: so TimescaleDB plans the chunks between them only.
+
+-- name: rolled_to
+SELECT rolled_to FROM candle_symbols WHERE symbol = %(symbol)s;
+
+-- name: first_stored
+SELECT min(time) FROM {table} WHERE symbol = %(symbol)s AND time >= %(since)s AND time < %(until)s;
+
+-- name: last_stored
+SELECT max(time) FROM {table} WHERE symbol = %(symbol)s AND time >= %(since)s AND time < %(until)s;
+
+-- name: whole_bars
+-- A column as an array in binary form: the client reads it without a step per bar.
+SELECT array_send(array_agg(time)) FROM {table}
+WHERE symbol = %(symbol)s AND time >= %(since)s AND time < %(until)s AND minutes >= {minutes};
+
+-- name: part
+-- Rows of one table in [since, until); of minutes, {minutes} is 1.
+SELECT time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, taker_buy_quote_volume,
+       {minutes}::bigint AS minutes
+FROM {table}
+WHERE symbol = %(symbol)s AND time >= {since} AND time < {until};
 
 -- name: klines
--- The bars [first, first + bars) of the given length, or without `first` the last ones up to the one that `last` lies in.
--- Always at least one row: the newest stored minute stands in each, null when there is none.
-WITH newest AS (
-    SELECT max(time) AS time FROM candles_1m WHERE symbol = %(symbol)s
-), ends AS (
-    SELECT least(time, %(last)s::timestamptz) AS time FROM newest
-), last_bar AS (
-    SELECT CASE
-               WHEN %(by_month)s THEN date_trunc('month', time)
-               ELSE date_bin(%(length)s::interval, time, %(origin)s::timestamptz)
-           END AS bar
-    FROM ends
-), range AS (
-    SELECT coalesce(%(first)s::timestamptz, bar - (%(bars)s - 1) * %(length)s::interval) AS since,
-           least(
-               bar + %(length)s::interval,
-               coalesce(%(first)s::timestamptz + %(bars)s * %(length)s::interval, 'infinity')
-           ) AS until
-    FROM last_bar
-), minutes AS (
-    SELECT CASE
-               WHEN %(by_month)s THEN date_trunc('month', time)
-               ELSE date_bin(%(length)s::interval, time, %(origin)s::timestamptz)
-           END AS bar,
-           time, high, low, volume, quote_volume, trades
-    FROM candles_1m
-    WHERE symbol = %(symbol)s AND time >= (SELECT since FROM range) AND time < (SELECT until FROM range)
-), bars AS (
-    SELECT bar, min(time) AS first, max(time) AS last, max(high) AS high, min(low) AS low,
-           sum(volume) AS volume, sum(quote_volume) AS quote_volume, sum(trades)::bigint AS trades, count(*) AS minutes
-    FROM minutes
-    GROUP BY bar
-)
-SELECT n.time, b.bar, f.open, b.high, b.low, l.close, b.volume, b.quote_volume, b.trades, b.minutes
-FROM newest AS n
-LEFT JOIN bars AS b ON true
-LEFT JOIN candles_1m AS f ON f.symbol = %(symbol)s AND f.time = b.first
-LEFT JOIN candles_1m AS l ON l.symbol = %(symbol)s AND l.time = b.last
-ORDER BY b.bar;
+-- The rows of these parts in any order; a column is an array in binary form, which the client reads without a step per
+-- value.
+SELECT array_send(array_agg(time)), array_send(array_agg(trades)), array_send(array_agg(minutes)),
+       array_send(array_agg(open)), array_send(array_agg(high)), array_send(array_agg(low)),
+       array_send(array_agg(close)), array_send(array_agg(volume)), array_send(array_agg(quote_volume)),
+       array_send(array_agg(coalesce(taker_buy_volume, 0))), array_send(array_agg(coalesce(taker_buy_quote_volume, 0))),
+       array_send(array_agg(taker_buy_volume IS NULL)), array_send(array_agg(taker_buy_quote_volume IS NULL))
+FROM ({parts}) AS parts;

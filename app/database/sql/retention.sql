@@ -1,50 +1,36 @@
--- name: delete_candles
-DELETE FROM candles_1m
-WHERE ctid = ANY (ARRAY(SELECT ctid FROM candles_1m WHERE time < %(before)s LIMIT %(rows)s));
+-- name: delete_rows
+-- Time stands twice: on a hypertable a ctid names a row in every chunk.
+DELETE FROM {table}
+WHERE time < %(before)s AND ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE time < %(before)s LIMIT %(rows)s));
 
--- name: delete_metrics
-DELETE FROM metrics_calculated
-WHERE ctid = ANY (ARRAY(SELECT ctid FROM metrics_calculated WHERE time < %(before)s LIMIT %(rows)s));
-
--- name: timescale_schema
--- The schema of TimescaleDB's functions if it can be had: installed here, or ready to be. To create it in a
--- server that has not preloaded it would end the connection.
-SELECT coalesce(
-    (SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
-     WHERE e.extname = 'timescaledb'),
-    (SELECT 'public' FROM pg_available_extensions
-     WHERE name = 'timescaledb' AND current_setting('shared_preload_libraries') ~ 'timescaledb')
+-- name: forget_symbols
+-- Without a candle left, but for those that are about to be dropped.
+DELETE FROM candle_symbols AS s
+WHERE newest_day <= (%(before)s AT TIME ZONE 'UTC')::date AND NOT EXISTS (
+    SELECT FROM candles_1m AS c WHERE c.symbol = s.symbol AND c.time >= %(before)s - interval '2 days'
 );
 
--- name: install_timescale
-CREATE EXTENSION IF NOT EXISTS timescaledb WITH SCHEMA public;
+-- name: drops_chunks
+-- Null: the tables are plain. False: they are hypertables, and this database role may not drop their chunks.
+SELECT has_function_privilege(to_regprocedure('drop_expired_chunks(timestamptz)'), 'EXECUTE');
 
--- name: is_compressed
-SELECT EXISTS (
-    SELECT FROM timescaledb_information.hypertables
-    WHERE hypertable_schema = current_schema() AND hypertable_name = %(table)s AND compression_enabled
-);
+-- name: drop_chunks
+SELECT drop_expired_chunks(%(before)s);
 
--- name: make_hypertable
-SELECT {timescale}.create_hypertable(
-    {table_text}::regclass, 'time', chunk_time_interval => interval '1 hour',
-    create_default_indexes => false, if_not_exists => true, migrate_data => true
-);
+-- name: drop_bars
+SELECT drop_expired_bars(%(before)s);
 
--- name: allow_compression
-ALTER TABLE {table} SET (
-    timescaledb.compress, timescaledb.compress_segmentby = {segment_by}, timescaledb.compress_orderby = 'time'
-);
+-- name: oldest_expired_row
+-- Of a plain table, whose index on time finds nothing in time that is not there.
+SELECT min(time) FROM {table} WHERE time < %(before)s;
 
--- name: compress_after_an_hour
-SELECT {timescale}.add_compression_policy(
-    {table_text}::regclass, compress_after => interval '1 hour', if_not_exists => true
-);
+-- name: oldest_expired_chunk
+SELECT min(range_end) FROM timescaledb_information.chunks
+WHERE hypertable_schema = current_schema() AND hypertable_name = {table_text} AND range_end < %(before)s;
 
--- name: forget_retention
-SELECT {timescale}.remove_retention_policy({table_text}::regclass, if_exists => true);
-
--- name: drop_chunks_after
-SELECT {timescale}.add_retention_policy(
-    {table_text}::regclass, drop_after => make_interval(hours => {hours})
-);
+-- name: failing_jobs
+-- Of those on our tables: what failed the last time, never ran, or is overdue.
+SELECT count(*) FROM timescaledb_information.jobs AS j
+LEFT JOIN timescaledb_information.job_stats AS s USING (job_id)
+WHERE j.hypertable_schema = current_schema() AND j.scheduled
+  AND (s.last_run_status IS DISTINCT FROM 'Success' OR s.next_start < %(now)s - interval '1 hour');

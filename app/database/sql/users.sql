@@ -38,3 +38,20 @@ WITH wanted AS (
 INSERT INTO user_alert_subscriptions (user_id, rule_type, symbol)
 SELECT %(user_id)s, rule_type, symbol FROM wanted
 ON CONFLICT DO NOTHING;
+
+-- name: user_document
+SELECT version, document, updated_at
+FROM user_documents
+WHERE user_id = %(user_id)s;
+
+-- name: store_user_document
+-- No row comes back where another version is stored; version 0 stands for no document.
+INSERT INTO user_documents AS stored (user_id, version, document)
+SELECT %(user_id)s, 1, %(document)s::jsonb
+WHERE %(version)s = 0 OR EXISTS (SELECT FROM user_documents WHERE user_id = %(user_id)s)
+ON CONFLICT (user_id) DO UPDATE SET
+    version = stored.version + 1,
+    document = excluded.document,
+    updated_at = now()
+WHERE stored.version = %(version)s
+RETURNING version, document, updated_at;

@@ -17,9 +17,9 @@ FROM unnest(
     %(user_ids)s::text[], %(urls)s::text[], %(formats)s::text[], %(secrets)s::text[], %(faults)s::text[]
 ) AS u (user_id, url, format, secret, fault)
 ON CONFLICT (user_id) DO UPDATE
-SET (url, format, secret, previous_secret, previous_secret_until, enabled, disabled_reason, failures, held_until,
+SET (url, format, secret, previous_secret, previous_secret_until, enabled, disabled_reason, failures, paced, held_until,
      last_success_at, active_since)
-  = (excluded.url, excluded.format, excluded.secret, NULL, NULL, excluded.enabled, excluded.disabled_reason, 0, NULL,
+  = (excluded.url, excluded.format, excluded.secret, NULL, NULL, excluded.enabled, excluded.disabled_reason, 0, 0, NULL,
      NULL, excluded.active_since)
 WHERE t.url <> excluded.url;
 
@@ -98,8 +98,9 @@ WHERE d.id = led.id;
 
 -- name: claim
 -- The messages due, oldest first at each target, within what it and this sender have room for. A target whose last
--- attempt failed is tried with one message at a time. The targets with anything pending are found by skipping from
--- one to the next along the index.
+-- attempt failed, or that asked to wait, is tried with one message at a time. Room goes first to the targets that have
+-- least under way: what is reserved only to those with nothing, and to all slow ones together no more than theirs.
+-- The targets with anything pending are found by skipping from one to the next along the index.
 WITH RECURSIVE waiting (target_id) AS (
     (SELECT target_id FROM webhook_deliveries
      WHERE status = 'pending' AND due_at IS NOT NULL ORDER BY target_id LIMIT 1)
@@ -110,14 +111,19 @@ WITH RECURSIVE waiting (target_id) AS (
     FROM waiting
     WHERE waiting.target_id IS NOT NULL
 ), open AS MATERIALIZED (
-    SELECT t.id, greatest(0, CASE WHEN t.failures > 0 THEN 1 ELSE %(target_room)s END - coalesce(b.messages, 0)) AS room
+    SELECT t.id, coalesce(b.messages, 0) AS busy, t.id = ANY (%(slow_targets)s::uuid[]) AS slow,
+           greatest(
+               0,
+               CASE WHEN t.failures > 0 OR t.paced > 0 THEN 1 ELSE %(target_room)s END - coalesce(b.messages, 0)
+           ) AS room
     FROM waiting
     JOIN webhook_targets AS t ON t.id = waiting.target_id
     LEFT JOIN unnest(%(busy_targets)s::uuid[], %(busy_messages)s::integer[]) AS b (target_id, messages)
         ON b.target_id = t.id
     WHERE t.enabled AND (t.held_until IS NULL OR t.held_until <= %(now)s)
 ), due AS MATERIALIZED (
-    SELECT d.id
+    SELECT d.id, d.due_at, d.seq, open.slow,
+           open.busy + row_number() OVER (PARTITION BY open.id ORDER BY d.due_at, d.seq) AS place
     FROM open
     CROSS JOIN LATERAL (
         SELECT d.id, d.due_at, d.seq
@@ -128,17 +134,24 @@ WITH RECURSIVE waiting (target_id) AS (
         LIMIT open.room
         FOR UPDATE SKIP LOCKED
     ) AS d
-    ORDER BY d.due_at, d.seq
-    LIMIT %(room)s
+), fitting AS (
+    SELECT id, due_at, seq, place, slow,
+           row_number() OVER (PARTITION BY slow ORDER BY place, due_at, seq) AS among_slow
+    FROM due
+), placed AS (
+    SELECT id, place, row_number() OVER (ORDER BY place, due_at, seq) AS number
+    FROM fitting
+    WHERE NOT slow OR among_slow <= %(slow_room)s
 )
 UPDATE webhook_deliveries AS d
 SET lease_id = %(lease)s, leased_until = %(leased_until)s
-FROM due
-WHERE d.id = due.id
+FROM placed
+WHERE d.id = placed.id AND placed.number <= %(room)s AND (placed.place = 1 OR placed.number <= %(shared_room)s)
 RETURNING d.id;
 
 -- name: messages
 SELECT l.id, l.attempts, l.created_at, l.lease_id, t.id AS target_id, t.url, t.format, t.digest_s, t.secret,
+       t.paced, t.user_id IS NOT NULL AS of_user,
        CASE WHEN t.previous_secret_until > %(now)s THEN t.previous_secret END AS previous_secret,
        m.seqs, m.alerts
 FROM webhook_deliveries AS l
@@ -193,13 +206,14 @@ WITH locked AS MATERIALIZED (
 UPDATE webhook_targets AS t
 SET failures = CASE WHEN n.succeeded THEN 0 ELSE t.failures END + n.failures,
     last_success_at = CASE WHEN n.succeeded THEN %(now)s ELSE t.last_success_at END,
+    paced = greatest(CASE WHEN n.succeeded THEN 0 ELSE t.paced END, n.paced),
     held_until = greatest(t.held_until, n.held_until)
 FROM unnest(
     %(target_ids)s::uuid[], %(urls)s::text[], %(succeeded)s::boolean[], %(failures)s::integer[],
-    %(held_until)s::timestamptz[]
-) AS n (target_id, url, succeeded, failures, held_until)
+    %(held_until)s::timestamptz[], %(paced)s::integer[]
+) AS n (target_id, url, succeeded, failures, held_until, paced)
 WHERE t.id IN (SELECT id FROM locked) AND t.id = n.target_id AND t.url = n.url
-  AND (t.failures > 0 OR n.failures > 0 OR n.held_until IS NOT NULL
+  AND (t.failures > 0 OR n.failures > 0 OR t.paced > 0 OR n.held_until IS NOT NULL
        OR t.last_success_at IS NULL OR t.last_success_at < %(now)s::timestamptz - interval '10 seconds');
 
 -- name: disable_target
@@ -214,12 +228,21 @@ RETURNING id;
 UPDATE webhook_deliveries SET lease_id = NULL, leased_until = NULL
 WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(leases)s::uuid[]);
 
+-- name: give_up_unreadable
+UPDATE webhook_deliveries
+SET status = 'dead', error = 'unreadable', due_at = NULL, lease_id = NULL, leased_until = NULL, settled_at = %(now)s
+WHERE message_id = ANY (%(ids)s::uuid[]);
+
 -- name: depth
 SELECT (SELECT count(*) FROM webhook_deliveries WHERE status = 'pending' AND due_at IS NOT NULL),
        (SELECT count(*) FROM webhook_deliveries WHERE status = 'dead'),
        (SELECT min(d.due_at) FROM webhook_deliveries AS d JOIN webhook_targets AS t ON t.id = d.target_id
         WHERE d.status = 'pending' AND d.due_at <= %(now)s AND t.enabled
           AND (t.held_until IS NULL OR t.held_until <= %(now)s)),
+       (SELECT min(d.due_at) FROM webhook_deliveries AS d JOIN webhook_targets AS t ON t.id = d.target_id
+        WHERE d.status = 'pending' AND d.due_at <= %(now)s AND t.enabled
+          AND (t.held_until IS NULL OR t.held_until <= %(now)s)
+          AND (d.leased_until IS NULL OR d.leased_until <= %(now)s)),
        (SELECT count(*) FROM webhook_targets WHERE enabled),
        (SELECT count(*) FROM webhook_targets WHERE disabled_reason IN ('gone', 'exhausted', 'bad_url'));
 
@@ -248,9 +271,9 @@ WHERE a.kept_at < %(before)s AND a.alert_id = ANY (ARRAY(
 INSERT INTO webhook_targets AS t (from_settings, name, url, format, secret, active_since, created_at)
 VALUES (true, 'SCREENER_WEBHOOK_URL', %(url)s, %(format)s, %(secret)s, %(now)s, %(now)s)
 ON CONFLICT (from_settings) WHERE from_settings DO UPDATE
-SET (url, format, secret, previous_secret, previous_secret_until, enabled, disabled_reason, failures, held_until,
+SET (url, format, secret, previous_secret, previous_secret_until, enabled, disabled_reason, failures, paced, held_until,
      last_success_at, active_since)
-  = (excluded.url, excluded.format, excluded.secret, NULL, NULL, true, NULL, 0, NULL, NULL, excluded.active_since)
+  = (excluded.url, excluded.format, excluded.secret, NULL, NULL, true, NULL, 0, 0, NULL, NULL, excluded.active_since)
 WHERE t.url <> excluded.url OR t.disabled_reason = 'off';
 
 -- name: drop_settings_target
@@ -285,7 +308,7 @@ WHERE id = %(id)s AND user_id IS NULL AND NOT from_settings AND %(user_id)s::tex
 -- name: enable_target
 -- What waits for it is sent; alerts published while it was off are not.
 UPDATE webhook_targets
-SET enabled = true, disabled_reason = NULL, failures = 0, held_until = NULL,
+SET enabled = true, disabled_reason = NULL, failures = 0, paced = 0, held_until = NULL,
     active_since = CASE WHEN enabled THEN active_since ELSE %(now)s END
 WHERE id = %(id)s AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s);
 
@@ -307,7 +330,8 @@ SELECT secret FROM webhook_targets
 WHERE id = %(id)s AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s);
 
 -- name: test_target
-SELECT id, url, format, secret, CASE WHEN previous_secret_until > %(now)s THEN previous_secret END AS previous_secret
+SELECT id, url, format, secret, user_id IS NOT NULL AS of_user,
+       CASE WHEN previous_secret_until > %(now)s THEN previous_secret END AS previous_secret
 FROM webhook_targets
 WHERE id = %(id)s AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s);
 
@@ -325,6 +349,15 @@ WHERE (%(user_id)s::text IS NULL OR t.user_id = %(user_id)s)
   AND (%(id)s::uuid IS NULL OR d.id = %(id)s)
 ORDER BY d.created_at DESC, d.seq DESC, d.id
 LIMIT %(rows)s;
+
+-- name: delivery_ids
+-- By the primary key, and no more than tell that there are several.
+SELECT d.id
+FROM webhook_deliveries AS d
+JOIN webhook_targets AS t ON t.id = d.target_id
+WHERE d.id BETWEEN %(first)s AND %(last)s AND (%(user_id)s::text IS NULL OR t.user_id = %(user_id)s)
+ORDER BY d.id
+LIMIT 4;
 
 -- name: attempts
 SELECT attempt, at, duration_ms, response_status, outcome

@@ -6,30 +6,45 @@ shows `text`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from app.webhooks.formats import words
-from app.webhooks.message import Message
+from yarl import URL
+
+from app.rules.alert import Alert
+from app.webhooks.delivery.message import Message
+from app.webhooks.formats import alert_text
+from app.webhooks.formats.discord import Discord
+from app.webhooks.formats.webhook_format import WebhookFormat
 
 _LINES_MAX_CHARS: Final = 2_900
 
 
-def slack_body(message: Message, room: int) -> dict[str, Any]:
-    return _digest(message, room) if message.kind == "digest" else _one(message, room)
+class Slack(WebhookFormat):
+    name = "slack"
+    hosts = ("hooks.slack.com", "hooks.slack-gov.com")
+
+    def takes(self, url: URL) -> bool:
+        """Discord takes the same at the URL with /slack behind it."""
+        return super().takes(url) or (Discord().takes(url) and url.path.endswith("/slack"))
+
+    def body(self, message: Message, room: int) -> dict[str, object]:
+        return _digest(message, room) if message.kind == "digest" else _one(message, room)
 
 
-def _one(message: Message, room: int) -> dict[str, Any]:
+def _one(message: Message, room: int) -> dict[str, object]:
     alert = message.alerts[0]
     title = ("Test: " if message.kind == "test" else "") + _title(alert)
-    facts = {"Price": words.price(alert), "Severity": words.name(alert, "severity")}
+    facts = {"Price": alert_text.price(alert), "Severity": alert_text.name(alert.severity)}
     if room:
-        facts |= {"Change": words.changes(alert), "Quote volume": words.volumes(alert)}
-    about = _escaped(words.description(alert))
+        facts |= {"Change": alert_text.changes(alert), "Quote volume": alert_text.volumes(alert)}
+    about = _escaped(alert_text.description(alert))
     return {
         "text": f"{title}: {about}",
         "blocks": [
-            {"type": "section", "text": {"type": "mrkdwn", "text": words.cut(f"*{title}*\n{about}", 3_000)}},
+            {
+                "type": "section",
+                "text": {"type": "mrkdwn", "text": alert_text.cut(f"*{title}*\n{about}", 3_000)},
+            },
             {
                 "type": "section",
                 "fields": [
@@ -40,19 +55,19 @@ def _one(message: Message, room: int) -> dict[str, Any]:
             },
             {
                 "type": "context",
-                "elements": [{"type": "plain_text", "text": f"{alert['timestamp']} {alert['id']}"}],
+                "elements": [{"type": "plain_text", "text": f"{alert.timestamp} {alert.id}"}],
             },
         ],
     }
 
 
-def _digest(message: Message, room: int) -> dict[str, Any]:
-    title = words.headline(len(message.alerts))
+def _digest(message: Message, room: int) -> dict[str, object]:
+    title = alert_text.headline(len(message.alerts))
     lines = (
-        f"{words.time_of_day(alert)} *{_title(alert)}* {words.price(alert)}"
+        f"{alert_text.time_of_day(alert)} *{_title(alert)}* {alert_text.price(alert)}"
         for alert in message.alerts[:room]
     )
-    text = words.lines_within(_LINES_MAX_CHARS, lines, len(message.alerts))
+    text = alert_text.lines_within(_LINES_MAX_CHARS, lines, len(message.alerts))
     return {
         "text": title,
         "blocks": [
@@ -62,10 +77,10 @@ def _digest(message: Message, room: int) -> dict[str, Any]:
     }
 
 
-def _title(alert: Mapping[str, Any]) -> str:
-    return _escaped(f"{words.name(alert, 'symbol')} {words.name(alert, 'rule_type')}")
+def _title(alert: Alert) -> str:
+    return _escaped(f"{alert_text.name(alert.symbol)} {alert_text.name(alert.rule_type)}")
 
 
 def _escaped(text: str) -> str:
-    """No text can become a link or a mention, such as <!channel>."""
+    """Escape: no text can become a link or a mention, for example <!channel>."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -2,45 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, TypedDict
 
-from app.webhooks.formats.words import description, name
-from app.webhooks.message import Message
+from yarl import URL
+
+from app.rules.alert import Alert
+from app.webhooks.delivery.message import Message
+from app.webhooks.formats import alert_text
+from app.webhooks.formats.webhook_format import WebhookFormat
 
 _TYPES: Final = {"alert": "alert.fired", "digest": "alert.digest", "test": "webhook.test"}
 
 
-def standard_body(message: Message, room: int) -> dict[str, Any]:
-    """`data` is the alert as the API gives it, or `{count, omitted, alerts}` with short alerts for a digest.
+class ShortAlert(TypedDict):
+    """An alert without description, metadata and timings."""
 
-    Without room an alert comes with empty metadata and `"truncated": true`.
-    """
-    data: dict[str, Any]
-    if message.kind == "digest":
-        named = message.alerts[:room]
-        omitted = len(message.alerts) - len(named)
-        data = {
-            "count": len(message.alerts),
-            "omitted": omitted,
-            "alerts": [_short(alert) for alert in named],
-        }
-    elif room:
-        data = dict(message.alerts[0])
-    else:
-        alert = message.alerts[0]
-        data = _short(alert) | {"description": description(alert), "metadata": {}, "truncated": True}
-    return {"type": _TYPES[message.kind], "timestamp": message.timestamp, "data": data}
+    id: str
+    seq: int | None
+    symbol: str
+    rule_type: str
+    rule_version: int
+    severity: str
+    timestamp: str
+    price: float | None
 
 
-def _short(alert: Mapping[str, Any]) -> dict[str, Any]:
+class Digest(TypedDict):
+    """alerts: as many as there is room for; `omitted` more are counted only."""
+
+    count: int
+    omitted: int
+    alerts: list[ShortAlert]
+
+
+class StandardBody(TypedDict):
+    """data: the alert as the API gives it or, without room for it, a shortened one; of a digest a `Digest`."""
+
+    type: str
+    timestamp: str
+    data: Digest | dict[str, object]
+
+
+class Standard(WebhookFormat):
+    name = "json"
+    signed = True
+
+    def takes(self, url: URL) -> bool:
+        """Every URL that no other format takes."""
+        return True
+
+    def body(self, message: Message, room: int) -> StandardBody:
+        """`data` is the alert as the API gives it, or `{count, omitted, alerts}` with short alerts for a digest.
+
+        Without room an alert comes with empty metadata and `"truncated": true`.
+        """
+        data: Digest | dict[str, object]
+        if message.kind == "digest":
+            named = message.alerts[:room]
+            omitted = len(message.alerts) - len(named)
+            data = {
+                "count": len(message.alerts),
+                "omitted": omitted,
+                "alerts": [_short(alert) for alert in named],
+            }
+        elif room:
+            data = message.alerts[0].as_dict()
+        else:
+            alert = message.alerts[0]
+            data = {
+                **_short(alert),
+                "description": alert_text.description(alert),
+                "metadata": {},
+                "truncated": True,
+            }
+        return {"type": _TYPES[message.kind], "timestamp": message.timestamp, "data": data}
+
+
+def _short(alert: Alert) -> ShortAlert:
     return {
-        "id": alert["id"],
-        "seq": alert["seq"],
-        "symbol": name(alert, "symbol"),
-        "rule_type": name(alert, "rule_type"),
-        "rule_version": alert["rule_version"],
-        "severity": name(alert, "severity"),
-        "timestamp": alert["timestamp"],
-        "price": alert["price"],
+        "id": alert.id,
+        "seq": alert.seq,
+        "symbol": alert_text.name(alert.symbol),
+        "rule_type": alert_text.name(alert.rule_type),
+        "rule_version": alert.rule_version,
+        "severity": alert_text.name(alert.severity),
+        "timestamp": alert.timestamp,
+        "price": alert.price,
     }

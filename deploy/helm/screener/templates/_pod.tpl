@@ -57,6 +57,9 @@ spec:
       ports:
         {{- with $role.http }}
         - {name: http, containerPort: {{ . }}, protocol: TCP}
+        {{- if $root.Values.legacy.enabled }}
+        - {name: legacy, containerPort: {{ include "screener.legacyPort" $root }}, protocol: TCP}
+        {{- end }}
         {{- end }}
         - {name: metrics, containerPort: {{ $role.port }}, protocol: TCP}
       envFrom:

@@ -15,6 +15,7 @@ bridge: {kind: Deployment, port: 9094, shares: any, public: false, needs: [nats,
 collector: {kind: StatefulSet, port: 9090, shares: partitions, public: false, needs: [kafka, redis, nats, postgres], lag: [[collector, ingress]]}
 calculator: {kind: StatefulSet, port: 9091, shares: partitions, public: false, needs: [kafka, redis, postgres], lag: [[calculator, candles]]}
 alerts: {kind: StatefulSet, port: 9092, shares: partitions, public: false, needs: [kafka, redis, postgres], lag: [[alerts, metrics]]}
+market: {kind: Deployment, port: 9099, shares: any, public: false, needs: [nats, kafka, redis, postgres], lag: []}
 sinks: {kind: Deployment, port: 9095, shares: partitions, public: false, needs: [kafka, postgres, redis], lag: [[sinks-candles, candles], [sinks-metrics, metrics]]}
 sidecar: {kind: Deployment, port: 9093, http: 8080, shares: any, public: true, needs: [kafka, nats, redis, postgres], lag: []}
 webhooks: {kind: Deployment, port: 9097, shares: any, public: true, needs: [kafka, postgres, redis], lag: []}
@@ -33,3 +34,8 @@ webhooks: {kind: Deployment, port: 9097, shares: any, public: true, needs: [kafk
 {{- with .root.Values.settings.namespace }}{{ . }}.{{ end }}{{ .plain }}
 {{- end }}
 
+
+{{/* The port of the earlier gateway's interface in the sidecar's pods. */}}
+{{- define "screener.legacyPort" -}}
+8081
+{{- end }}

@@ -1,0 +1,83 @@
+"""A whole backup, and a whole restore."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from app.backup import database, keys, stream
+from app.backup.manifest import FORMAT, Manifest, digests, read_manifest
+from app.clock import Clock
+from app.errors import BackupUnusable, RestoreRefused
+from app.settings.access import AllServers
+
+_PARTS = ("postgres", "nats", "redis")
+
+
+async def back_up(servers: AllServers, directory: Path, clock: Clock) -> Manifest:
+    """Write a backup to `directory`, which must not exist; the roles may continue meanwhile.
+
+    The stream is taken first: a candle that arrives while the others are taken is then in the database and perhaps
+    not in the stream, never the other way round. Raises BackupUnusable if the place is taken or nothing is there
+    to back up, ServerUnreachable if a server does not answer; nothing is left behind then.
+    """
+    unfinished = _begin(directory)
+    try:
+        found = await stream.dump(servers.nats, unfinished / "nats")
+        rows, applied = await database.dump(servers.postgres, unfinished / "postgres")
+        count = await keys.dump(servers.redis, unfinished / "redis")
+        manifest = Manifest(
+            format=FORMAT,
+            screener_version=version("screener"),
+            created_ts_ms=clock.now_ms(),
+            namespace=servers.nats.namespace.prefix,
+            migrations=applied,
+            rows=rows,
+            stream=found,
+            keys=count,
+            files=digests(unfinished),
+        )
+        manifest.write(unfinished)
+        unfinished.rename(directory)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _begin(directory: Path) -> Path:
+    """Return an empty directory beside the wanted one, with its parts; only the owner may look into it."""
+    if directory.exists():
+        raise BackupUnusable(f"{directory} already exists: give a new directory")
+    unfinished = directory.with_name(f"{directory.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True, mode=0o700)
+    for part in _PARTS:
+        (unfinished / part).mkdir()
+    return unfinished
+
+
+async def bring_back(servers: AllServers, directory: Path, *, overwrite: bool = False) -> Manifest:
+    """Restore a backup into the namespace it is of. Stop every role before.
+
+    overwrite: replace existing data; without it any existing data is a reason to refuse. Checks the whole backup and
+    all servers first. Raises BackupUnusable, RestoreRefused, SchemaTooNew or ServerUnreachable. A restore that broke
+    off can be repeated with `overwrite`.
+    """
+    manifest = await asyncio.to_thread(read_manifest, directory)
+    namespace = servers.nats.namespace.prefix
+    if manifest.namespace != namespace:
+        raise RestoreRefused(
+            f"the backup is of the namespace {manifest.namespace!r}, the settings are of {namespace!r}: "
+            "set SCREENER_NAMESPACE to the namespace of the backup"
+        )
+    if not overwrite:
+        await asyncio.to_thread(database.refuse_if_filled, servers.postgres)
+        await stream.refuse_if_there(servers.nats)
+    await database.restore(servers.postgres, directory / "postgres", manifest.rows, manifest.migrations)
+    if manifest.stream is not None:
+        await stream.restore(servers.nats, directory / "nats", manifest.stream)
+    await keys.restore(servers.redis, directory / "redis")
+    return manifest

@@ -1,0 +1,1 @@
+"""The role `bridge`: candles from NATS into frames on Kafka."""

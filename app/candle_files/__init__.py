@@ -1,0 +1,1 @@
+"""Candle files that users have: one reader, one validity, one report."""

@@ -1,0 +1,42 @@
+"""Print results of commands: as JSON, as tables that are whole wherever they are printed (a cut-off id cannot be copied
+into the next command), and text of others so that a terminal shows it and does not obey it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_AT_MOST_CHARS = 100_000
+
+
+def show(table: Table, console: Console | None = None) -> None:
+    """Print it as wide as it is; a narrower terminal wraps its lines, a pipe gets them whole.
+
+    Cells are text, never markup: `[/x]` can be a name.
+    """
+    # here: commands that print no table need not wait for Rich
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = console or Console(emoji=False)
+    options = console.options.update(width=_AT_MOST_CHARS, markup=False)
+    needed = Measurement.get(console, options, table).maximum
+    if needed > console.width:
+        console.width = needed
+    console.print(table, markup=False)
+
+
+def printable(text: str) -> str:
+    """Return the text with escapes for unprintable characters, for example control sequences of terminals."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def show_json(document: Any) -> None:
+    """Dataclasses, ids and times are written as JSON writes them."""
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())

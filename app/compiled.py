@@ -1,0 +1,157 @@
+"""Functions compiled to machine code by Numba: a typed interface to it, and the cache of compiled code.
+
+`kernel` marks what Python calls, with arrays; `inlined` what kernels call. The first call of a kernel imports Numba,
+half a second, and takes its machine code from the disk, or, where there is none of these sources, compiles it, some
+ten seconds for all of the market. `python -m app.market.ahead` does that once, in an image or after an update.
+
+Numba compiles for any CPU of the architecture: code that an image brings along fits wherever it runs. Division by zero
+gives what IEEE 754 says, as in NumPy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_PACKAGE: Final = Path(__file__).parent
+_COMPLETE: Final = "complete"
+"""Beside the machine code of every kernel."""
+_inlined: list[Callable[..., Any]] = []
+"""Functions that kernels may call and that are not yet registered with Numba."""
+
+
+def inlined(function: _Function) -> _Function:
+    """A function that kernels call: its machine code is part of theirs. It neither makes arrays nor returns any. To
+    Python it stays what it is."""
+    _inlined.append(function)
+    return function
+
+
+def kernel(function: _Function) -> _Function:
+    """A function that Python calls; its machine code is kept on the disk. It and what it calls make no arrays: arrays
+    are lent to them, and are not counted again at every call."""
+    return _lazily(function, allocates=False)
+
+
+def allocating_kernel(function: _Function) -> _Function:
+    """A kernel that makes arrays; what it calls makes none."""
+    return _lazily(function, allocates=True)
+
+
+def _lazily(function: _Function, allocates: bool) -> _Function:
+    compiled: _Function | None = None
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        nonlocal compiled
+        if compiled is None:
+            compiled = _compiled(function, allocates)
+        return compiled(*arguments)
+
+    lazy: Any = call
+    typed: _Function = lazy
+    return typed
+
+
+def _compiled(function: _Function, allocates: bool) -> _Function:
+    # here: most commands compute nothing, and Numba takes long to import
+    import numba
+    from numba.extending import register_jitable
+
+    directory = _cache_directory()
+    while _inlined:
+        register_jitable(error_model="numpy", _nrt=False)(_inlined.pop())
+    compile_: Any = numba.njit
+    compiled: _Function = compile_(function, error_model="numpy", cache=directory is not None, _nrt=allocates)
+    return compiled
+
+
+@cache
+def _stamp() -> str:
+    """Return a hash of all sources of kernels: each kernel contains the code of the functions it calls."""
+    digest = hashlib.sha256()
+    for path in [Path(__file__), *sorted((_PACKAGE / "market").rglob("[!_]*.py"))]:
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def is_complete() -> bool:
+    """Return whether every kernel of these sources has been compiled."""
+    directory = directory_of(os.environ.get("NUMBA_CACHE_DIR", ""))
+    return directory is not None and (directory / _COMPLETE).exists()
+
+
+def mark_complete() -> None:
+    """Mark the directory as complete, after every kernel is compiled: it is valid even where it is read-only."""
+    directory = _cache_directory()
+    if directory is not None and _is_writable(directory):
+        (directory / _COMPLETE).touch()
+
+
+def directory_of(wanted: str) -> Path | None:
+    """Return where machine code of these sources is kept: beside them if all was compiled ahead there, else under the
+    `wanted` directory, if any, or in the user's cache, or beside the sources. None: nothing can be written."""
+    beside, part = _PACKAGE / "__pycache__", Path("kernels") / _stamp()[:16]
+    if not wanted and (beside / part / _COMPLETE).exists():
+        return beside / part
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "screener"
+    places = [Path(wanted)] if wanted else [user, beside]
+    return next((place / part for place in places if _is_writable(place / part)), None)
+
+
+def _is_writable(directory: Path) -> bool:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK)
+
+
+@cache
+def _cache_directory() -> Path | None:
+    """Set Numba up; return where it keeps machine code between processes, None: nowhere."""
+    import numba
+    from numba.core import event
+    from numba.core.caching import UserProvidedCacheLocator
+
+    config: Any = numba.config
+    events: Any = event
+    locator: Any = UserProvidedCacheLocator
+    directory = directory_of(config.CACHE_DIR)
+
+    class Sources(locator):  # type: ignore[misc]  # reason: Numba's class is untyped
+        """Machine code goes by the sources of all kernels, and may be read where nobody can write."""
+
+        def __init__(self, function: Callable[..., Any], file: str) -> None:
+            super().__init__(function, file)
+            self._cache_path = str(directory)
+
+        def ensure_cache_path(self) -> None:
+            os.makedirs(self._cache_path, exist_ok=True)
+
+        def get_source_stamp(self) -> str:
+            return _stamp()
+
+    class Announcement(event.Listener):
+        def on_start(self, _: event.Event) -> None:
+            logging.getLogger(__name__).warning(
+                "compiling the market's computations: some ten seconds, once for this version"
+            )
+            events.unregister("numba:compile", self)
+
+        def on_end(self, _: event.Event) -> None:
+            """Nothing to say."""
+
+    events.register("numba:compile", Announcement())
+    globals()[Sources.__name__] = Sources
+    config.CACHE_DIR = "" if directory is None else str(directory)
+    config.CACHE_LOCATOR_CLASSES = f"{__name__}.{Sources.__name__}"
+    config.CPU_NAME, config.CPU_FEATURES = "generic", ""
+    return directory

@@ -1,0 +1,1 @@
+"""The exchanges the feed can follow: their words, their REST side, their limits."""

@@ -1,0 +1,1 @@
+"""History that the feed fetches: owed minutes, and bars that warm up indicators."""

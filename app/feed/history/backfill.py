@@ -1,0 +1,327 @@
+"""Pays owed minutes: closed minutes that are missing, from the exchange's REST klines.
+
+A symbol begins with its history: its candles from sockets are published only after the minutes before them, so
+that every later stage meets them in order. Histories of many symbols are published together, minute by minute:
+the stages keep a value per minute of all symbols, which a day of one symbol after the other would write hundreds of
+times over. After that, every minute that does not come by itself, or is reported missing by the collector, is asked
+for until it is there or the exchange has not had it for a long time. A symbol that is not followed any more is owed
+the minute it was left in, too: it is forgotten when the exchange was asked for that one after its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import structlog
+
+from app.candles.batch import MINUTE_MS, CandleBatch, concatenate
+from app.candles.known_minutes import Gap
+from app.errors import ExchangeError, ExchangeRefused
+from app.feed.exchange_clock import GRACE_MS, ExchangeClock, TimeWatch
+from app.feed.exchanges.exchange import Get, Listing, Venue
+from app.feed.exchanges.klines import klines_page
+from app.feed.history.coverage import Coverage, runs
+from app.feed.history.fetch_progress import MinutesProgress
+from app.feed.history.missing_minutes import MissingMinutes
+from app.feed.pump import SharedPublisher
+from app.process.tasks import together
+from app.telemetry import FeedMetrics
+
+HISTORY_MINUTES: Final = 1_441
+"""A day, and the minute that its price change starts from."""
+_AT_ONCE: Final = 8
+"""Requests for histories, and for other owed minutes, on their way at the same time."""
+_TOGETHER: Final = 100
+"""Histories that are published together: no symbol continues before all of them are fetched."""
+_ROWS_AT_ONCE: Final = 5_000
+_TICK_S: Final = 0.5
+_CANDLES_PER_MESSAGE: Final = 500
+log = structlog.get_logger("feed")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _History:
+    """rank: by turnover, the largest first."""
+
+    rank: int
+    symbol: str
+    onboard_ms: int = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillTimes:
+    """give_up_s: how long a minute that the exchange does not have is asked for."""
+
+    give_up_s: float = 900.0
+
+
+StoredRuns = Callable[[Sequence[str], int], Awaitable[list[Gap]]]
+"""Runs of minutes that are in the database: (symbols, since_ms)."""
+
+
+class Backfill:
+    """`run` until cancelled; `follow` says whose minutes are owed. Symbols enter `live` with their history."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        get: Get,
+        publisher: SharedPublisher,
+        coverage: Coverage,
+        live: set[str],
+        exchange_clock: ExchangeClock,
+        stored_runs: StoredRuns,
+        progress: MinutesProgress,
+        times: BackfillTimes,
+        metrics: FeedMetrics,
+        given_up: Callable[[Gap], None] = lambda _: None,
+    ) -> None:
+        """given_up: told the minutes that are."""
+        self._given_up = given_up
+        self._metrics = metrics
+        self._venue = venue
+        self._get = get
+        self._publisher = publisher
+        self._coverage = coverage
+        self._live = live
+        self._exchange_clock = exchange_clock
+        self._time = TimeWatch(venue, get, exchange_clock, metrics)
+        self._stored_runs = stored_runs
+        self._progress = progress
+        self._missing = MissingMinutes(times.give_up_s)
+        self._jobs: asyncio.Queue[str] = asyncio.Queue()
+        """Symbols to ask for; bounded by a job a symbol, as is the next."""
+        self._histories: asyncio.PriorityQueue[_History] = asyncio.PriorityQueue()
+        self._busy: set[str] = set()
+        """Symbols with a job that is waiting or being done."""
+        self._beginning: set[str] = set()
+        """Symbols whose history is on its way."""
+        self._leaving: dict[str, int] = {}
+        """Symbols that are not followed any more -> the last minute that is owed."""
+        self._reported: set[tuple[str, int]] = set()
+        """(symbol, minute) that somebody downstream lacks."""
+        self._stored: dict[str, list[Gap]] = {}
+        self.refused = asyncio.Event()
+        """Set when the exchange refuses to speak of a symbol, which may be gone."""
+
+    @property
+    def owed_minutes(self) -> int:
+        return sum(self._coverage.owed_minutes().values())
+
+    async def follow(self, listings: Sequence[Listing]) -> None:
+        """These, largest first, and no others."""
+        wanted = {listing.symbol for listing in listings}
+        left = [symbol for symbol in self._coverage.symbols if symbol not in wanted | self._leaving.keys()]
+        new = [
+            (rank, listing)
+            for rank, listing in enumerate(listings)
+            if listing.symbol not in self._coverage and listing.symbol not in self._busy
+        ]
+        if left or new:
+            await self._time.ask()
+        self._leave(left)
+        self._take_back(wanted & self._leaving.keys())
+        if not new:
+            return
+        since_ms = self._exchange_clock.now_ms() - HISTORY_MINUTES * MINUTE_MS
+        for run in await self._stored_runs([listing.symbol for _, listing in new], since_ms):
+            self._stored.setdefault(run.symbol, []).append(run)
+        for rank, listing in new:
+            self._busy.add(listing.symbol)
+            self._histories.put_nowait(_History(rank, listing.symbol, listing.onboard_ms))
+
+    def _leave(self, symbols: Sequence[str]) -> None:
+        """Their last minute is the present one: a contract may end within it, and the exchange keeps its candles."""
+        last_ms = self._exchange_clock.now_ms() // MINUTE_MS * MINUTE_MS
+        for symbol in symbols:
+            self._live.discard(symbol)
+            self._leaving[symbol] = last_ms
+            self._coverage.end(symbol, last_ms)
+
+    def _take_back(self, symbols: Iterable[str]) -> None:
+        for symbol in symbols:
+            del self._leaving[symbol]
+            self._coverage.end(symbol, None)
+            if symbol not in self._beginning:
+                self._live.add(symbol)
+
+    def report(self, gap: Gap) -> None:
+        """Somebody downstream lacks minutes."""
+        owed_again = self._coverage.report(gap)
+        if owed_again:
+            self._reported |= {(gap.symbol, at) for at in owed_again}
+            log.info("gap_reported", symbol=gap.symbol, first_ms=gap.first_ms, minutes=gap.minutes)
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises ServerError if JetStream refuses candles for good."""
+        with self._progress.shown():
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(_AT_ONCE):
+                    tasks.create_task(self._work(), name=f"backfill-{number}")
+                tasks.create_task(self._work_on_histories(), name="backfill-histories")
+                tasks.create_task(self._watch(), name="backfill-watch")
+
+    async def _watch(self) -> None:
+        """Find owed minutes as the exchange's time continues."""
+        passed_ms = 0
+        while True:
+            # minutes found over in this pass count at the next, so that minutes on their way to us come in between
+            self._coverage.pass_time(passed_ms)
+            now_ms = self._exchange_clock.now_ms()
+            passed_ms = now_ms - GRACE_MS
+            owed = self._coverage.owed_minutes()
+            self._metrics.owed_minutes.set(sum(owed.values()))
+            for symbol in owed:
+                if symbol not in self._busy and self._missing.is_due(
+                    symbol, self._minutes(symbol), time.monotonic()
+                ):
+                    self._busy.add(symbol)
+                    self._jobs.put_nowait(symbol)
+            for symbol in self._leaving.keys() - owed.keys() - self._busy:
+                self._forget_if_over(symbol)
+            if not self._busy:
+                self._progress.settle()
+            await asyncio.sleep(_TICK_S)
+            await self._time.ask_if_due()
+
+    async def _work(self) -> None:
+        while True:
+            symbol = await self._jobs.get()
+            try:
+                await self._fill(symbol)
+            except ExchangeError as error:
+                self._failed(symbol, "FILL", error)
+            finally:
+                self._busy.discard(symbol)
+
+    async def _work_on_histories(self) -> None:
+        while True:
+            together = [await self._histories.get()]
+            while len(together) < _TOGETHER and not self._histories.empty():
+                together.append(self._histories.get_nowait())
+            symbols = [history.symbol for history in together]
+            self._beginning.update(symbols)
+            try:
+                for history in together:
+                    self._begin(history)
+                await self._publish_histories(symbols)
+            finally:
+                # without its history too: owed minutes are requested again, and live candles need not wait for them
+                self._live.update(symbol for symbol in symbols if symbol not in self._leaving)
+                self._beginning.clear()
+                self._busy.difference_update(symbols)
+
+    async def _publish_histories(self, symbols: Sequence[str]) -> None:
+        asked = {symbol: self._minutes(symbol) for symbol in symbols}
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def fetched(symbol: str) -> list[CandleBatch]:
+            async with turns:
+                try:
+                    return [page for gap in self._coverage.owed(symbol) async for page in self._pages(gap)]
+                except ExchangeError as error:
+                    self._failed(symbol, "HISTORY", error)
+                    asked.pop(symbol)
+                    return []
+
+        pages = [page for found in await together(*map(fetched, symbols)) for page in found]
+        if pages:
+            bars = concatenate(pages)
+            bars = bars.take(np.argsort(bars.open_time_ms, kind="stable"))
+            for first in range(0, len(bars), _ROWS_AT_ONCE):
+                await self._publish(bars.take(np.arange(first, min(first + _ROWS_AT_ONCE, len(bars)))))
+        for symbol, minutes in asked.items():
+            self._note_answered(symbol, minutes)
+
+    def _failed(self, symbol: str, kind: str, error: ExchangeError) -> None:
+        self._missing.failed(symbol, time.monotonic())
+        if isinstance(error, ExchangeRefused):
+            self.refused.set()
+            self._forget_if_over(symbol)
+        log.warning("backfill_failed", symbol=symbol, kind=kind, error=str(error))
+
+    def _begin(self, history: _History) -> None:
+        """Owe every minute of the last day, except minutes in the database."""
+        now_ms = self._exchange_clock.now_ms()
+        # an exchange that lists a contract as trading since the future is wrong about the time
+        first_ms = max(now_ms - HISTORY_MINUTES * MINUTE_MS, min(history.onboard_ms, now_ms))
+        self._coverage.expect(history.symbol, -(-first_ms // MINUTE_MS) * MINUTE_MS)
+        over_ms = now_ms - MINUTE_MS
+        for run in self._stored.pop(history.symbol, ()):
+            if run.first_ms <= over_ms:
+                self._coverage.take_run(Gap(run.symbol, run.first_ms, min(run.last_ms, over_ms)))
+        self._coverage.pass_time(now_ms, [history.symbol])
+        self._progress.want(len(self._minutes(history.symbol)))
+
+    async def _fill(self, symbol: str) -> None:
+        """Ask once for everything that a symbol is owed."""
+        asked = self._minutes(symbol)
+        last_asked = self._leaving.get(symbol) in asked
+        for gap in self._coverage.owed(symbol):
+            async for bars in self._pages(gap):
+                await self._publish(bars)
+        self._note_answered(symbol, asked)
+        if last_asked:
+            self._forget_if_over(symbol)
+
+    def _note_answered(self, symbol: str, asked: Sequence[int]) -> None:
+        """Note requested minutes that are still owed; after a long time they are given up."""
+        left = set(self._minutes(symbol)).intersection(asked)
+        for run in runs(symbol, self._missing.answered(symbol, left, time.monotonic())):
+            self._coverage.give_up(run)
+            self._given_up(run)
+            self._reported -= {(symbol, at) for at in range(run.first_ms, run.last_ms + 1, MINUTE_MS)}
+            self._metrics.given_up_minutes.inc(run.minutes)
+            log.warning("minutes_given_up", symbol=symbol, first_ms=run.first_ms, minutes=run.minutes)
+
+    async def _pages(self, gap: Gap) -> AsyncIterator[CandleBatch]:
+        first_ms = gap.first_ms
+        while first_ms <= gap.last_ms:
+            now_ms = self._exchange_clock.now_ms()
+            bars = await klines_page(self._venue, self._get, gap.symbol, "1m", first_ms, gap.last_ms, now_ms)
+            if bars is None:
+                return
+            self._metrics.backfilled_minutes.inc(len(bars))
+            self._progress.fetched(len(bars))
+            yield bars
+            first_ms = int(bars.open_time_ms.max()) + MINUTE_MS
+
+    async def _publish(self, bars: CandleBatch) -> None:
+        told = _minutes_of(bars) if self._reported else set()
+        again = not self._reported.isdisjoint(told)
+        await self._publisher.publish_fetched(bars, _per_message(bars), again=again)
+        self._reported -= told
+
+    def _minutes(self, symbol: str) -> list[int]:
+        return [
+            minute
+            for gap in self._coverage.owed(symbol)
+            for minute in range(gap.first_ms, gap.last_ms + 1, MINUTE_MS)
+        ]
+
+    def _forget_if_over(self, symbol: str) -> None:
+        """Forget a symbol that is left, once its last minute has ended."""
+        last_ms = self._leaving.get(symbol)
+        if last_ms is None or not self._coverage.has_reached(symbol, last_ms):
+            return
+        del self._leaving[symbol]
+        self._coverage.forget(symbol)
+        self._exchange_clock.forget(symbol)
+        self._missing.forget(symbol)
+        self._stored.pop(symbol, None)
+        self._reported = {one for one in self._reported if one[0] != symbol}
+
+
+def _minutes_of(bars: CandleBatch) -> set[tuple[str, int]]:
+    symbols = [bars.symbols[index] for index in bars.symbol_index.tolist()]
+    return set(zip(symbols, bars.open_time_ms.tolist(), strict=True))
+
+
+def _per_message(bars: CandleBatch) -> int:
+    """A few go each on its symbol's subject, as the exchange would have sent them."""
+    return 1 if len(bars) <= 5 else _CANDLES_PER_MESSAGE

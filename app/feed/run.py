@@ -1,0 +1,313 @@
+"""The `feed` role: everything in this package put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypedDict
+
+import aiohttp
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from rich.console import Console
+
+from app.candles.known_minutes import Gap
+from app.clock import Clock
+from app.database.candles.minutes import stored_runs
+from app.feed.exchange_clock import ExchangeClock
+from app.feed.exchanges.exchange import Listing
+from app.feed.exchanges.rate_limit import RateLimit
+from app.feed.exchanges.rest import RestClient
+from app.feed.exchanges.venues import ExchangeAccess, exchange_access
+from app.feed.frame_queue import FrameQueue
+from app.feed.history.backfill import HISTORY_MINUTES, Backfill, BackfillTimes
+from app.feed.history.coverage import Coverage
+from app.feed.history.fetch_progress import MinutesProgress
+from app.feed.history.gap_reader import read_gaps
+from app.feed.history.warm_up import SendRecord, WarmUp
+from app.feed.pump import Pump, SharedPublisher
+from app.feed.sockets.connection import SocketTimes
+from app.feed.sockets.connections import ConnectionFacts, Connections
+from app.feed.ticker_feed import TickerFeed
+from app.feed.universe import FollowedSymbols
+from app.process.health.backlog import OWN_WORK, look_at
+from app.process.tasks import ended
+from app.settings import Settings
+from app.telemetry import FeedMetrics, database_metrics, feed_metrics, nats_metrics
+from app.telemetry.catalogue import RoleRegistry
+from app.wire.kafka import ensure_topics, kafka_producer
+from app.wire.nats.publish import CandlePublisher, candle_publisher
+from app.wire.redis import connect_redis
+from app.wire.tickers import Ticker, TickerStore
+from app.wire.topics import Topics
+
+_FIRST_WEIGHT_LIMIT: Final = 1_200
+"""Until the exchange has told its own."""
+_READY_EVERY_S: Final = 0.2
+_DRAIN_S: Final = 5.0
+_OWED_MINUTES: Final = HISTORY_MINUTES + 60
+log = structlog.get_logger("feed")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedOptions:
+    """A feed's symbols and options."""
+
+    exchange: ExchangeAccess
+    symbols_max: int
+    """Most symbols that are followed."""
+    refresh_s: float
+    """How often the list of symbols is looked at again."""
+    tradifi: bool
+    """Whether markets with closing hours are followed too."""
+    stale_s: float
+    """A connection that is silent for so long is opened again."""
+    partitions: int
+
+
+class FeedFacts(TypedDict):
+    """followed, live: symbols. owed_minutes: that are missing. clock_offset_ms: of the exchange's clock, None before
+    its first answer."""
+
+    broken_bars: int
+    clock_offset_ms: int | None
+    connections: list[ConnectionFacts]
+    followed: int
+    live: int
+    owed_minutes: int
+    universe_failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEdges:
+    """A feed's connections to the outside."""
+
+    session: aiohttp.ClientSession
+    publisher: CandlePublisher
+    tickers: TickerStore
+    send_bars: SendRecord
+    stored_runs: Callable[[Sequence[str], int], Awaitable[list[Gap]]]
+    """Runs of minutes that the database has of these symbols since a time (UTC ms)."""
+    read_gaps: Callable[[Callable[[Gap], object]], Coroutine[Any, Any, None]]
+    """Hands on the collector's missing minutes, until cancelled."""
+
+
+class Feed:
+    """One exchange's market into NATS and Redis. `run` until the event is set."""
+
+    def __init__(
+        self,
+        options: FeedOptions,
+        edges: FeedEdges,
+        clock: Clock,
+        metrics: FeedMetrics,
+        *,
+        patience: SocketTimes | None = None,
+        times: BackfillTimes | None = None,
+    ) -> None:
+        """patience, times: shorter ones for tests."""
+        venue = options.exchange.venue
+        limit = RateLimit(_FIRST_WEIGHT_LIMIT, metrics)
+        rest = RestClient(edges.session, venue, options.exchange.rest_url, limit, metrics)
+        self._read_gaps = edges.read_gaps
+        coverage = Coverage(_OWED_MINUTES)
+        exchange_clock = ExchangeClock(clock)
+        self._exchange_clock = exchange_clock
+        live: set[str] = set()
+        self._publisher = SharedPublisher(edges.publisher, coverage)
+        inbox = FrameQueue()
+        self._pump = Pump(venue, inbox, self._publisher, live, exchange_clock, clock, metrics)
+        self._tickers = TickerFeed(venue, rest.get, edges.tickers, clock)
+        self._connections = Connections(
+            edges.session,
+            venue,
+            options.exchange.ws_url,
+            inbox.add,
+            inbox.room,
+            self._tickers.take,
+            patience or SocketTimes(stale_s=options.stale_s),
+            metrics,
+        )
+        self._warm_up = WarmUp(
+            venue, rest.get, exchange_clock, live, options.partitions, edges.send_bars, metrics
+        )
+        self._backfill = Backfill(
+            venue,
+            rest.get,
+            self._publisher,
+            coverage,
+            live,
+            exchange_clock,
+            edges.stored_runs,
+            MinutesProgress(Console(stderr=True)),
+            times or BackfillTimes(),
+            metrics,
+            self._warm_up.given_up,
+        )
+        self._universe = FollowedSymbols(
+            venue,
+            rest.get,
+            limit,
+            options.symbols_max,
+            options.refresh_s,
+            self._follow,
+            metrics,
+            tradifi=options.tradifi,
+        )
+        self.live = live
+        """The symbols whose candles are published as they come."""
+
+    def facts(self) -> FeedFacts:
+        """Return its work and its missing minutes."""
+        return {
+            "broken_bars": self._warm_up.waiting_bars,
+            "clock_offset_ms": self._exchange_clock.offset_ms,
+            "connections": self._connections.facts(),
+            "followed": len(self._universe.symbols),
+            "live": len(self.live),
+            "owed_minutes": self._backfill.owed_minutes,
+            "universe_failures": self._universe.failures,
+        }
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(behind the last message for NATS, behind the last that NATS has, with all before it)."""
+        return self._publisher.position
+
+    @property
+    def ready(self) -> bool:
+        """Candles come in and are published."""
+        return self._connections.any_klines_open and bool(self.live)
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[bool], None] | None = None) -> None:
+        """Run until stopped. When it returns NATS has acknowledged all read candles, if it answers within seconds.
+
+        Raises ServerError if JetStream refuses candles for good.
+        """
+        parts = {
+            "pump-read": self._pump.read(),
+            "pump-send": self._pump.send(),
+            "backfill": self._backfill.run(),
+            "tickers": self._tickers.run(),
+            "universe": self._universe.run(self._backfill.refused),
+            "gaps": self._read_gaps(self._backfill.report),
+            "warm-up": self._warm_up.run(),
+            "ready": self._tell_ready(on_ready),
+            "stop": stop.wait(),
+        }
+        tasks = {name: asyncio.create_task(part, name=name) for name, part in parts.items()}
+        try:
+            done, _ = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            # first, since it opens connections
+            await ended(tasks["universe"])
+            await self._connections.close()
+            await ended(*tasks.values())
+            await self._drain()
+
+    async def _follow(self, listings: Sequence[Listing], tickers: Sequence[Ticker]) -> None:
+        symbols = [listing.symbol for listing in listings]
+        await self._tickers.follow(symbols)
+        self._tickers.put(tickers)
+        await self._backfill.follow(listings)
+        await self._connections.follow(symbols)
+        self._warm_up.follow(symbols)
+
+    async def _tell_ready(self, on_ready: Callable[[bool], None] | None) -> None:
+        told = False
+        while True:
+            self._connections.raise_failure()
+            if self.ready != told:
+                told = self.ready
+                log.info("feed_ready" if told else "feed_not_ready", connections=self._connections.facts())
+                if on_ready:
+                    on_ready(told)
+            await asyncio.sleep(_READY_EVERY_S)
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await self._pump.drain()
+        except TimeoutError:
+            log.warning("not_drained", policy="the next start fetches missing minutes")
+
+
+@asynccontextmanager
+async def opened_feed(
+    settings: Settings,
+    clock: Clock,
+    registry: RoleRegistry,
+    *,
+    patience: SocketTimes | None = None,
+    times: BackfillTimes | None = None,
+    stop: asyncio.Event | None = None,
+) -> AsyncIterator[Feed]:
+    """Yield a feed with its connections to NATS and Redis; wait for the stream until `stop` is set.
+
+    Raises SettingsError for an exchange that is not known, ServerUnreachable if NATS or Kafka does not answer."""
+    options = FeedOptions(
+        exchange=exchange_access(settings.exchange, settings.exchange_rest_url, settings.exchange_ws_url),
+        symbols_max=settings.exchange_symbols,
+        refresh_s=settings.exchange_refresh_s,
+        tradifi=settings.exchange_tradifi,
+        stale_s=settings.exchange_stale_s,
+        partitions=settings.partitions,
+    )
+    kafka = settings.kafka()
+    async with AsyncExitStack() as resources:
+        await ensure_topics(kafka)
+        publisher = await resources.enter_async_context(
+            candle_publisher(
+                settings.nats(),
+                "feed",
+                forming_per_message=settings.forming_per_message,
+                stop=stop,
+                metrics=nats_metrics(registry),
+            )
+        )
+        redis = connect_redis(settings.redis().url)
+        resources.push_async_callback(redis.aclose)
+        session = await resources.enter_async_context(aiohttp.ClientSession())
+        producer = await resources.enter_async_context(kafka_producer(kafka))
+        edges = FeedEdges(
+            session,
+            publisher,
+            TickerStore(redis, settings.names()),
+            _bar_sender(producer, Topics.of(kafka.namespace).candles),
+            partial(stored_runs, settings.postgres(), database_metrics(registry)),
+            partial(read_gaps, kafka),
+        )
+        yield Feed(options, edges, clock, feed_metrics(registry), patience=patience, times=times)
+
+
+def _bar_sender(producer: AIOKafkaProducer, topic: str) -> SendRecord:
+    """Return a function that sends a record of bars to a partition of the topic, and tells whether Kafka has it."""
+
+    async def send(partition: int, record: bytes) -> bool:
+        try:
+            await producer.send_and_wait(topic, record, key=str(partition).encode(), partition=partition)
+        except KafkaError as error:
+            log.warning("indicator_bars_not_sent", partition=partition, error=repr(error))
+            return False
+        return True
+
+    return send
+
+
+async def run_feed(
+    settings: Settings,
+    clock: Clock,
+    registry: RoleRegistry,
+    stop: asyncio.Event,
+    on_ready: Callable[[bool], None] | None = None,
+) -> None:
+    """Run the role until `stop`; an unreachable exchange is retried for ever, and logged."""
+    async with opened_feed(settings, clock, registry, stop=stop) as feed:
+        with OWN_WORK.shown("nats", look_at(lambda: feed.position, clock)):
+            await feed.run(stop, on_ready)

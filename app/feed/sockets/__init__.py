@@ -1,0 +1,1 @@
+"""Sockets to an exchange: opened, watched, replaced."""

@@ -1,1 +1,0 @@
-"""Through NATS into Kafka: the wire format, publishing, and the bridge."""

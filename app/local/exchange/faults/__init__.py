@@ -1,0 +1,1 @@
+"""Faults of the simulated exchange, on command or by schedule."""

@@ -1,0 +1,1 @@
+"""The servers of a machine of its own, started from Python wheels."""

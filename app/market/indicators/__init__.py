@@ -1,0 +1,1 @@
+"""Indicators on clock-aligned bars."""

@@ -1,0 +1,1 @@
+"""The state of the market: rings of minutes and quarters by symbol."""

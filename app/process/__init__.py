@@ -1,0 +1,1 @@
+"""Shared by every process: health, stop, supervisor, and a safe Faust worker."""

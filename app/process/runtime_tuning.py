@@ -1,0 +1,25 @@
+"""Keep a process from pausing for tens of milliseconds while alerts wait."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+_SWITCH_INTERVAL_S = 0.0005
+_COLLECT_AFTER = (10_000, 20, 20)
+"""Objects, young collections, middle collections."""
+
+
+def avoid_pauses() -> None:
+    """Tune garbage collection and threads; call it when everything is imported and built.
+
+    The 120,000 objects of imported modules, which live until the end, are taken out of garbage collections:
+    a full one takes 0.06 s with them. Without them Python takes what is left for a small heap and collects all of it
+    often, 4 ms in the middle of a market's close; so it waits for more new objects. And threads hand over after 0.5 ms
+    instead of 5: Faust fetches records in a thread of its own, which waits that long for a busy event loop whenever
+    something arrives.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)

@@ -1,0 +1,1 @@
+"""Rules compiled to NumPy and evaluated over frames of metrics."""

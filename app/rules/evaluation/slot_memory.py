@@ -1,0 +1,97 @@
+"""What a program remembers of other minutes, by symbol: filling its slots, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from app.market.metrics import MetricsBatch
+from app.rules.evaluation.memory import Positions, PreviousValues, SymbolRegister, rounds
+from app.rules.evaluation.past import Past, TimeSlot
+from app.rules.evaluation.program import Builder, Cells, Gather, fill_moments, fill_rows_of, run
+from app.rules.evaluation.returns import ReturnsMemory
+from app.rules.evaluation.slots import PreviousSlot, Slot
+
+Failed = Callable[[Slot, Exception], None]
+
+
+class SlotMemory:
+    def __init__(self) -> None:
+        self.symbols = SymbolRegister()
+        self.previous = PreviousValues()
+        self.past = Past()
+
+    def keep(self, slots: Sequence[Slot]) -> None:
+        """Remember what these slots need, and nothing else."""
+        self.previous.keep([slot.text for slot in slots if isinstance(slot, PreviousSlot)])
+        self.past.keep(slots, len(self.symbols))
+
+    def fill(
+        self,
+        slots: Iterable[Slot],
+        batch: MetricsBatch,
+        cells: Cells,
+        turns: Sequence[Positions],
+        failed: Failed,
+    ) -> None:
+        """Fill the cells of the slots, and remember the values of the closed rows. A slot that raises is null.
+
+        turns: `rounds` of the rows' positions in the register.
+        """
+        symbols, known = self.symbols.positions(batch), len(self.symbols)
+        self.previous.grow(known)
+        links = self.previous.follow(batch, symbols, turns)
+        self.past.begin(batch, symbols, known)
+        for slot in slots:
+            try:
+                run(cells, slot.steps)
+                if isinstance(slot, PreviousSlot):
+                    cells[slot.out] = self.previous.exchange(slot.text, links, cells[slot.operand])
+                else:
+                    self.past.fill(slot, cells)
+            except MemoryError:
+                raise
+            except Exception as error:
+                for out in slot.outs:
+                    cells[out] = np.full(len(batch), np.nan)
+                failed(slot, error)
+
+    def take(self, other: SlotMemory, lacking: Sequence[TimeSlot], operands: Sequence[str]) -> None:
+        """Take from a memory of the same slots those of time that are lacking here, and the operands of prev() of the
+        symbols that stand at the same minute there."""
+        there = list(other.symbols.position)
+        positions = self.symbols.positions_of(there)
+        self.previous.grow(len(self.symbols))
+        self.past.take(other.past, lacking, positions)
+        self.previous.take(other.previous, operands, positions)
+
+
+class Reader:
+    """Fills the cells of a program over batches in order, for what is no rule: a query, or an explanation."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+        self._gather = Gather(builder.columns)
+        self._memory = SlotMemory()
+        self._memory.keep(builder.slots)
+        self._returns = ReturnsMemory()
+        self._returns.swap(builder.moving_with)
+
+    def read(self, batch: MetricsBatch) -> Cells:
+        """Return the cells with all that steps are computed from. Raises what a slot raises."""
+        builder = self._builder
+        cells: Cells = [builder.constants.get(cell) for cell in range(builder.width)]
+        self._gather.into(cells, batch.values, batch.columns)
+        fill_moments(cells, builder.moments, batch)
+        fill_rows_of(cells, builder.rows_of, batch)
+        self._returns.fill(cells, batch)
+        if builder.slots:
+            turns = rounds(self._memory.symbols.positions(batch))
+            with np.errstate(all="ignore"):
+                self._memory.fill(builder.slots, batch, cells, turns, _raise)
+        return cells
+
+
+def _raise(_: Slot, error: Exception) -> None:
+    raise error

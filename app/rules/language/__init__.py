@@ -1,0 +1,1 @@
+"""The language of rules: text to a typed tree."""

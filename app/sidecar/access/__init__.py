@@ -1,0 +1,1 @@
+"""Before a handler: who is calling, and whether they may."""

@@ -1,0 +1,1 @@
+"""The web application: routes, requests read, answers worded, the page."""

@@ -1,0 +1,1 @@
+"""The WebSocket side: clients, conversations, and the messages to them."""

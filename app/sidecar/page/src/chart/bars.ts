@@ -1,0 +1,96 @@
+/** Bars of an interval, made of what the sidecar stored and of the minutes that come live. */
+import type { Candle } from "../client/types";
+
+export const INTERVALS = ["1m", "5m", "15m", "1h", "4h", "1d"] as const;
+export type Interval = (typeof INTERVALS)[number];
+const MINUTE_MS = 60_000;
+const MINUTES: Record<Interval, number> = { "1m": 1, "5m": 5, "15m": 15, "1h": 60, "4h": 240, "1d": 1440 };
+
+export const lengthMs = (interval: Interval): number => MINUTES[interval] * MINUTE_MS;
+export const startOf = (ms: number, interval: Interval): number => ms - (ms % lengthMs(interval));
+
+export interface Bar {
+  openMs: number;
+  open: number;
+  high: number;
+  low: number;
+  close: number;
+  /** In the base asset. */
+  volume: number;
+  /** In the quote asset. */
+  turnover: number;
+}
+
+/** The first eight values of an exchange's array; the rest is not used here. */
+export type Kline = [number, string, string, string, string, string, number, string, ...unknown[]];
+
+export function barOf(kline: Kline): Bar {
+  const [openMs, open, high, low, close, volume, , turnover] = kline;
+  return { openMs, open: Number(open), high: Number(high), low: Number(low), close: Number(close), volume: Number(volume), turnover: Number(turnover) };
+}
+
+export function minuteOf(candle: Candle): Bar {
+  return {
+    openMs: Date.parse(candle.open_time),
+    open: candle.open,
+    high: candle.high,
+    low: candle.low,
+    close: candle.close,
+    volume: candle.volume,
+    turnover: candle.quote_volume,
+  };
+}
+
+/** One bar of minutes in order of time; null without any. */
+export function combined(minutes: readonly Bar[], openMs: number): Bar | null {
+  const [first] = minutes;
+  const last = minutes.at(-1);
+  if (first === undefined || last === undefined) return null;
+  const made: Bar = { ...first, openMs, close: last.close, volume: 0, turnover: 0 };
+  for (const minute of minutes) {
+    made.high = Math.max(made.high, minute.high);
+    made.low = Math.min(made.low, minute.low);
+    made.volume += minute.volume;
+    made.turnover += minute.turnover;
+  }
+  return made;
+}
+
+/** By open time; of two for the same time the later in the lists stays. */
+export function merged(...lists: readonly (readonly Bar[])[]): Bar[] {
+  const byTime = new Map<number, Bar>();
+  for (const list of lists) for (const bar of list) byTime.set(bar.openMs, bar);
+  return [...byTime.values()].sort((one, other) => one.openMs - other.openMs);
+}
+
+/** Open times between the first bar and the last that have no bar. A stretch longer than `most` is given by its first `most`. */
+export function missingBetween(bars: readonly Bar[], interval: Interval, most: number): number[] {
+  const step = lengthMs(interval);
+  const missing: number[] = [];
+  for (let i = 1; i < bars.length; i++) {
+    const [before, after] = [bars[i - 1]?.openMs ?? 0, bars[i]?.openMs ?? 0];
+    for (let at = before + step, n = 0; at < after && n < most; at += step, n++) missing.push(at);
+  }
+  return missing;
+}
+
+/** The minutes of the bar that is forming. A minute that comes again replaces itself, so nothing counts twice. */
+export class FormingBar {
+  readonly #interval: Interval;
+  readonly #minutes = new Map<number, Bar>();
+  #openMs = 0;
+
+  constructor(interval: Interval) {
+    this.#interval = interval;
+  }
+
+  /** Take a minute; returns the bar it belongs to as it is now, or null for a minute of an earlier bar. */
+  take(minute: Bar): Bar | null {
+    const openMs = startOf(minute.openMs, this.#interval);
+    if (openMs < this.#openMs) return null;
+    if (openMs > this.#openMs) this.#minutes.clear();
+    this.#openMs = openMs;
+    this.#minutes.set(minute.openMs, minute);
+    return combined([...this.#minutes.values()].sort((one, other) => one.openMs - other.openMs), openMs);
+  }
+}

@@ -1,0 +1,14 @@
+/** The values of the bar under the pointer, or of the last one; always on one line. */
+import { amount, longTime, percent, price } from "../parts/format";
+import type { Bar } from "./bars";
+
+export function Legend({ bar, before }: { bar: Bar | undefined; before: Bar | undefined }) {
+  if (bar === undefined) return <p class="legend">&nbsp;</p>;
+  const change = before === undefined ? null : (bar.close / before.close - 1) * 100;
+  return (
+    <p class="legend">
+      <span class="faint">{longTime(bar.openMs)}</span> O {price(bar.open)} H {price(bar.high)} L {price(bar.low)} C {price(bar.close)}{" "}
+      <span class={change === null || change === 0 ? "" : change > 0 ? "up" : "down"}>{percent(change)}</span> Turnover {amount(bar.turnover)}
+    </p>
+  );
+}

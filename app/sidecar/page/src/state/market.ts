@@ -1,0 +1,85 @@
+/** The newest values of all symbols, as far as the columns in sight need them. */
+import { batch, effect, signal } from "@preact/signals";
+import type { Connection, Heard } from "../client/connection";
+import type { Metrics, Timeframe } from "../client/types";
+
+export interface Choice {
+  timeframes: readonly Timeframe[];
+  fields: readonly string[];
+  interval_ms: number;
+}
+
+const HIDDEN_FOR_MS = 30_000;
+/** A person who clicks through columns changes the choice often; the sidecar limits subscriptions. */
+const SETTLED_AFTER_MS = 250;
+
+export class Market {
+  /** By symbol; the same map all the time: `changes` says when to look again. */
+  readonly values = new Map<string, Metrics>();
+  /** Grows with every message. */
+  readonly changes = signal(0);
+  /** Whether the first whole snapshot has arrived. */
+  readonly complete = signal(false);
+  readonly #choice = signal<Choice | null>(null);
+  #snapshot: Map<string, Metrics> | null = null;
+
+  constructor(connection: Connection) {
+    connection.add({
+      name: "metrics",
+      wanted: () => (this.#choice.peek() === null ? null : { ...this.#choice.peek() }),
+      heard: (message) => this.#heard(message),
+    });
+    let settling: number | undefined;
+    effect(() => {
+      void this.#choice.value;
+      clearTimeout(settling);
+      settling = window.setTimeout(() => connection.subscribe("metrics"), SETTLED_AFTER_MS);
+    });
+  }
+
+  /** Null: nothing is wanted any more. */
+  choose(choice: Choice | null): void {
+    if (JSON.stringify(choice) !== JSON.stringify(this.#choice.peek())) this.#choice.value = choice;
+  }
+
+  #heard(message: Heard): void {
+    if (message.type === "snapshot") this.#takeSnapshot(message.data as Metrics[], message.more === true);
+    else if (message.type === "update") for (const one of message.data as Metrics[]) (this.#snapshot ?? this.values).set(one.symbol, one);
+    else return;
+    if (this.#snapshot === null) this.changes.value += 1;
+  }
+
+  /** What a snapshot no longer has is delisted. */
+  #takeSnapshot(values: readonly Metrics[], more: boolean): void {
+    this.#snapshot ??= new Map();
+    for (const one of values) this.#snapshot.set(one.symbol, one);
+    if (more) return;
+    const whole = this.#snapshot;
+    this.#snapshot = null;
+    batch(() => {
+      this.values.clear();
+      for (const [symbol, one] of whole) this.values.set(symbol, one);
+      this.complete.value = true;
+    });
+  }
+
+  /** Want nothing while the page has not been seen for a while. */
+  rest(): () => void {
+    let resting: number | undefined;
+    let before: Choice | null = null;
+    const seen = (): void => {
+      clearTimeout(resting);
+      if (document.hidden) {
+        resting = window.setTimeout(() => {
+          before = this.#choice.peek();
+          this.choose(null);
+        }, HIDDEN_FOR_MS);
+      } else if (before !== null) {
+        this.choose(before);
+        before = null;
+      }
+    };
+    document.addEventListener("visibilitychange", seen);
+    return () => document.removeEventListener("visibilitychange", seen);
+  }
+}

@@ -1,0 +1,1 @@
+"""State of the sidecar: followed topics, latest values, the database."""

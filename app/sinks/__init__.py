@@ -1,0 +1,1 @@
+"""The role `sinks`: [candles], [metrics] and [alerts] into PostgreSQL."""

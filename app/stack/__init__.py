@@ -1,1 +1,0 @@
-"""The servers the screener needs, started from Python wheels or given by URL."""

@@ -1,0 +1,331 @@
+"""Sends due messages of the outbox: many requests at a time, few to one target.
+
+One loop alternates between the database (outcomes in, messages out, each in one transaction for all of them) and
+waiting for requests to end. First attempts go to a target in the order of the alerts, as many at a time as it may have;
+a message that failed is due again by the schedule of `app.webhooks.delivery.retries` and holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import get_args
+from uuid import UUID
+
+import psycopg
+import structlog
+from prometheus_client import CollectorRegistry
+
+from app.clock import Clock
+from app.database.connection import Pool
+from app.process.attempt_records import Record
+from app.process.health.backlog import Waiting
+from app.process.quarantine import Attempts, is_outage
+from app.process.tasks import ended
+from app.telemetry import database_metrics, webhook_metrics
+from app.telemetry.registry import from_zero
+from app.webhooks.delivery.housekeeping import Depth
+from app.webhooks.delivery.outbox import Claimed, Settled, claim, load_messages, release, settle
+from app.webhooks.delivery.post import Answer, Outcome, WebhookClient
+from app.webhooks.delivery.request_slots import RequestSlots
+from app.webhooks.delivery.verdicts import Past, verdict
+from app.webhooks.formats import render
+from app.webhooks.targets.signing import signature_headers
+from app.wire.faults import time_heals
+from app.wire.retry import OutageLog, retried
+
+log = structlog.get_logger("webhooks")
+
+_POLL_S = 0.5
+"""How soon messages are found that others wrote, or that became due."""
+_LEASE_MARGIN_MS = 1_000
+_CONNECTION_TIMEOUT_S = 5.0
+_LOOKS_END_MS = 10_000
+"""A look at the outbox that takes longer does not get through."""
+
+
+Ended = dict[asyncio.Task[Answer], Settled]
+"""Attempts that are over and not recorded yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderLimits:
+    """`concurrency`: requests at a time in all, `target_concurrency` to one target; each user has one target."""
+
+    concurrency: int
+    target_concurrency: int
+    timeout_s: float
+    stop_grace_s: float = 5.0
+    """How long requests under way may continue after stop."""
+
+    @property
+    def lease_ms(self) -> int:
+        """Twice the longest attempt, so that only a sender that died or cannot record loses its messages to others."""
+        return round(2 * self.timeout_s * 1000) + _LEASE_MARGIN_MS
+
+
+async def send(client: WebhookClient, claimed: Claimed, now_ms: int) -> Answer:
+    """Return one attempt; the signature is of its time."""
+    rendered = render(claimed.format, claimed.url, claimed.message)
+    headers: dict[str, str] = {}
+    if rendered.signed:
+        headers = signature_headers(claimed.message.id, now_ms // 1000, rendered.body, claimed.secrets)
+    return await client.post(
+        rendered.url, rendered.body, headers, of_user=claimed.of_user, retry_after=rendered.retry_after
+    )
+
+
+def _record(delivery_id: UUID) -> Record:
+    return Record(f"webhook_deliveries/{delivery_id}", 0)
+
+
+class Sender:
+    """Any number of them may work on one outbox."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        client: WebhookClient,
+        limits: SenderLimits,
+        clock: Clock,
+        random: Callable[[], float],
+        attempts: Attempts,
+        registry: CollectorRegistry,
+    ) -> None:
+        """random: in [0, 1), for the jitter of retries. attempts: at which messages a sender has ended. registry: of
+        the role's metrics."""
+        self._attempts = attempts
+        self._pool = pool
+        self._client = client
+        self._limits = limits
+        self._clock = clock
+        self._random = random
+        self._metrics = webhook_metrics(registry)
+        self._database_metrics = database_metrics(registry)
+        from_zero(self._metrics.failed, *(reason for reason in get_args(Outcome) if reason != "delivered"))
+        self._in_flight: dict[asyncio.Task[Answer], Claimed] = {}
+        self._slots = RequestSlots(limits.concurrency, limits.target_concurrency)
+        self._wake = asyncio.Event()
+        self._held_until_ms: dict[UUID, int] = {}
+        self._outage = OutageLog(log, "sender_waits")
+        self._looked_ms = clock.now_ms()
+        """When it last got through to the outbox."""
+        self._handled_ms: int | None = None
+        """When it last took or settled a message."""
+        self._depth = Depth(0, None)
+
+    def note_depth(self, depth: Depth) -> None:
+        """Note the depth of the outbox."""
+        self._depth = depth
+
+    def waiting(self) -> Waiting:
+        """The outbox's backlog: it stands still while no message is taken although some may be, or the
+        database does not answer."""
+        depth, handled_ms = self._depth, self._handled_ms
+        if self._clock.now_ms() - self._looked_ms > _LOOKS_END_MS:
+            return Waiting(depth.pending, self._looked_ms, self._looked_ms, handled_ms)
+        since_ms = depth.unclaimed_since_ms
+        if since_ms is None:
+            return Waiting(depth.pending, handled_ms=handled_ms)
+        return Waiting(depth.pending, since_ms, max(since_ms, handled_ms or 0), handled_ms)
+
+    def wake(self) -> None:
+        """There may be something new."""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; requests under way have a while to end, the rest is left to others at once."""
+        waiter = asyncio.create_task(stop.wait(), name="webhooks-stop")
+        self._attempts.open()
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                await retried(self.step, self._outage, stop=stop, on_failure=self._note_failure)
+                await self._until_something_happens(waiter)
+            await self._finish()
+        except Exception as error:
+            if not (stop.is_set() and time_heals(error)):
+                raise
+            # unrecorded outcomes are sent again when their lease is over
+            log.warning("stopped_in_outage", error=str(error))
+        finally:
+            waiter.cancel()
+            await self.abandon()
+            self._attempts.close()
+
+    def _note_failure(self, error: BaseException) -> None:
+        if isinstance(error, psycopg.Error):
+            self._database_metrics.errors.labels(operation="webhooks_outbox").inc()
+
+    async def abandon(self) -> None:
+        """End requests under way and record nothing: they are sent again when their lease is over."""
+        await ended(*self._in_flight)
+        for claimed in self._in_flight.values():
+            self._slots.ended(claimed, None)
+        self._in_flight.clear()
+
+    async def step(self) -> int:
+        """Record finished requests and start due ones; return how many messages it began. Raises psycopg.Error."""
+        ended = self._ended()
+        async with (
+            self._pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection,
+            connection.transaction(),
+        ):
+            disabled = await self._settle(connection, ended)
+            claimed = await self._claim(connection, set(ended))
+        self._forget(ended, disabled)
+        self._looked_ms = self._clock.now_ms()
+        if ended or claimed:
+            self._handled_ms = self._looked_ms
+        for message in claimed:
+            self._in_flight[asyncio.create_task(self._attempt(message))] = message
+            self._slots.began(message, self._clock.now_ms())
+        return len(claimed)
+
+    async def _settle(self, connection: psycopg.AsyncConnection, ended: Ended) -> list[UUID]:
+        return await settle(connection, list(ended.values()), self._clock.now_ms()) if ended else []
+
+    async def _claim(
+        self, connection: psycopg.AsyncConnection, ended: set[asyncio.Task[Answer]]
+    ) -> list[Claimed]:
+        """Claim messages for the free capacity."""
+        running = [claimed.target_id for task, claimed in self._in_flight.items() if task not in ended]
+        now_ms = self._clock.now_ms()
+        room = self._slots.room(Counter(running), now_ms)
+        if room.total <= 0:
+            return []
+        return await claim(connection, now_ms, self._limits.lease_ms, room, self._load)
+
+    async def _load(
+        self, connection: psycopg.AsyncConnection, ids: Sequence[UUID], now_ms: int
+    ) -> list[Claimed]:
+        """As `load_messages`, without messages at which the process ended three times."""
+        loaded: list[Claimed] = []
+        alone = [one for one in ids if self._attempts.is_known(_record(one))]
+        for group in ([one for one in ids if one not in alone], *([one] for one in alone)):
+            verdict = self._attempts.verdict(_record(group[0])) if len(group) == 1 else None
+            if verdict:
+                self._attempts.set_aside(_record(group[0]), verdict)
+                self._attempts.done(_record(group[0]))
+            elif group:
+                loaded += await self._load_group(connection, group, now_ms)
+        return loaded
+
+    async def _load_group(
+        self, connection: psycopg.AsyncConnection, ids: Sequence[UUID], now_ms: int
+    ) -> list[Claimed]:
+        records = [_record(one) for one in ids]
+        loading = load_messages(connection, ids, now_ms, self._database_metrics)
+        try:
+            return await self._attempts.watched(loading, *records)
+        except Exception as error:
+            if not is_outage(error):
+                self._attempts.failed(error, *records)
+            raise
+
+    async def _attempt(self, claimed: Claimed) -> Answer:
+        record = _record(claimed.message.delivery_id)
+        try:
+            answer = await self._attempts.watched(send(self._client, claimed, self._clock.now_ms()), record)
+            self._attempts.done(record)
+            return answer
+        except Exception:
+            # a message that cannot even be made must not keep the others from being sent: it is retried, then dead
+            log.exception("webhook_attempt_broke", message=claimed.message.id)
+            return Answer("internal", None, None, 0)
+
+    async def deliver_due(self) -> int:
+        """Send all messages that are due now or become due meanwhile; return the number of attempts."""
+        attempts = 0
+        while True:
+            attempts += await self.step()
+            if not self._in_flight:
+                return attempts
+            await asyncio.wait(self._in_flight)
+
+    async def _until_something_happens(self, stopped: asyncio.Task[bool]) -> None:
+        woken = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait(
+                {*self._in_flight, woken, stopped},
+                timeout=self._until_a_hold_ends_s(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            woken.cancel()
+
+    def _until_a_hold_ends_s(self) -> float:
+        """Return the time until a paused target may get its next message: it does not wait for the next poll."""
+        now_ms = self._clock.now_ms()
+        self._held_until_ms = {one: until for one, until in self._held_until_ms.items() if until > now_ms}
+        return min([_POLL_S, *((until - now_ms) / 1000 for until in self._held_until_ms.values())])
+
+    def _ended(self) -> Ended:
+        return {
+            task: self._judged(claimed, task.result())
+            for task, claimed in self._in_flight.items()
+            if task.done()
+        }
+
+    def _forget(self, ended: Ended, disabled: Sequence[UUID]) -> None:
+        """Forget only recorded attempts."""
+        for task, one in ended.items():
+            del self._in_flight[task]
+            self._slots.ended(one.claimed, one.answer.duration_ms)
+            if one.verdict.hold_until_ms is not None:
+                self._held_until_ms[one.claimed.target_id] = one.verdict.hold_until_ms
+        self._count(list(ended.values()))
+        for target_id in disabled:
+            self._metrics.disabled.inc()
+            log.error("webhook_target_disabled", target=str(target_id))
+
+    def _judged(self, claimed: Claimed, answer: Answer) -> Settled:
+        now_ms = self._clock.now_ms()
+        past = Past(claimed.attempts, now_ms - claimed.created_ms, claimed.paced)
+        return Settled(claimed, answer, verdict(answer, past, now_ms, self._random()), now_ms)
+
+    def _count(self, settled: Sequence[Settled]) -> None:
+        paced: set[UUID] = set()
+        for one in settled:
+            self._metrics.attempt.observe(one.answer.duration_ms / 1000)
+            if one.answer.delivered:
+                self._metrics.sent.inc()
+                for published_ms in one.claimed.message.published_ms:
+                    self._metrics.delivery.observe(max(0, one.at_ms - published_ms) / 1000)
+                continue
+            if one.verdict.paced is not None:
+                self._metrics.paced.inc()
+                # once, not for every message of a round
+                if one.claimed.target_id not in paced:
+                    paced.add(one.claimed.target_id)
+                    log.info("webhook_paced", target=str(one.claimed.target_id), rounds=one.verdict.paced)
+                continue
+            self._metrics.failed.labels(reason=one.answer.outcome).inc()
+            tell = log.warning
+            if one.verdict.status == "dead":
+                self._metrics.dead.inc()
+                tell = log.error
+            tell(
+                "webhook_dead" if one.verdict.status == "dead" else "webhook_failed",
+                message=one.claimed.message.id,
+                target=str(one.claimed.target_id),
+                attempt=one.claimed.attempts + 1,
+                reason=one.answer.outcome,
+                status=one.answer.status,
+            )
+
+    async def _finish(self) -> None:
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=self._limits.stop_grace_s)
+        async with self._pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection:
+            ended = self._ended()
+            async with connection.transaction():
+                disabled = await self._settle(connection, ended)
+            self._forget(ended, disabled)
+            left = list(self._in_flight.values())
+            await self.abandon()
+            with suppress(psycopg.OperationalError):
+                await release(connection, left)

@@ -1,0 +1,1 @@
+"""Webhook targets: validated URLs, secrets, the targets of users and operators."""

@@ -1,0 +1,1 @@
+"""Messages between roles, and access to NATS, Kafka and Redis."""

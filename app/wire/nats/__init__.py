@@ -1,0 +1,1 @@
+"""Candles on NATS: their form, publishing and pulling."""

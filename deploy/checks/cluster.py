@@ -1,0 +1,189 @@
+"""Installs the chart on the cluster of the current context and troubles it: `make check-cluster IMAGE=NAME:TAG`.
+
+The nodes must have the image, or be able to pull it and those of Compose's servers. In namespaces of its own: install,
+`helm test`, upgrade, rollback, an end of each pod, and a drain of a node where there are several. Fails where something
+does not become ready again, where an alert or a minute that was stored is gone, or where none follow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster_servers import manifests
+from troubles import INCOMPLETE, PASSWORDS, eventually
+
+CHART = Path(__file__).parents[1] / "helm" / "screener"
+RELEASE = "screener"
+READY = "300s"
+OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    alerts: frozenset[str]
+    newest_s: float
+    """Open time of the newest minute, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    namespace: str
+    servers: str
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """What it wrote to stdout. Ends this program when it fails."""
+        return said("kubectl", "--namespace", self.namespace, *arguments, given=given)
+
+    def helm(self, *arguments: str) -> None:
+        print(said("helm", "--namespace", self.namespace, *arguments), flush=True)
+
+    def items(self, *arguments: str) -> list[dict[str, Any]]:
+        return list(json.loads(self.kubectl("get", *arguments, "--output", "json"))["items"])
+
+    def sql(self, statement: str) -> str:
+        psql = ("psql", "--username=screener", "--dbname=screener", "--no-align", "--tuples-only")
+        inside = ("kubectl", "--namespace", self.servers, "exec", "deployment/timescaledb", "--")
+        return said(*inside, *psql, "--command", statement)
+
+    def stored(self) -> Stored:
+        alerts = self.sql("SELECT id FROM alert_history").split()
+        newest = self.sql("SELECT coalesce(extract(epoch FROM max(time)), 0) FROM candles_1m")
+        return Stored(frozenset(alerts), float(newest))
+
+    def wait_ready(self) -> None:
+        for kind in ("deployment", "statefulset"):
+            for one in self.items(kind, "--selector", OF_THE_RELEASE):
+                self.kubectl("rollout", "status", f"{kind}/{one['metadata']['name']}", "--timeout", READY)
+
+
+def said(*command: str, given: str | None = None) -> str:
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, input=given)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}")
+    return done.stdout.strip()
+
+
+def values(servers: str, image: str, given: dict[str, str]) -> list[str]:
+    """Arguments of helm: a small installation with the servers there and the simulated exchange."""
+    repository, _, tag = image.rpartition(":")
+    exchange = f"exchange.{servers}:9098"
+    settings = {
+        "image.repository": repository,
+        "image.tag": tag,
+        "image.digest": "",
+        "nats.image.digest": "",
+        "settings.kafka_url": f"kafka.{servers}:9092",
+        "settings.exchange_rest_url": f"http://{exchange}",
+        "settings.exchange_ws_url": f"ws://{exchange}/market/stream",
+        "secrets.existingSecret": "",
+        "secrets.values.redis_url": f"redis://:{given['REDIS_PASSWORD']}@redis.{servers}:6379/0",
+        "secrets.values.postgres_url": f"postgresql://screener:{given['POSTGRES_PASSWORD']}@timescaledb.{servers}:5432/screener",
+        "secrets.values.jwt_secret": given["JWT_SECRET"],
+    }
+    # the exchange is a pod here, and not of the internet
+    open_to_pods = {"networkPolicy.notPublic": "[]", "networkPolicy.publicPorts": "[443,9098]"}
+    arguments = ["--values", str(CHART / "ci" / "small-values.yaml")]
+    for name, value in settings.items():
+        arguments += ["--set-string", f"{name}={value}"]
+    for name, value in open_to_pods.items():
+        arguments += ["--set-json", f"{name}={value}"]
+    return arguments
+
+
+@contextmanager
+def servers_running(image: str, given: dict[str, str]) -> Iterator[Cluster]:
+    number = os.getpid()
+    cluster = Cluster(f"screener-check-{number}", f"screener-check-servers-{number}")
+    try:
+        objects = {"apiVersion": "v1", "kind": "List", "items": manifests(cluster.servers, image, given)}
+        cluster.kubectl("apply", "--filename", "-", given=json.dumps(objects))
+        said("kubectl", "create", "namespace", cluster.namespace)
+        label = "pod-security.kubernetes.io/enforce=restricted"
+        said("kubectl", "label", "namespace", cluster.namespace, label)
+        said(
+            "kubectl", "--namespace", cluster.servers, "wait", "deployment", "--all", "--for=condition=Available",
+            f"--timeout={READY}",
+        )  # fmt: skip
+        yield cluster
+    except BaseException:
+        print(cluster.kubectl("get", "pods,events", "--output", "wide"), file=sys.stderr)
+        raise
+    finally:
+        for namespace in (cluster.namespace, cluster.servers):
+            said("kubectl", "delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+
+
+def require_nothing_lost(cluster: Cluster, trouble: str, make: Callable[[], object]) -> None:
+    before, began_s = cluster.stored(), time.time()
+    make()
+    cluster.wait_ready()
+    eventually(f"a minute after {trouble}", lambda: cluster.stored().newest_s > began_s, 300)
+    eventually(f"an alert after {trouble}", lambda: cluster.stored().alerts > before.alerts, 300)
+    eventually(f"every minute after {trouble}", lambda: cluster.sql(INCOMPLETE) == "0", 300)
+    print(f"{trouble}: all ready, no alert and no minute is missing", flush=True)
+
+
+def end_each_pod(cluster: Cluster) -> None:
+    for pod in cluster.items(
+        "pods", "--selector", OF_THE_RELEASE, "--field-selector", "status.phase=Running"
+    ):
+        cluster.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+        cluster.wait_ready()
+
+
+def drain(cluster: Cluster) -> None:
+    """A node with pods of the release, but not NATS: what it stores stays on its node in many clusters."""
+    pods = cluster.items("pods", "--selector", OF_THE_RELEASE, "--field-selector", "status.phase=Running")
+    with_nats = {pod["spec"]["nodeName"] for pod in pods if "nats" in pod["metadata"]["name"]}
+    nodes = {pod["spec"]["nodeName"] for pod in pods} - with_nats
+    if not nodes:
+        print("no node could be drained: one has everything", flush=True)
+        return
+    node = min(nodes)
+    try:
+        selector = f"--pod-selector={OF_THE_RELEASE}"
+        cluster.kubectl(
+            "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", selector, f"--timeout={READY}"
+        )
+        cluster.wait_ready()
+    finally:
+        cluster.kubectl("uncordon", node)
+
+
+def main() -> None:
+    image = os.environ.get("IMAGE") or sys.exit(
+        "IMAGE=NAME:TAG: the image that the cluster's nodes have or can pull"
+    )
+    given = {name: secrets.token_hex(24) for name in PASSWORDS}
+    with servers_running(image, given) as cluster:
+        chosen = values(cluster.servers, image, given)
+        wait = ("--wait", "--timeout", READY)
+        began_s = time.monotonic()
+        cluster.helm("install", RELEASE, str(CHART), *chosen, *wait)
+        print(f"installed and ready after {time.monotonic() - began_s:.0f} s", flush=True)
+        eventually("alerts", lambda: cluster.stored().alerts, 300)
+        cluster.helm("test", RELEASE)
+        again = ("--set-string", "common.podAnnotations.check=again")
+        troubles: dict[str, Callable[[], object]] = {
+            "an upgrade": lambda: cluster.helm("upgrade", RELEASE, str(CHART), *chosen, *again, *wait),
+            "a rollback": lambda: cluster.helm("rollback", RELEASE, "1", *wait),
+            "an end of each pod": lambda: end_each_pod(cluster),
+            "a drain of a node": lambda: drain(cluster),
+        }
+        for trouble, make in troubles.items():
+            require_nothing_lost(cluster, trouble, make)
+    print("the chart is sound on this cluster")
+
+
+if __name__ == "__main__":
+    main()

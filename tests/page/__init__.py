@@ -1,0 +1,1 @@
+"""The page as a browser shows it: Chromium, looking at a running `screener up`."""

@@ -1,0 +1,47 @@
+"""Seconds of the processor that work takes, to be compared with those of other work in the same run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import orjson
+
+from app.wire.nats.candles import parse
+
+NOW_MS = 1_700_000_000_000
+MAX_BYTES = 2**20
+
+
+def cpu_s(work: Callable[[], object], rounds: int = 3) -> float:
+    """The least of some rounds: other work of the machine only adds to it."""
+    taken = []
+    for _ in range(rounds):
+        began_s = time.thread_time()
+        work()
+        taken.append(time.thread_time() - began_s)
+    return min(taken)
+
+
+def candle(symbol: str = "BTCUSDT", **fields: object) -> bytes:
+    """A valid candle as JSON, unless `fields` say otherwise."""
+    values = {
+        "open_time": NOW_MS // 60_000 * 60_000 - 120_000, "open": 1.5, "high": 2.5, "low": 1.0, "close": 2.0,
+        "volume": 10.0, "quote_volume": 15.0, "number_of_trades": 3,
+    }  # fmt: skip
+    return orjson.dumps({"symbol": symbol} | values | fields)
+
+
+def array(element: Callable[[int], bytes], size_bytes: int = MAX_BYTES) -> bytes:
+    """A JSON array of as many elements as fit."""
+    elements: list[bytes] = []
+    used_bytes = 2
+    while (used_bytes := used_bytes + len(more := element(len(elements))) + 1) <= size_bytes:
+        elements.append(more)
+    return b"[%b]" % b",".join(elements)
+
+
+def good_message_s() -> float:
+    """What parsing the largest message costs that is good as a whole."""
+    data = array(lambda at: candle(f"S{at % 500}USDT"))
+    return cpu_s(lambda: parse([data], ingest_ts_ms=NOW_MS, max_bytes=MAX_BYTES, exchange="binance"))

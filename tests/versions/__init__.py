@@ -1,0 +1,1 @@
+"""The tests that meet a server, on the versions of it that people run."""
