@@ -73,6 +73,8 @@ class Stage(ABC):
         self.log = structlog.get_logger(self.name)
         self._tallies: dict[int, Tally] = {}
         self._owned: frozenset[int] = frozenset()
+        self._kept: set[int] = set()
+        """Partitions that stayed at the last rebalance and have had no record since."""
         self._frame = FrameInfo()
         self.positions: dict[int, int] = {}
         """Partition -> offset behind the last record done with since the assignment."""
@@ -121,17 +123,45 @@ class Stage(ABC):
         self.pipeline.snapshots_unusable.labels(stage=self.name).inc()
         self.log.error("snapshot_unusable", table=table, shard=shard, reason=reason, error=error)
 
-    def reassign(self, partitions: Collection[int]) -> None:
-        """Handle a rebalance, called when tables are recovered and before records flow: the partitions this
-        worker now owns. State of kept partitions stays; Faust recovers only tables of gained partitions."""
-        gained = frozenset(partitions) - self._owned
-        for partition in gained | (self._owned - frozenset(partitions)):
+    def keep_only(self, partitions: Collection[int]) -> None:
+        """Handle the beginning of a rebalance: other workers own all but these partitions from now on. A partition that
+        comes back later, even before this rebalance has ended, is restored from the tables again."""
+        lost = self._owned - frozenset(partitions)
+        for partition in lost:
             self.forget(partition)
-        self._owned = frozenset(partitions)
+            self.positions.pop(partition, None)
+        self._owned -= lost
+
+    def reassign(self, partitions: Collection[int]) -> None:
+        """Handle the end of a rebalance, called when the tables of these partitions are recovered and before records
+        flow: this worker owns them now. State of partitions that it owned all the time stays."""
+        self.keep_only(partitions)
+        gained = frozenset(partitions) - self._owned
+        self._kept = set(self._owned)
         self._attempts.open()
-        self.positions = {at: offset for at, offset in self.positions.items() if at not in gained}
-        self.restore(gained)
+        self._restore(gained)
+        self._owned |= gained
         self.log.info("partitions_assigned", partitions=sorted(partitions), restored=sorted(gained))
+
+    def _restore(self, partitions: Collection[int]) -> None:
+        for partition in partitions:
+            self.forget(partition)
+            self.positions.pop(partition, None)
+        self.restore(partitions)
+
+    def _check_state(self, partition: int, offset: int) -> None:
+        """Make sure, before a record is read, that the state is of the records before it. A worker that Kafka did not
+        hear of in time is out of the group without noticing; another one works on its partitions until it is back."""
+        if partition not in self._owned:
+            self.log.critical("partition_not_owned", partition=partition, offset=offset)
+            os._exit(EXIT_TEMPORARY)
+        if partition not in self._kept:
+            return
+        self._kept.discard(partition)
+        known = self.positions.get(partition)
+        if known is None or offset > known:
+            self.log.info("state_restored", partition=partition, position=known, offset=offset)
+            self._restore((partition,))
 
     def facts(self, partition: int) -> StageFacts:
         """Return the facts to report at a barrier, besides the tally."""
@@ -150,6 +180,7 @@ class Stage(ABC):
     async def _work_on(self, message: Any, data: bytes) -> None:
         """Wait until the record is done with, one way or another; end the process otherwise."""
         partition, offset = message.partition, message.offset
+        self._check_state(partition, offset)
         record = Record(f"{message.topic}/{partition}", offset, round((message.timestamp or 0) * 1000))
         source = f"{record.source}/{offset}"
         verdict = self._attempts.verdict(record)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import faust
 import structlog
@@ -36,6 +36,9 @@ from app.telemetry import PipelineMetrics
 from app.telemetry.tracing import configure_tracing, end_tracing
 from app.wire.kafka import ensure_topics
 
+if TYPE_CHECKING:
+    from faust.tables.manager import TableManager
+
 # Faust stalls in a flush, with a warning each, above 100 buffered changelog writes; a frame can cause more.
 ProducerBuffer.max_messages = 20_000
 Transport.Consumer = snapshot_consumer()
@@ -57,6 +60,8 @@ class WorkerStage(Protocol):
     """Partition -> offset behind the last finished record, for partitions with one since the assignment."""
 
     async def run(self, stream: StreamT[bytes]) -> None: ...
+
+    def keep_only(self, partitions: Collection[int]) -> None: ...
 
     def reassign(self, partitions: Collection[int]) -> None: ...
 
@@ -97,6 +102,8 @@ class Worker(faust.App):
         self._pages = pages
         self._dependencies = dependencies
         self._assigned_s = time.monotonic()
+        self._with_tables: frozenset[TP] = frozenset()
+        """The partitions whose tables Faust recovers, or has recovered."""
         self._lag_task: asyncio.Task[None] | None = None
         self._health = AsyncExitStack()
         self._stages: list[tuple[str, WorkerStage]] = []
@@ -123,17 +130,30 @@ class Worker(faust.App):
             log.critical("companion_failed", exc_info=True)
             os._exit(EXIT_UNEXPECTED)
 
-    async def _assigned(self, *_: Any, **__: Any) -> None:
+    async def _assigned(self, *arguments: Any, **_: Any) -> None:
+        """Faust gives the worker and the partitions."""
         self._assigned_s = time.monotonic()
+        self._with_tables = frozenset(arguments[1])
+        for topic, stage in self._stages:
+            stage.keep_only(self._owned(topic))
+
+    def _owned(self, topic: str) -> set[int]:
+        return {tp.partition for tp in self._with_tables if tp.topic == topic}
 
     async def _rebalanced(self, *_: Any, **__: Any) -> None:
+        """Rebuild the stages' state from the tables that Faust has recovered.
+
+        The consumer, in its own thread, may have the partitions of a next rebalance by now: of these the tables are not
+        recovered yet. Faust calls again once they are.
+        """
+        if cast("TableManager", self.tables).recovery.signal_recovery_start.is_set():
+            return
         # From here on Faust fetches the stages' records, and before it is done it clears their queues: a record that
         # is in one by then would never be processed. At the end of it Faust starts the flow itself.
         self.consumer.stop_flow()
         try:
-            assignment = self.consumer.assignment()
             for topic, stage in self._stages:
-                stage.reassign({tp.partition for tp in assignment if tp.topic == topic})
+                stage.reassign(self._owned(topic))
                 recovered = stage.pipeline.recovery_duration.labels(stage=stage.name)
                 recovered.observe(time.monotonic() - self._assigned_s)
         except Exception:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from app.process.child import ChildProcess
 from app.process.exit_status import EXIT_TEMPORARY, EXIT_UNEXPECTED
-from app.process.supervisor import role_environ
 from app.settings import Settings
 from app.wire.barrier import Barrier, BarrierReports
-from app.wire.kafka import client_options, ensure_topics, kafka_producer
+from app.wire.kafka import ensure_topics, kafka_producer
 from app.wire.redis import connect_redis
 from app.wire.topics import Topics
 from tests.support.eventually import eventually
+from tests.support.stage_workers import committed, is_committed, stage_worker
 from tests.support.topic_reader import dead_letters, read_until
 
 
@@ -43,10 +42,7 @@ def healed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def worker(one_partition: Settings, healed: Path, tmp_path: Path) -> Iterator[ChildProcess]:
-    files = {"STAGE_TEST_HEALED": str(healed), "STAGE_TEST_SLOW": str(tmp_path / "slow")}
-    environ = role_environ(one_partition) | files
-    argv = [sys.executable, "-m", "faust", "-A", "tests.support.stage_worker", "worker", "--without-web"]
-    process = ChildProcess("echo worker", argv, tmp_path / "worker.log", env=environ)
+    process = stage_worker(one_partition, tmp_path)
     process.start()
     yield process
     process.stop()
@@ -65,22 +61,6 @@ async def delivered(settings: Settings, last: bytes) -> list[bytes]:
         lambda found: last in [record.value for record in found],
     )
     return [record.value for record in records]
-
-
-async def committed(settings: Settings) -> int:
-    """The next record of [ingress] that the worker's group would read; 0 before it committed any."""
-    topic = TopicPartition(Topics.of(settings.names()).ingress, 0)
-    consumer = AIOKafkaConsumer(
-        **client_options(settings.kafka()),
-        group_id=settings.name("echo"),
-        enable_auto_commit=False,
-    )
-    await consumer.start()
-    try:
-        consumer.assign([topic])
-        return await consumer.committed(topic) or 0
-    finally:
-        await consumer.stop()
 
 
 async def test_a_stage_sets_poison_aside_and_goes_on_and_passes_barriers(
@@ -131,10 +111,6 @@ async def test_a_record_that_comes_while_tables_have_just_been_recovered_is_not_
     await asyncio.to_thread(healed.touch)
     await send(producer, one_partition, b"ok 3")
     assert await delivered(one_partition, b"ok 3") == [b"ok 1", b"wait", b"ok 2", b"ok 3"]
-
-
-async def is_committed(settings: Settings, offset: int) -> bool:
-    return await committed(settings) >= offset
 
 
 async def ends(worker: ChildProcess, most: int) -> list[int]:

@@ -1,11 +1,15 @@
 """A Faust worker with one small stage, for tests of what all stages share.
 
-The stage writes each record into its table of minutes and delivers it to [candles]. Until the file named by
-STAGE_TEST_HEALED exists, the records of `POISON` end the process, each in its own way, and `wait` waits for a server
-that is away; then they are delivered too. Any other that does not begin with `ok` is bad input.
+The stage writes each record into its table of minutes, delivers it to [candles], and logs which record it follows.
+Until the file named by STAGE_TEST_HEALED exists, the records of `POISON` end the process, each in its own way, and
+`wait` waits for a server that is away; then they are delivered too. Any other that does not begin with `ok` is bad
+input.
 
 While the file named by STAGE_TEST_SLOW exists, the consumer takes as long to return to its offsets after a recovery
 as on a busy machine, and removes the file then.
+
+If the file named by STAGE_TEST_OVERLAP exists when partitions are assigned, the recovery of their tables ends only when
+the consumer has the partitions of the next rebalance, and Faust hears of that only afterwards.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import signal
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agents.stage import Stage
 from app.clock import SystemClock
@@ -37,6 +42,7 @@ class Echo(Stage):
     def __init__(self, table: MinuteTable, edges: StageEdges) -> None:
         super().__init__(edges)
         self._table = table
+        self._last: dict[int, bytes] = {}
 
     async def handle(self, partition: int, data: bytes) -> None:
         if data in POISON and not is_healed():
@@ -47,16 +53,20 @@ class Echo(Stage):
             await asyncio.sleep(0.05)
         if data not in (*POISON, b"wait") and not data.startswith(b"ok"):
             raise BadFrame("frame_unreadable", "no echo for that")
+        self.log.info(f"{data!r} follows {self._last.get(partition)!r}")
         await self._deliver(partition, data)
         self._table.write(partition, MINUTE_START_MS, data)
+        self._last[partition] = data
 
     def forget(self, partition: int) -> None:
-        """Its state is the table."""
+        self._last.pop(partition, None)
 
     def restore(self, partitions: Collection[int]) -> None:
         self._table.rearm_expiry()
         for shard, open_time_ms, packed in self._table.items():
-            print(f"restored {shard} {open_time_ms} {packed.decode()}", flush=True)
+            if shard in partitions:
+                self._last[shard] = packed
+                self.log.info(f"restored {shard} {open_time_ms}")
 
 
 Deliver = Callable[[bytes], Awaitable[None]]
@@ -123,3 +133,29 @@ async def _seek_slowly(*_: object, **__: object) -> None:
 
 
 app.on_rebalance_complete.connect(_seek_slowly, weak=False)
+
+
+async def _overlap(*_: object, **__: object) -> None:
+    overlap = Path(os.environ["STAGE_TEST_OVERLAP"])
+    if not await asyncio.to_thread(overlap.exists):
+        return
+    recovery, tables, assigned = app.tables.recovery, app.tables, app.consumer.assignment()
+    complete, rebalance, is_complete = recovery.on_recovery_completed, tables.on_rebalance, asyncio.Event()
+
+    async def complete_late(generation_id: int = 0) -> None:
+        recovery.on_recovery_completed = complete
+        await asyncio.to_thread(overlap.unlink)
+        while app.consumer.assignment() == assigned:
+            await asyncio.sleep(0.01)
+        await complete(generation_id)
+        is_complete.set()
+
+    async def rebalance_late(*arguments: Any) -> None:
+        tables.on_rebalance = rebalance
+        await is_complete.wait()
+        await rebalance(*arguments)
+
+    recovery.on_recovery_completed, tables.on_rebalance = complete_late, rebalance_late
+
+
+app.on_partitions_assigned.connect(_overlap, weak=False)
