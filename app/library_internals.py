@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -103,6 +104,12 @@ def committed_offset(consumer: Any, tp: TP) -> int | None:
 def rearm_expiry(table: Any, key: Any, partition: int) -> None:
     """Faust: enters a key into a windowed table's expiry index, which Faust does on writes only."""
     table._maybe_set_key_ttl(table._to_key(key), partition)
+
+
+def filter_recovery(table: Any, wanted: Callable[[Iterable[Any]], list[Any]]) -> None:
+    """Faust: a recovering table applies only the wanted records of its changelog; Faust takes the last of a key."""
+    apply = table.apply_changelog_batch
+    table.apply_changelog_batch = lambda batch: apply(wanted(batch))
 
 
 def snapshot_consumer() -> type[Consumer]:

@@ -33,7 +33,7 @@ def main() -> None:
             ("collector", known.pack_minute(open_time_ms)),
         ):
             packed[stage][0] += len(value)
-            packed[stage][1] += len(compressed(value))
+            packed[stage][1] += len(compressed(value, 0))
     print(f"{symbols} symbols, bytes per symbol")
     print(
         f"{matrix.memory_bytes() / symbols:>10,.0f}  calculator: arrays of the matrix, with room for more symbols"

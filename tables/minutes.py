@@ -11,28 +11,35 @@ window handling is used for storage alone:
 
 A value is compressed, since a worker holds two days of them:
 
-    mark (4 bytes) | raw bytes (uint32) | zstd
-A value without the mark is of an earlier version, and read uncompressed.
+    mark (4 bytes) | raw bytes (uint32) | offset (int64) | zstd
+
+offset: of the record that it was written for, in the topic that the stage reads. Recovery keeps the value of the latest
+record: a worker that Kafka took for dead may write once more, when another one is already further, and its value would
+lack what came since. A value with the mark of the version before has no offset, and a value without a mark is of a
+still earlier version, and read uncompressed.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Final
 
 import faust
 import pyarrow as pa
+from faust.types import EventT
 
 from app.candles.batch import MINUTE_MS
-from app.library_internals import rearm_expiry
+from app.library_internals import filter_recovery, rearm_expiry
 from tables.keys import use_safe_keys
 
 RETENTION = timedelta(hours=49)
 """A little above the longest reach back in time, the two days of volume_ratio_1d."""
-_HEAD: Final = struct.Struct("<4sI")
-_MARK: Final = b"SCZ1"
+_HEAD: Final = struct.Struct("<4sIq")
+_MARK: Final = b"SCZ2"
+_HEAD_WITHOUT_OFFSET: Final = struct.Struct("<4sI")
+_MARK_WITHOUT_OFFSET: Final = b"SCZ1"
 _RAW_MAX_BYTES: Final = 64 * 1024 * 1024
 """Far above a minute of 100,000 symbols, so that a damaged length takes no memory."""
 _CODEC: Final = pa.Codec("zstd", compression_level=1)
@@ -53,11 +60,26 @@ class MinuteTable:
         # the table below the windowed view: typed loosely, since keys with a window are not in Faust's types
         self._inner: Any = self._table.table
         use_safe_keys(self._inner)
+        filter_recovery(self._inner, self._latest)
+
+    def _latest(self, batch: Iterable[EventT[bytes]]) -> list[EventT[bytes]]:
+        """Return the records of a changelog but those that are older than what is known of their minute."""
+        newest: dict[Any, int] = {}
+        kept = []
+        for event in batch:
+            key, offset = _hashable(event.key), offset_of(event.message.value)
+            if key not in newest:
+                newest[key] = offset_of(self._inner.data.get(key))
+            if offset >= newest[key]:
+                newest[key] = offset
+                kept.append(event)
+        return kept
 
     def write(self, shard: int, open_time_ms: int, packed: bytes) -> None:
         """`shard` must be the partition of the event being processed."""
         window = self._inner.window.current(open_time_ms / 1000)
-        self._inner[str(shard), window] = compressed(packed)
+        event = faust.current_event()
+        self._inner[str(shard), window] = compressed(packed, -1 if event is None else event.message.offset)
 
     def read(self, shard: int, open_time_ms: int) -> bytes | None:
         """Return the packed minute; None if there is none."""
@@ -82,20 +104,39 @@ class MinuteTable:
             rearm_expiry(self._inner, key, int(key[0]))
 
 
-def compressed(packed: bytes) -> bytes:
+def compressed(packed: bytes, offset: int) -> bytes:
     content: bytes = _CODEC.compress(packed, asbytes=True)
-    return _HEAD.pack(_MARK, len(packed)) + content
+    return _HEAD.pack(_MARK, len(packed), offset) + content
 
 
 def restored(value: bytes) -> bytes:
     """Return the bytes given to `compressed`; any other bytes unchanged."""
-    if len(value) < _HEAD.size:
-        return value
-    mark, raw_bytes = _HEAD.unpack_from(value)
-    if mark != _MARK or raw_bytes > _RAW_MAX_BYTES:
-        return value
-    try:
-        packed: bytes = _CODEC.decompress(value[_HEAD.size :], raw_bytes, asbytes=True)
-    except (OSError, ValueError):
-        return value
-    return packed
+    for head, its_mark in ((_HEAD, _MARK), (_HEAD_WITHOUT_OFFSET, _MARK_WITHOUT_OFFSET)):
+        if len(value) < head.size:
+            continue
+        mark, raw_bytes, *_ = head.unpack_from(value)
+        if mark != its_mark or raw_bytes > _RAW_MAX_BYTES:
+            continue
+        try:
+            packed: bytes = _CODEC.decompress(value[head.size :], raw_bytes, asbytes=True)
+        except (OSError, ValueError):
+            return value
+        return packed
+    return value
+
+
+def offset_of(value: bytes | None) -> int:
+    """Return the offset given to `compressed`; -1 for any other bytes."""
+    if value is None or len(value) < _HEAD.size or not value.startswith(_MARK):
+        return -1
+    offset: int = _HEAD.unpack_from(value)[2]
+    return offset
+
+
+def _hashable(key: Any) -> Any:
+    """Return the key of a record as Faust holds it: JSON has no tuples."""
+    return (
+        tuple(tuple(part) if isinstance(part, list) else part for part in key)
+        if isinstance(key, list)
+        else key
+    )

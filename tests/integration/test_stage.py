@@ -197,3 +197,18 @@ async def test_keys_of_a_changelog_that_no_stage_wrote_cost_their_values_only(
     await send(producer, one_partition, b"ok 2")
     assert (await delivered(one_partition, b"ok 2"))[-1] == b"ok 2"
     assert "restored 0" in worker.log_file.read_text()
+
+
+async def test_what_a_worker_taken_for_dead_writes_late_does_not_replace_what_came_since(
+    one_partition: Settings, producer: AIOKafkaProducer, worker: ChildProcess
+):
+    await send(producer, one_partition, b"ok 1", b"ok 2")
+    assert await delivered(one_partition, b"ok 2") == [b"ok 1", b"ok 2"]
+    worker.stop()
+    changelog = f"{one_partition.name('echo')}-echo_minutes-changelog"
+    [early, _] = await read_until(one_partition, changelog, lambda found: len(found) == 2)
+    await producer.send_and_wait(changelog, early.value, key=early.key, partition=0)
+    worker.start()
+    await send(producer, one_partition, b"ok 3")
+    assert (await delivered(one_partition, b"ok 3"))[-1] == b"ok 3"
+    assert f"{b'ok 3'!r} follows {b'ok 2'!r}" in worker.log_file.read_text()

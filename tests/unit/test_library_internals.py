@@ -32,6 +32,7 @@ from app.library_internals import (
     client_of_producer,
     close_client,
     committed_offset,
+    filter_recovery,
     handler_options,
     is_upgraded,
     label_names,
@@ -169,6 +170,16 @@ def test_a_windowed_faust_table_takes_a_key_into_its_expiry_index():
     table = app.Table("t", value_type=bytes, partitions=2).tumbling(60, expires=3600).table
     rearm_expiry(table, ("1", (60.0, 119.9)), 1)
     assert dict(table._partition_timestamp_keys) == {(1, 119.9): {table._to_key(("1", (60.0, 119.9)))}}
+
+
+def test_a_recovering_faust_table_applies_the_wanted_records_only():
+    app = faust.App("internals", broker="kafka://127.0.0.1:1", store="memory://")
+    table = app.Table("t", value_type=bytes, partitions=1, key_serializer="raw")
+    filter_recovery(table, lambda batch: [event for event in batch if event.value != b"old"])
+    message = SimpleNamespace(partition=0, value=b"")
+    records = [SimpleNamespace(key=b"k", value=value, message=message) for value in (b"new", b"old")]
+    table.apply_changelog_batch(records)
+    assert table.data[b"k"] == b"new"
 
 
 async def test_a_nats_client_takes_many_messages_at_once():
