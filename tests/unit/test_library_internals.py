@@ -174,7 +174,7 @@ def test_a_windowed_faust_table_takes_a_key_into_its_expiry_index():
 
 def test_a_recovering_faust_table_applies_the_wanted_records_only():
     app = faust.App("internals", broker="kafka://127.0.0.1:1", store="memory://")
-    table = app.Table("t", value_type=bytes, partitions=1, key_serializer="raw")
+    table = app.Table("t", value_type=bytes, partitions=1)
     filter_recovery(table, lambda batch: [event for event in batch if event.value != b"old"])
     message = SimpleNamespace(partition=0, value=b"")
     records = [SimpleNamespace(key=b"k", value=value, message=message) for value in (b"new", b"old")]
