@@ -3,12 +3,14 @@ import { signal } from "@preact/signals";
 import { get, retryAfterMs, wordsOf } from "../client/rest";
 import { live } from "../client/live";
 import type { Alert, AlertPage, Candle } from "../client/types";
-import { barOf, FormingBar, merged, minuteOf, startOf, type Bar, type Interval, type Kline } from "./bars";
+import { barOf, FormingBar, lengthMs, merged, minuteOf, startOf, type Bar, type Interval, type Kline } from "./bars";
 
 const PAGE_BARS = 500;
 const MOST_BARS = 6000;
 const PAGES_TO_A_TIME = 10;
 const MOST_ALERTS = 1000;
+/** How long after a live bar that follows no other the bars between are read: the sidecar may still be storing them. */
+const READ_AGAIN_MS = 2000;
 
 export type Change = "all" | "last";
 
@@ -54,7 +56,12 @@ export class ChartData {
       await this.#readAlerts();
     });
     const waitMs = retryAfterMs(refused);
-    if (waitMs !== null) this.#again = window.setTimeout(() => void this.readNewest(), waitMs);
+    if (waitMs !== null) this.#readAgainIn(waitMs);
+  }
+
+  #readAgainIn(waitMs: number): void {
+    clearTimeout(this.#again);
+    this.#again = window.setTimeout(() => void this.readNewest(), waitMs);
   }
 
   /** Read bars before the oldest. */
@@ -85,6 +92,7 @@ export class ChartData {
       if (candle.symbol !== this.symbol) continue;
       const bar = this.#forming.take(minuteOf(candle));
       if (bar === null || bar.openMs < before) continue;
+      if (bar.openMs > before + lengthMs(this.interval)) this.#readAgainIn(READ_AGAIN_MS);
       if (bar.openMs === before) this.bars[this.bars.length - 1] = bar;
       else this.bars.push(bar);
       before = bar.openMs;
