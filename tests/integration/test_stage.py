@@ -126,7 +126,6 @@ async def ends(worker: ChildProcess, most: int) -> list[int]:
     ("poison", "status"),
     [
         (b"boom", EXIT_UNEXPECTED),
-        (b"exit", 3),
         (b"kill", -9),
         (b"too much", EXIT_UNEXPECTED),
     ],

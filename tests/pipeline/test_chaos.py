@@ -49,7 +49,7 @@ async def test_the_peer_of_a_severed_process_sees_the_end_of_its_connection() ->
 async def test_alerts_and_candles_are_those_of_an_undisturbed_run_whatever_was_killed_stopped_or_cut_off(
     tmp_path: Path,
 ) -> None:
-    plan = Plan(seconds=75.0, seed=11, stopped_s=8.0, pauses_s=(3.0, 7.0))
+    plan = Plan(seconds=60.0, seed=11, stopped_s=8.0, pauses_s=(3.0, 7.0))
     outcome = await trial(tmp_path, plan, print)
     assert outcome.differences() == {}
     assert {name.split()[0] for name in outcome.faults} == {"kill", "stop", "sever"}

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nats.js.api import ConsumerConfig
 
 from app.candles.batch import CandleBatch
 from app.process.child import ChildProcess
@@ -21,10 +20,10 @@ from app.rules.alert import Alert as FiredAlert
 from app.rules.alert import alert_id
 from app.rules.rule import Rule
 from app.settings import Settings
-from app.wire.nats.stream import DURABLE, connect, consumer_options, ensure_stream, stream_name
+from app.wire.nats.stream import DURABLE, connect, stream_name
 from tests.oracle.market import RULES, Alert, market_alerts
 from tests.support.eventually import eventually
-from tests.support.replays import Disturbed, market_slice, replay_settings, stored_candles
+from tests.support.replays import Disturbed, market_slice, redeliver_after, replay_settings, stored_candles
 
 pytestmark = pytest.mark.slow
 
@@ -165,17 +164,6 @@ def has_published(disturbed: Disturbed, count: float) -> bool:
 def has_begun(disturbed: Disturbed, kills: int) -> bool:
     """Whether the bridge that was started after so many kills takes messages."""
     return disturbed.log("bridge").count("bridge_started") > kills
-
-
-async def redeliver_after(settings: Settings, seconds: float) -> None:
-    """Create the bridges' consumer before they do, with a shorter wait for acknowledgements."""
-    client = await connect(settings.nats().url, "test")
-    try:
-        await ensure_stream(client, settings.names())
-        config = ConsumerConfig(**consumer_options() | {"ack_wait": seconds})
-        await client.jetstream().add_consumer(stream_name(settings.names()), config)
-    finally:
-        await client.close()
 
 
 async def stopped_with_messages(pid: int, settings: Settings) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from nats.js.api import ConsumerConfig
 
 from app.candle_files.reader import by_minutes, read_candles
 from app.candles.batch import MINUTE_MS, CandleBatch
@@ -28,6 +29,7 @@ from app.replay.replay import Progress, Replay, ReplayResult
 from app.rules.alert import Alert as FiredAlert
 from app.settings import Settings
 from app.wire.kafka import client_options
+from app.wire.nats.stream import connect, consumer_options, ensure_stream, stream_name
 from app.wire.topics import Topics
 from tests.oracle.alerts import Alert, close_mode_alerts_of, close_mode_ichimoku_alerts_of
 from tests.support.eventually import eventually
@@ -253,6 +255,17 @@ class Disturbed:
 
 async def _awaited(fault: Callable[[], Awaitable[None]]) -> None:
     await fault()
+
+
+async def redeliver_after(settings: Settings, seconds: float) -> None:
+    """Create the bridges' consumer before they do, with a shorter wait for acknowledgements."""
+    client = await connect(settings.nats().url, "test")
+    try:
+        await ensure_stream(client, settings.names())
+        config = ConsumerConfig(**consumer_options() | {"ack_wait": seconds})
+        await client.jetstream().add_consumer(stream_name(settings.names()), config)
+    finally:
+        await client.close()
 
 
 async def published_alerts(settings: Settings) -> list[dict[str, Any]]:

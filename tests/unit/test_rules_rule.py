@@ -213,12 +213,12 @@ def test_a_rule_has_all_its_faults_in_one_error():
     assert refused.value.position == 7
 
 
-def test_thousands_of_faults_are_told_in_a_message_of_a_length_that_can_be_read():
+def test_a_thousand_faults_are_told_in_a_message_of_a_length_that_can_be_read():
     with pytest.raises(RuleError) as refused:
-        load_rules("rules: [" + "{a: 1}," * 5_000 + "]")
+        load_rules("rules: [" + "{a: 1}," * 500 + "]")
     assert len(str(refused.value)) < 20_000
-    assert str(refused.value).startswith("10000 faults\n")
-    assert str(refused.value).endswith("and 9950 more")
+    assert str(refused.value).startswith("1000 faults\n")
+    assert str(refused.value).endswith("and 950 more")
 
 
 def test_a_rule_as_json_and_as_a_row_has_every_field_of_a_rule() -> None:
