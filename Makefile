@@ -35,7 +35,7 @@ check: $(VENV)/.test-installed
 	$(BIN)/lint-imports
 
 check-deploy: $(DEPLOY_VENV)/.installed $(VENV)/.run-installed
-	$(DEPLOY_BIN)/python -m pytest -c deploy/checks/pytest.ini deploy/checks
+	$(DEPLOY_BIN)/python -m pytest -c deploy/checks/pytest.ini --numprocesses=2 --dist=loadfile deploy/checks
 
 check-image: $(VENV)/.run-installed
 	BASE=$(BASE) $(BIN)/python deploy/checks/image.py

@@ -50,7 +50,6 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "restore_failed": "state could not be rebuilt after a rebalance: the process ends",
         "role_ended": "a role ended; the supervisor restarts it",
         "sign_not_told": "the sign of life could not be written to Redis",
-        "state_restored": "others may have read a partition while this process stood still: it is restored",
         "server_ended": "an embedded server ended; the supervisor restarts it",
         "server_refuses": "an embedded NATS stores nothing any more: it is restarted when its disk has space",
         "server_restarted": "an embedded server answers again",
@@ -59,6 +58,7 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "task_failed": "a background task raised: it is restarted",
         "worker_starting": "a worker of Faust starts: its name and version",
         "stage_failed": "an unexpected error in a stage: the process ends, and the record is not acknowledged",
+        "state_restored": "others may have read a partition while this process stood still: it is restored",
     },
     "Servers down and up": {
         "bridge_position_unknown": "NATS did not say how far the bridges are; retried",
