@@ -211,7 +211,8 @@ async def _run(settings: Settings, given: argparse.Namespace) -> list[Figures]:
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
             chart = f"chart/{symbols[0]}?interval=1m"
-            figures = [await _measure(browser, url, view, given.seconds) for view in ("symbols", chart)]
+            views = [_measure(browser, url, view, given.seconds) for view in ("symbols", chart)]
+            figures = await asyncio.gather(*views) if given.together else [await view for view in views]
             await _screenshots(browser, url, ("symbols", chart, "alerts", "screens", "rules", "account"))
             await browser.close()
         feeding.cancel()
@@ -225,6 +226,11 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=500)
     parser.add_argument(
         "--seconds", type=float, default=30.0, help="for each view; 1800 shows whether the heap grows"
+    )
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="the views at once, for the heap: what they take of the processors includes each other",
     )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, EmbeddedStack.start(Path(directory)) as stack:

@@ -47,11 +47,13 @@ def bodies(good: dict[str, Any]) -> dict[str, bytes]:
     return found | {"unknown keys": keys, "deep": orjson.dumps(good)[:-1] + b',"deep":' + DEEP + b"}"}
 
 
-async def cost_s(client: Client, method: str, path: str, body: bytes) -> tuple[float, int, int]:
-    """Seconds of the processor, status, and bytes of the answer: of the cheapest of three."""
+async def cost_s(
+    client: Client, method: str, path: str, body: bytes, times: int = 3
+) -> tuple[float, int, int]:
+    """Seconds of the processor, status, and bytes of the answer: of the cheapest of so many times."""
     taken = []
     headers = {**ADMIN, "Content-Type": "application/json"}
-    for _ in range(3):
+    for _ in range(times):
         began_s = time.thread_time()
         async with client.session.request(method, path, data=body, headers=headers) as answer:
             text = await answer.read()
@@ -71,4 +73,8 @@ async def test_no_body_costs_much_more_than_another_of_its_size(settings: Settin
                 assert status < 500, (path, name)
                 # a rule for thousands of symbols is one, and comes back
                 assert answer_bytes < (20_000 if status >= 400 else 2 * len(body)), (path, name)
+                if taken_s >= TIMES_A_HARMLESS_BODY * harmless_s:
+                    # what else runs on the machine makes single answers dearer
+                    harmless_s, *_ = await cost_s(client, method, path, b"[" + b" " * BODY_BYTES + b"]", 20)
+                    taken_s, *_ = await cost_s(client, method, path, body, 20)
                 assert taken_s < TIMES_A_HARMLESS_BODY * harmless_s, (path, name, taken_s / harmless_s)

@@ -80,9 +80,11 @@ def stage() -> Leaving:
     nothing: Any = None
     clock, metrics = ManualClock(0), pipeline_metrics(REGISTRY)
     letters = DeadLetters("x", nothing, clock, metrics)
-    return Leaving(
+    leaving = Leaving(
         StageEdges(nothing, letters, nothing, Attempts(Path(os.devnull), "x", metrics), clock, REGISTRY)
     )
+    leaving.reassign({0})
+    return leaving
 
 
 async def test_an_offset_waits_for_the_work_that_its_record_left_behind():
