@@ -28,8 +28,10 @@ from app.rules.alert import Alert
 from app.settings import Settings
 from app.telemetry.catalogue import RoleRegistry
 from app.times import rfc3339
+from app.webhooks.delivery.delivery_log import DeliveryLog
 from app.webhooks.delivery.outbox import route
 from app.webhooks.run import run_webhooks
+from app.webhooks.targets.settings_targets import follow_settings
 from app.webhooks.targets.store import NewTarget, Target, TargetStore
 from app.wire.barrier import Barrier, BarrierReports
 from app.wire.kafka import ensure_topics
@@ -123,6 +125,34 @@ async def test_a_barrier_is_reported_when_the_alerts_before_it_are_in_the_outbox
         await eventually(reported)
         assert (await store.get(target.id)).pending == 10
     await redis.aclose()
+
+
+async def test_a_users_url_reaches_no_host_that_operators_allow_themselves(settings: Settings) -> None:
+    """Not even one that is a target already, as from a time when their hosts were everybody's."""
+    settings = settings.model_copy(update=SHORT)
+    async with (
+        targets(settings) as store,
+        receiving() as of_operators,
+        receiving() as of_user,
+        await AsyncConnection.connect(connection_url(settings.postgres()), autocommit=True) as database,
+    ):
+        await database.execute(
+            "INSERT INTO user_settings (user_id, webhook_url, notification_enabled, selected_alerts) "
+            "VALUES ('ann', %s, true, '{*}')",
+            (of_user.url,),
+        )
+        await follow_settings(database, SystemClock().now_ms() - 60_000, allowed=ON_LOOPBACK)
+        await store.add(NewTarget(of_operators.url), ON_LOOPBACK)
+        async with running(settings):
+            await publish(settings, fresh_alerts([1]))
+
+            async def refused() -> bool:
+                deliveries = await DeliveryLog(database, SystemClock(), "ann").newest(10)
+                return [one.error for one in deliveries] == ["bad_url"]
+
+            await eventually(refused)
+            await eventually(lambda: of_operators.received)
+    assert of_user.received == []
 
 
 class Process:
