@@ -17,6 +17,7 @@ from app.process.identity import Identity, prepare_child
 from app.process.private_files import PRIVATE_MODE
 
 _LOG_ROTATE_BYTES = 16 * 1024 * 1024
+_POLL_S = 0.05
 
 # Linux sends the death signal when the *thread* that forked ends, so all children are forked by one
 # thread that lives as long as this process; callers may be on any thread.
@@ -167,6 +168,25 @@ class ChildProcess:
         else:
             how = f"ended with exit code {code}"
         return f"{self.name} {how}; end of the log {self.log_file}:\n{self.log_tail()}"
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether it runs no more. A zombie has ended: it waits for its parent to read its exit code, which the
+    first process of many containers never does."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_ended(processes: Iterable[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait until all have ended, whosever children they are; return the ones that run after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while (
+        running := [process for process in processes if not has_ended(process)]
+    ) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return running
 
 
 def _private(path: str, flags: int) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nats
@@ -15,9 +19,10 @@ import redis
 
 from app.errors import PortTaken, ServerDied, ServerError
 from app.local.servers.embedded import ALL_SERVERS, EmbeddedStack
-from app.local.servers.orphans import record
+from app.local.servers.orphans import end_orphans, record
 from app.local.servers.ports import free_port
-from app.process.child import ChildProcess, stop_all
+from app.local.servers.running import holder_of
+from app.process.child import ChildProcess, stop_all, wait_ended
 from app.process.health.probes import PROBES
 from app.settings import Settings
 from tests.support.eventually import eventually
@@ -45,7 +50,7 @@ def test_stopping_leaves_no_process(directory: Path) -> None:
     with EmbeddedStack.start(directory) as stack:
         started = set(psutil.Process().children(recursive=True)) - children_before
         assert {process.pid for process in stack.processes.values()} <= {child.pid for child in started}
-    assert not [child for child in started if child.is_running()]
+    assert wait_ended(started, 10) == []
 
 
 async def test_nats_redis_and_postgres_keep_their_data_over_a_restart(directory: Path) -> None:
@@ -138,3 +143,24 @@ def test_servers_left_by_a_stack_that_is_gone_are_ended_first(directory: Path) -
         assert unrelated.running
     finally:
         stop_all([left, unrelated])
+
+
+@pytest.fixture
+def zombie() -> Iterator[psutil.Process]:
+    """A process that has ended, and whose parent has not read its exit code."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        found = psutil.Process(process.pid)
+        while found.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        yield found
+
+
+def test_a_zombie_holds_no_directory_and_is_not_waited_for(directory: Path, zombie: psutil.Process) -> None:
+    directory.mkdir()
+    (directory / "stack.lock").write_text(f"{zombie.pid}\n")
+    assert holder_of(directory) is None
+    (directory / "processes.json").write_text(json.dumps([[zombie.pid, zombie.create_time()]]))
+    began = time.monotonic()
+    end_orphans(directory, timeout_s=5.0)
+    assert time.monotonic() - began < 5.0
+    assert wait_ended([zombie], 0.0) == []

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from app.database.connection import connection_url
+from app.process.child import wait_ended
 from app.settings import Settings
 from tests.pipeline.test_replay_clean_up import names
 from tests.support.eventually import eventually
@@ -58,7 +59,7 @@ async def ends(process: subprocess.Popen[str], directory: Path) -> None:
     output, _ = await asyncio.wait_for(asyncio.to_thread(process.communicate), 60)
     assert process.returncode in ENDED, output
     assert "Traceback" not in output
-    assert not [child for child in children if child.is_running()]
+    assert wait_ended(children, 10) == []
     assert os.listdir(directory / "temporary") == []
 
 

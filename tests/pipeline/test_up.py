@@ -15,11 +15,11 @@ from typing import Any
 
 import aiohttp
 import nats
-import psutil
 import pytest
 
 from app.clock import SystemClock
 from app.local.servers.ports import free_port
+from app.process.child import wait_ended
 from app.process.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
 from tests.support.eventually import eventually
 from tests.support.running_up import START_S, Up, running
@@ -59,8 +59,7 @@ async def test_it_serves_metrics_of_simulated_symbols_and_leaves_no_process_on_c
         assert len(family) >= 9
         up.process.send_signal(signal.SIGINT)
         assert await up.ended() == 0
-        _gone, alive = psutil.wait_procs(family, timeout=10)
-        assert alive == []
+        assert wait_ended(family, 10) == []
         assert "stopped" in up.text()
 
 

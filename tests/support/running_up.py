@@ -15,6 +15,7 @@ import psutil
 
 from app.cli.up import FEED_PORTS, PORTS
 from app.local.servers.ports import free_port
+from app.process.child import wait_ended
 from tests.support.eventually import eventually
 
 START_S = 90.0
@@ -95,7 +96,5 @@ def running(directory: Path, *arguments: str, **settings: str) -> Iterator[Up]:
                 up.process.wait(60)
             except subprocess.TimeoutExpired:
                 up.process.kill()
-        psutil.wait_procs(family, timeout=10)
-        for process in family:
-            if process.is_running():
-                process.kill()
+        for process in wait_ended(family, 10):
+            process.kill()

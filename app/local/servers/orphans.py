@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from app.process.child import ChildProcess
+from app.process.child import ChildProcess, has_ended, wait_ended
 from app.process.private_files import write_private
 
 _FILE = "processes.json"
@@ -35,13 +35,13 @@ def end_orphans(directory: Path, timeout_s: float = 10.0) -> None:
     for pid, born in entries:
         with suppress(psutil.Error):
             process = psutil.Process(pid)
-            if process.create_time() == born:
+            if process.create_time() == born and not has_ended(process):
                 alive.append(process)
     for process in alive:
         with suppress(psutil.Error):
             process.terminate()
-    _, remaining = psutil.wait_procs(alive, timeout_s)
+    remaining = wait_ended(alive, timeout_s)
     for process in remaining:
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(remaining, timeout_s)
+    wait_ended(remaining, timeout_s)

@@ -14,6 +14,7 @@ from typing import Self, TextIO
 import psutil
 
 from app.errors import ServerError
+from app.process.child import has_ended
 from app.process.private_files import make_private, name_of, write_private
 
 EXCHANGE_URLS = ("exchange_rest", "exchange_ws")
@@ -26,9 +27,9 @@ def holder_of(directory: Path) -> int | None:
     """Return the living process that took the directory's lock last; None if it has ended, or nobody ever did."""
     try:
         pid = int((directory / _LOCK_FILE).read_text())
-    except (OSError, ValueError):
+        return None if has_ended(psutil.Process(pid)) else pid
+    except (OSError, ValueError, psutil.Error):
         return None
-    return pid if psutil.pid_exists(pid) else None
 
 
 class DirectoryLock:
