@@ -18,7 +18,7 @@ DEPLOY_BIN := $(DEPLOY_VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := --quiet --generate-hashes --no-annotate --no-header
 # Which tests share a process: tests/conftest.py
-PARALLEL := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+PARALLEL := --numprocesses=2 --dist=loadscope --no-loadscope-reorder --max-worker-restart=0
 
 .PHONY: up test check check-deploy check-image check-compose check-cluster chart-schema page bench lock clean
 
@@ -35,7 +35,7 @@ check: $(VENV)/.test-installed
 	$(BIN)/lint-imports
 
 check-deploy: $(DEPLOY_VENV)/.installed $(VENV)/.run-installed
-	$(DEPLOY_BIN)/python -m pytest -c deploy/checks/pytest.ini --numprocesses=2 --dist=loadfile deploy/checks
+	$(DEPLOY_BIN)/python -m pytest -c deploy/checks/pytest.ini --numprocesses=2 --dist=loadfile --max-worker-restart=0 deploy/checks
 
 check-image: $(VENV)/.run-installed
 	BASE=$(BASE) $(BIN)/python deploy/checks/image.py

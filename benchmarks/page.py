@@ -38,6 +38,7 @@ from app.wire.kafka import ensure_topics, kafka_producer
 from app.wire.topics import Topics, shard_of
 
 _EVERY_S = 0.25
+_HEAPS = 12
 _MINUTES = 1_440
 _SHOTS = Path(__file__).parent / "page"
 _BUILT = Path(__file__).parents[1] / "app/sidecar/page/built"
@@ -56,19 +57,19 @@ _FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.start
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one view. heap: in MB, at the beginning and the end, after a collection of garbage."""
+    """Of one view. heap: in MB, from the beginning to the end, each after a collection of garbage."""
 
     view: str
     first_paint_ms: float
     busy_pct: float
     longest_task_ms: float
     layout_shift: float
-    heap: tuple[float, float]
+    heap: tuple[float, ...]
 
     def row(self) -> str:
         return (
             f"| {self.view} | {self.first_paint_ms:.0f} | {self.busy_pct:.1f} % | {self.longest_task_ms:.0f} "
-            f"| {self.layout_shift:.3f} | {self.heap[0]:.1f} → {self.heap[1]:.1f} |"
+            f"| {self.layout_shift:.3f} | {' → '.join(f'{each:.1f}' for each in self.heap)} |"
         )
 
 
@@ -149,7 +150,8 @@ async def _metrics(devtools: CDPSession) -> dict[str, float]:
     return {one["name"]: one["value"] for one in found["metrics"]}
 
 
-async def _measure(browser: Browser, url: str, view: str, seconds: float) -> Figures:
+async def _measure(browser: Browser, url: str, view: str, seconds: float, heaps: int) -> Figures:
+    """heaps: how often the heap is measured after the beginning, at equal distances."""
     page = await browser.new_page(viewport=_DESK)
     devtools = await page.context.new_cdp_session(page)
     await devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
@@ -159,10 +161,12 @@ async def _measure(browser: Browser, url: str, view: str, seconds: float) -> Fig
     first_paint_ms = float(await page.evaluate(_FIRST_PAINT))
     await page.evaluate(_OBSERVE)
     await page.evaluate("() => { window.longTasks.length = 0; }")
-    heap_before = await _heap_mb(devtools)
-    before = await _metrics(devtools)
-    await page.wait_for_timeout(seconds * 1000)
-    after = await _metrics(devtools)
+    heap = [await _heap_mb(devtools)]
+    before = after = await _metrics(devtools)
+    for _ in range(heaps):
+        await page.wait_for_timeout(seconds * 1000 / heaps)
+        after = await _metrics(devtools)
+        heap.append(await _heap_mb(devtools))
     tasks = await page.evaluate("window.longTasks")
     figures = Figures(
         view.partition("?")[0],
@@ -170,7 +174,7 @@ async def _measure(browser: Browser, url: str, view: str, seconds: float) -> Fig
         100 * (after["TaskDuration"] - before["TaskDuration"]) / (after["Timestamp"] - before["Timestamp"]),
         max(tasks, default=0.0),
         float(await page.evaluate("window.shifts")),
-        (heap_before, await _heap_mb(devtools)),
+        tuple(heap),
     )
     await page.close()
     return figures
@@ -211,7 +215,8 @@ async def _run(settings: Settings, given: argparse.Namespace) -> list[Figures]:
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
             chart = f"chart/{symbols[0]}?interval=1m"
-            views = [_measure(browser, url, view, given.seconds) for view in ("symbols", chart)]
+            heaps = _HEAPS if given.together else 1
+            views = [_measure(browser, url, view, given.seconds, heaps) for view in ("symbols", chart)]
             figures = await asyncio.gather(*views) if given.together else [await view for view in views]
             await _screenshots(browser, url, ("symbols", chart, "alerts", "screens", "rules", "account"))
             await browser.close()
@@ -230,7 +235,7 @@ def main() -> None:
     parser.add_argument(
         "--together",
         action="store_true",
-        help="the views at once, for the heap: what they take of the processors includes each other",
+        help=f"the views at once, and the heap {_HEAPS} times: what they take of the processors includes each other",
     )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, EmbeddedStack.start(Path(directory)) as stack:
