@@ -62,7 +62,7 @@ class Alerts(Stage):
         self._memory = RuleMemory(minutes, bars, history)
         self._departures: dict[int, Departures] = {}
         self._book: RuleBook | None = None
-        """The last one that a frame was evaluated for."""
+        """The active rules at the last frame."""
 
     async def handle(self, partition: int, data: bytes) -> None:
         batch, info = decode_metrics(data)

@@ -27,18 +27,18 @@ from tables.shards import ShardTable
 
 HISTORY_MINUTES = 2880
 _ROWS_PER_FRAME = 4_000
-"""A metrics row takes 1.8 KB. Frames of a thousand rows cost a replay 5 % less CPU, but the alert agent takes one
+"""A metrics row takes 1.8 KB. Frames of a thousand rows cost a replay 5 % less CPU, but the alert agent processes one
 record after the other, each with its round trips: 16,500 candles/s instead of 28,500."""
 _SNAPSHOT_EVERY_MS = 60 * MINUTE_MS
 _SNAPSHOT_GRACE_MS = 10 * MINUTE_MS
 _REFILL_RETRY_MS = 30_000
 _BARS_WAITING = 500
-"""Records of bars that wait at most; the oldest go."""
+"""How many records of bars may wait; beyond that the oldest are dropped."""
 
 History = Callable[[int, int, int], Awaitable[CandleBatch | None]]
 """Closed candles of a shard from the database: [since_ms, until_ms) by open time. None if the database is down."""
 StoredBars = Callable[[Sequence[str], int], Awaitable[Mapping[str, CandleBatch] | None]]
-"""Of symbols, from the database: timeframe -> bars that were over at a time. None if the database is down."""
+"""Reads from the database the bars of symbols that had ended by a time: timeframe -> bars. None if it is down."""
 
 
 class Calculator(Stage):
@@ -60,15 +60,15 @@ class Calculator(Stage):
         self._stored_bars = stored_bars
         self._matrices: dict[int, MarketMatrix] = {}
         self._unfilled: dict[int, tuple[tuple[str, ...], int]] = {}
-        """Pending refills by shard: the symbols that need no refill, and before which minute."""
+        """Pending refills by shard: the symbols that need none, and the minute before which the others need it."""
         self._refilled: set[int] = set()
         self._ask_history_ms = 0
-        """When the database, which did not answer, may be asked again: for any shard, since each attempt holds up
-        the stream."""
+        """When the database may be asked again after it did not answer: one time for all shards, since each attempt
+        holds up the stream."""
         self._snapshot_ms: dict[int, int] = {}
         self._departures: dict[int, Departures] = {}
         self._bars: dict[int, list[tuple[str, CandleBatch]]] = {}
-        """Bars that wait until the shard is refilled: symbols known from them alone would not be."""
+        """Bars that wait until the shard is refilled: the refill would skip symbols known from bars alone."""
 
     async def handle(self, partition: int, data: bytes) -> None:
         if is_bars(data):
@@ -107,7 +107,7 @@ class Calculator(Stage):
             matrix.drop_symbol(symbol)
 
     def _warm_up(self, partition: int) -> None:
-        """Take in the bars that have come, and sees to it that the states made of them are written soon."""
+        """Take in the waiting bars, and have the states made of them written soon."""
         if partition not in self._bars or partition not in self._refilled:
             return
         matrix = self._matrix(partition)
@@ -141,8 +141,8 @@ class Calculator(Stage):
         metrics.ring_minutes.labels(partition).set(matrix.minutes_held)
 
     def _keep_indicators(self, partition: int, batch: CandleBatch) -> None:
-        """Write the indicator states when it is time; which takes ten milliseconds for hundreds of symbols, so
-        not with the closes of a minute, whose alerts come next, as long as there are other frames."""
+        """Write the indicator states when they are due. This takes ten milliseconds for hundreds of symbols, so it
+        waits, for a limited time, for a frame other than the closes of a minute, whose alerts come next."""
         newest_ms = int(batch.open_time_ms.max())
         overdue_ms = newest_ms - self._snapshot_ms.get(partition, 0) - _SNAPSHOT_EVERY_MS
         closes_a_minute = batch.closed.any() and batch.open_time_ms.min() == newest_ms
@@ -189,9 +189,9 @@ class Calculator(Stage):
         """Load the past of symbols missing in the tables from the database, once per shard after a start: minutes, and
         bars for the indicators that need more than a day.
 
-        Symbols in the tables need no load; and a minute of theirs that is in the database may still be waiting
-        in the topic, where it must cause its metrics and alerts: a known candle causes neither. For the same
-        reason only minutes older than the first batch's first are loaded. Loaded minutes go into the table.
+        Symbols in the tables are not loaded: a minute of theirs that is in the database may still wait in the topic,
+        where it must cause its metrics and alerts, and a known candle causes neither. For the same reason only
+        minutes before the first minute of the first batch are loaded. Loaded minutes go into the table.
         """
         if partition in self._refilled:
             return

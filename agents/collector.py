@@ -27,7 +27,7 @@ from app.wire.gap_reports import ReportGaps
 from tables.minutes import MinuteTable
 
 _SHOWN_ROWS: Final = 10
-"""How many refused candles of a frame a dead letter holds."""
+"""How many rejected candles of a frame a dead letter holds."""
 
 
 class Collector(Stage):
@@ -117,7 +117,7 @@ class Collector(Stage):
         return batch.take(~mask).compact()
 
     async def _set_aside(self, batch: CandleBatch, mask: BoolArray, reason: Reason, text: str) -> None:
-        """Send one dead letter for all of them, with the first."""
+        """Send one dead letter for all rows of the mask, with the first few as its content."""
         rows = np.flatnonzero(mask)
         first = [_as_json(batch, row) for row in rows[:_SHOWN_ROWS].tolist()]
         symbols = sorted({batch.symbol_of(row) for row in rows[:_SHOWN_ROWS].tolist()})

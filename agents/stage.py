@@ -1,10 +1,10 @@
 """Shared by the three agents: reading records safely, forwarding barriers, and counting.
 
 The rules of a safe Faust agent, and why (measured on faust-streaming 0.15.3):
-- An exception that leaves an agent's body acknowledges the event it was working on. So bad input goes to the
-  dead letters, and anything unexpected ends the process at once, inside the handler, before Faust unwinds and
-  commits: the supervisor restarts it and the record is read again; at its third end it goes to the dead letters too
-  (`app/process/quarantine.py`).
+- An exception that leaves an agent's body acknowledges the event it was working on. So bad input goes to the dead
+  letters, and anything unexpected ends the process at once, inside the handler, before Faust unwinds and commits: the
+  supervisor restarts it and the record is read again; a record that has ended the process three times goes to the
+  dead letters too (`app/process/quarantine.py`).
 - The results of a record are sent, and confirmed by Kafka, before the body continues to the next record, and only
   then recorded in a table. A crash between the two repeats a send; it never loses one.
 - One record at a time (concurrency 1), no `take()`: a record holds many rows.
@@ -77,7 +77,7 @@ class Stage(ABC):
         """Partitions that stayed at the last rebalance and have had no record since."""
         self._frame = FrameInfo()
         self.positions: dict[int, int] = {}
-        """Partition -> offset behind the last record done with since the assignment."""
+        """Partition -> offset after the last record that was finished since the assignment."""
 
     @abstractmethod
     async def handle(self, partition: int, data: bytes) -> None:
@@ -92,18 +92,18 @@ class Stage(ABC):
         """Rebuild the state of these partitions from the tables, each value by `take_back`."""
 
     async def settle(self) -> None:
-        """Wait, at a barrier, for the work that records before it left behind."""
+        """Wait, at a barrier, for the background work of the records before it."""
         return
 
     @property
     def left_behind(self) -> asyncio.Task[None] | None:
-        """Work for the records so far that goes on beside the next; their offsets are committed once it is done."""
+        """The background work of the records so far; their offsets are committed once it is done."""
         return None
 
     def take_back(self, table: str, shard: int, packed: bytes, use: Callable[[bytes], object]) -> bool:
-        """Return whether `use` could read a stored value. If not, it is logged and counted and the stage does
-        without: another version wrote it, or it is damaged, and to fail would mean to fail at every start. One that
-        ends the process itself is left alone at the fourth."""
+        """Return whether `use` could read a stored value. A value that it cannot read, because it is damaged or
+        another version wrote it, is logged and counted, and the stage continues without it: an error would come again
+        at every start. A value that ended the process three times is not read a fourth time."""
         value = Record(f"{self.name} table {table}/{shard}", crc32(packed))
         verdict = self._attempts.verdict(value)
         if verdict:
@@ -150,8 +150,9 @@ class Stage(ABC):
         self.restore(partitions)
 
     def _check_state(self, partition: int, offset: int) -> None:
-        """Make sure, before a record is read, that the state is of the records before it. A worker that Kafka did not
-        hear of in time is out of the group without noticing; another one works on its partitions until it is back."""
+        """Make sure, before a record is processed, that the state is that of all records before it. A worker that
+        Kafka did not hear from in time leaves the group without noticing; another worker processes its partitions
+        until it is back."""
         if partition not in self._owned:
             self.log.critical("partition_not_owned", partition=partition, offset=offset)
             os._exit(EXIT_TEMPORARY)
@@ -178,7 +179,7 @@ class Stage(ABC):
                 work.add_done_callback(partial(_acknowledge, event))
 
     async def _work_on(self, message: Any, data: bytes) -> None:
-        """Wait until the record is done with, one way or another; end the process otherwise."""
+        """Process the record or send it to the dead letters; end the process if neither is possible."""
         partition, offset = message.partition, message.offset
         self._check_state(partition, offset)
         record = Record(f"{message.topic}/{partition}", offset, round((message.timestamp or 0) * 1000))
@@ -215,7 +216,7 @@ class Stage(ABC):
         await self._deliver(partition, data)
 
     async def _handle(self, partition: int, data: bytes) -> None:
-        """`handle`, with the frame's id in every log event of it, and a span if traces are wanted."""
+        """Call `handle` with the frame's id in all its log events, and record a span if tracing is on."""
         began_s = time.perf_counter()
         try:
             await self.handle(partition, data)
@@ -248,7 +249,7 @@ class Stage(ABC):
             os._exit(EXIT_UNEXPECTED)
 
     def count(self, partition: int, ingest_ts_ms: IntArray, rows: int) -> None:
-        """Count a frame that is done with; its latency is that of its oldest row."""
+        """Count a finished frame; its latency is that of its oldest row."""
         metrics = self.pipeline
         metrics.frames.labels(stage=self.name).inc()
         metrics.rows.labels(stage=self.name).inc(rows)
@@ -258,7 +259,7 @@ class Stage(ABC):
             self._tallies.setdefault(partition, Tally()).add(rows, latency_ms)
 
     def stamped(self, info: FrameInfo) -> FrameInfo:
-        """`info` with this stage's time added."""
+        """Return `info` with this stage's time added."""
         return FrameInfo({**info.stage_ts_ms, self.name: self.clock.now_ms()}, info.frame_id)
 
 

@@ -4,8 +4,8 @@ Redis is a hint, not the judge: while it does not answer, the worker continues f
 it in `screener_cooldown_degraded`. The next call that Redis answers also writes the fires it missed. The worst
 result is a repeated alert, which carries the same id.
 
-Redis is asked once for a key: from then on nobody else decides about it, until `forget`. Its answer for the hundreds of
-alerts of a market's close would hold them up for milliseconds.
+Redis is asked only once for a key: until `forget`, no other worker decides about it. Asking again would delay the
+hundreds of alerts at the close of a minute by milliseconds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ end
 _RETRY_AFTER_S = 1.0
 """How long Redis is left alone after a failure: one wait per second, not one per frame."""
 _MISSED_PER_CALL = 2_000
-"""How many fires that Redis missed it is told in one call, which must end within the timeout."""
+"""How many fires that Redis missed are written in one call, which must end within the timeout."""
 LONGEST_KEPT_MS = _KEPT_S * 1000
 
 log = structlog.get_logger("cooldown")
@@ -53,14 +53,14 @@ class Cooldowns:
         self._missed: dict[FireKey, int] = {}
         """Fires in memory that Redis may not have."""
         self._writing: dict[FireKey, int] = {}
-        """Fires in memory that `write` is about to give to Redis."""
+        """Fires in memory that `write` has yet to give to Redis."""
         self._asked: set[FireKey] = set()
         self._away_until_s = 0.0
         self._outage = OutageLog(log, "redis_unreachable", policy="own memory; duplicates rather than misses")
         self._metrics.cooldown_degraded.set(0)
 
     def __len__(self) -> int:
-        """Keys in this worker's memory."""
+        """Return the number of keys in this worker's memory."""
         return len(self._memory)
 
     @property
@@ -103,7 +103,7 @@ class Cooldowns:
         self._writing.update(fired)
 
     async def write(self, fired: Mapping[FireKey, int]) -> None:
-        """Give fires that are remembered to Redis."""
+        """Write remembered fires to Redis."""
         if not fired:
             return
         if self._skip():
@@ -126,11 +126,11 @@ class Cooldowns:
             self._memory = self._writing | self._missed
 
     def forget_symbols(self, symbols: Collection[str]) -> None:
-        """Drop, of symbols that left, the keys that Redis has too: there they expire."""
+        """Drop the keys of departed symbols, except fires that Redis lacks; in Redis they expire."""
         self._keep(lambda key: key[1] not in symbols)
 
     def forget_other_rules(self, rule_types: Collection[str]) -> None:
-        """Drop, of all rules but these, the keys that Redis has too: there they expire."""
+        """Drop the keys of all other rules, except fires that Redis lacks; in Redis they expire."""
         self._keep(lambda key: key[0] in rule_types)
 
     def _keep(self, kept: Callable[[FireKey], bool]) -> None:
@@ -147,7 +147,7 @@ class Cooldowns:
             await self._write(part)
 
     async def _tell_what_it_missed(self) -> None:
-        """Other workers may have fired later than this one meanwhile, and the later fire counts."""
+        """Write the missed fires to Redis, except where another worker has fired later: the later fire counts."""
         while self._missed:
             part = dict(islice(self._missed.items(), _MISSED_PER_CALL))
             values = await self._redis.mget([self._key(key) for key in part])

@@ -40,7 +40,8 @@ class RulesInForce(Protocol):
 
 
 class AlertEngine:
-    """backfilled_after_ms: an alert that is older when it is published is marked; 0 marks no alert."""
+    """Evaluates rules and publishes the alerts that fire. backfilled_after_ms: an alert that is older than this when
+    it is published is marked as backfilled; 0 marks no alert."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class AlertEngine:
         self._clock = clock
         self._metrics = metrics
         self.recording: asyncio.Task[None] | None = None
-        """Tells Redis of the fires of the last frame that had some."""
+        """Writes the fires of the last frame that had any to Redis."""
 
     def evaluate(self, evaluator: Evaluator, batch: MetricsBatch) -> Matches:
         """Return the true conditions; rules that raise are switched off."""
@@ -95,7 +96,7 @@ class AlertEngine:
         self._cooldowns.forget()
 
     def forget_symbols(self, symbols: Collection[str]) -> None:
-        """Drop the cooldowns of symbols that left, which Redis has too."""
+        """Drop the cooldowns of departed symbols that Redis has too."""
         self._cooldowns.forget_symbols(symbols)
 
     async def _emit(self, fires: list[Fire], batch: MetricsBatch) -> None:

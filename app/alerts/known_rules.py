@@ -1,4 +1,4 @@
-"""The rules that a worker last took from the database, kept in a file for a start while it is down."""
+"""The rules that a worker last read from the database, kept in a file for a start while the database is down."""
 
 from __future__ import annotations
 

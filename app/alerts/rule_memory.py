@@ -3,9 +3,9 @@
 Tables: `rules`, the memory of the minute before, with each closed minute; `rule_minutes`, what functions over time read
 in each closed minute; `rule_bars`, the memory of bars, once an hour. From these the memory is rebuilt exactly.
 
-A rule whose functions need minutes that were not kept is warmed from the stored candles first, beside the stream: until
-then its old form, if any, is in force. The rows that come meanwhile wait for it; when they are too many, the next
-frame waits instead. At a start nothing is in force yet, and the first frame waits for it.
+A rule whose functions need minutes that were not kept is first warmed up from the stored candles, in the background:
+until then its previous version, if any, stays in force. The rows that arrive meanwhile are kept for it; when they are
+too many, the next frame waits. At a start no version is in force yet, so the first frame waits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HISTORY_MINUTES: Final = 2880
 _BARS_EVERY_MS: Final = 60 * MINUTE_MS
 _CANDLES_TOGETHER: Final = 20_000
 MOST_WAITING_ROWS: Final = 500_000
-"""Closed rows of one shard; a row takes 8 bytes for each metric that the rules name."""
+"""Most closed rows of one shard that may wait; a row takes 8 bytes for each metric that the rules name."""
 _TRIES: Final = 5
 _TRY_AGAIN_S: Final = 2.0
 
@@ -60,7 +60,7 @@ class Bars(Protocol):
 
 @dataclass(slots=True)
 class Restored:
-    """What the tables gave back of a shard. minutes: by open time."""
+    """The memory of a shard as read from the tables. minutes: by open time."""
 
     memory: bytes | None = None
     bars: bytes | None = None
@@ -68,7 +68,7 @@ class Restored:
 
 
 class _Warming:
-    """Rules that see their history. evaluator: of the whole book. waiting: the rows that came meanwhile."""
+    """Rules that are being warmed up. evaluator: of the whole book. waiting: the rows that arrived meanwhile."""
 
     def __init__(self, book: RuleBook, rules: Collection[Rule]) -> None:
         self.evaluator = Evaluator(book)
@@ -145,8 +145,8 @@ class RuleMemory:
         self._restored: dict[int, Restored] = {}
 
     async def evaluator(self, shard: int, book: RuleBook, batch: MetricsBatch) -> Evaluator:
-        """Return the evaluator for the next frame: of the book, or, of rules that still see their history, with their
-        old forms."""
+        """Return the evaluator for the next frame: of the book, but with the previous versions of rules that are
+        being warmed up."""
         held = self._shards.get(shard)
         if held is None:
             held = _Shard(await self._first(shard, book, int(batch.open_time_ms.min())), book)
@@ -161,12 +161,13 @@ class RuleMemory:
         return held.evaluator
 
     def in_force(self, shard: int, book: RuleBook) -> RuleBook:
-        """Return the book that is evaluated now, if its rules are not all of `book` yet."""
+        """Return the book that is evaluated now: `book`, or while rules are being warmed up the one with their
+        previous versions."""
         held = self._shards.get(shard)
         return held.evaluator.book if held is not None and held.warming is not None else book
 
     async def _first(self, shard: int, book: RuleBook, before_ms: int) -> Evaluator:
-        """Return an evaluator with the memory of the tables, and, for what they lack, of the stored candles."""
+        """Return an evaluator with the memory of the tables; what they lack comes from the stored candles."""
         restored, began_s = self._restored.pop(shard, Restored()), time.perf_counter()
         evaluator = Evaluator(book)
         without_bars = [] if restored.bars is None else Evaluator(book).restore_bars(restored.bars)
@@ -201,7 +202,7 @@ class RuleMemory:
 
     def _put_in_force(self, held: _Shard, warming: _Warming) -> None:
         if warming.task is not None:
-            # raises what it ended with
+            # raises the error that ended the task
             warming.task.result()
         for batch in warming.waiting:
             warming.evaluator.replay(batch)
@@ -209,7 +210,7 @@ class RuleMemory:
         held.warming = None
 
     def keep(self, shard: int, batch: MetricsBatch) -> None:
-        """Keep what the memory is rebuilt from, after a batch was evaluated."""
+        """Write the minutes and bars from which the memory is rebuilt, after a batch was evaluated."""
         held = self._shards[shard]
         if held.warming is not None:
             held.warming.note(batch)

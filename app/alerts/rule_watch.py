@@ -1,9 +1,9 @@
 """The active rules of one worker: the table `alert_rules`, followed while the worker runs.
 
-The database announces every change, and the worker reads the table again; if the announcement of a
-change is lost (in a pooler that drops notifications), a slow poll finds it. An invalid row is
-rejected, and the rule stays as it was. While the database is down the last known rules stay active: the rules of
-this worker, of its last run (kept in a file), or, if it never knew any, the shipped ones.
+The database announces every change, and the worker reads the table again; if the announcement of a change is lost (in
+a pooler that drops notifications), a slow poll finds it. An invalid row is rejected, and the rule stays as it was.
+While the database is down the last known rules stay active: the rules that this worker has read, else those of its
+last run (kept in a file), else the shipped rules.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RuleWatch:
 
     @property
     def book(self) -> RuleBook:
-        """Another object after every change, the same until then."""
+        """The active rules: a new object after every change, the same object until then."""
         return self._book
 
     def switch_off(self, faults: Sequence[RuleFault]) -> None:
@@ -106,7 +106,7 @@ class RuleWatch:
                 self._lost(error)
 
     async def _listen(self) -> AsyncConnection:
-        """Return a connection that hears of changes, once the rules as they are now have been taken over."""
+        """Return a connection that listens for changes, after the current rules are taken over."""
         connection = await self._connect()
         try:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
@@ -135,7 +135,7 @@ class RuleWatch:
         except psycopg.Error as error:
             if time_heals(error):
                 raise
-            # a person must mend it, while the last known rules continue
+            # a person must fix it; the last known rules stay active meanwhile
             advice = "run `screener migrate`, and let its user read the table"
             raise psycopg.OperationalError(f"cannot read alert_rules: {error}; {advice}") from error
         self._answered()
@@ -174,7 +174,7 @@ class RuleWatch:
         self._metrics.rules_switched_off.set(len(self.switched_off))
 
     def _note(self, faults: Sequence[RuleFault]) -> bool:
-        """Return whether a rule is among them that was on until now."""
+        """Return whether one of these rules was on until now."""
         new = [fault for fault in faults if self.switched_off.note(fault)]
         for fault in new:
             self._metrics.rule_failures.labels(rule_type=fault.rule.rule_type).inc()

@@ -79,7 +79,7 @@ class SwitchedOffRules:
         return [rule for rule in rules if self.reason(rule) is None]
 
     def keep(self, rules: Iterable[Rule]) -> None:
-        """Forget the rules that are not, or no longer as they were, among these."""
+        """Forget the rules that are not among these, or have changed."""
         as_they_are = {rule.rule_type: rule for rule in rules}
         self._faults = {
             name: found for name, found in self._faults.items() if as_they_are.get(name) == found[0].rule
@@ -106,7 +106,7 @@ class SwitchedOffBoard:
         """Do nothing: no record needs preparation."""
 
     async def run(self) -> None:
-        """Run until cancelled. Others show and count an outage of Redis; missed reports are written later."""
+        """Report until cancelled. Outages of Redis are shown and counted elsewhere; missed reports come later."""
         while True:
             telling = asyncio.create_task(self._try_to_tell())
             try:

@@ -1,4 +1,4 @@
-"""One pass over history: valid, known once, windows, rules, cooldowns, as in the pipeline's stages."""
+"""One pass over history with the steps of the pipeline's stages: validity, duplicates, windows, rules, cooldowns."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """candles: the valid and new ones of a call, in order of time. entries: the alerts that they gave. prices: the
-    close at each."""
+    """The result of one `feed`. candles: the valid and new ones, in order of time. entries: the alerts that they
+    gave. prices: the close at each alert."""
 
     candles: CandleBatch
     entries: list[Entry]
@@ -45,8 +45,8 @@ class Step:
 
 @dataclass(slots=True)
 class CandleCounts:
-    """candles: given. refused: invalid ones, by reason. duplicates: left out. corrections: closed candles
-    that came again, changed."""
+    """How many candles a backtest was given, and what became of them. refused: invalid ones, by reason. duplicates:
+    left out. corrections: closed candles that came again, changed."""
 
     candles: int = 0
     refused: Counter[Reason] = field(default_factory=Counter)
@@ -59,12 +59,12 @@ class CandleCounts:
 
 
 class Backtest:
-    """Feed it candles in order of time; the alerts are in `entries`, all of them unless `keep_entries` is false.
+    """Evaluates rules over history. Feed it candles in order of time; `entries` has all alerts, unless `keep_entries`
+    is false.
 
-    book: the rules. Only the metric columns that they read are computed. on_alert: takes each alert
-    as the pipeline would publish it (`evaluate_ts_ms` is the candle's event time); building them costs more
-    than finding them. since_ms: candles before (open time, UTC) make windows whole and start
-    cooldowns and holds, but are not counted.
+    book: the rules. Only the metric columns that they read are computed. on_alert: takes each alert as the pipeline
+    would publish it (`evaluate_ts_ms` is the candle's event time); building them costs more than finding them.
+    since_ms: candles before this open time (UTC) fill windows and start cooldowns and holds, but are not counted.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Backtest:
         return (*self.book.faults, *self._evaluator.faults, *self._market_rules.evaluator.faults)
 
     def feed(self, candles: CandleBatch) -> Step:
-        """Evaluate the candles and return what counted of them, with the alerts they gave."""
+        """Evaluate the candles; return those that counted, with the alerts they gave."""
         if self._since_ms is not None:
             early = candles.open_time_ms < self._since_ms
             if early.any():
@@ -161,6 +161,6 @@ def _columns(book: RuleBook, whole_alerts: bool) -> tuple[str, ...]:
 
 
 def valid_history(candles: CandleBatch) -> tuple[CandleBatch, Counter[Reason]]:
-    """Return the valid candles, and how many are not, by reason. History is not of the future: its newest is the
-    clock."""
+    """Return the valid candles, and how many are invalid, by reason. The newest candle is the clock, so that no
+    candle counts as from the future."""
     return valid_rows(candles, int(candles.open_time_ms.max(initial=0)))

@@ -12,7 +12,7 @@ from app.candles.batch import MINUTE_MS
 
 MOVED_WITHIN_MS: Final = 15 * MINUTE_MS
 UNMATCHED_MAX: Final = 1_000
-"""Alerts of a rule and symbol that wait for their pair; a longer chain of them is compared in parts."""
+"""How many alerts of a rule and symbol may wait for their pair; a longer chain of them is compared in parts."""
 
 
 @dataclass(slots=True)
@@ -41,8 +41,8 @@ class _Counts:
 class AlertComparison:
     """Feed it the alerts of both rules step by step, in order of time.
 
-    Alerts are the same if rule_type, symbol and minute are. Moved is an alert gone and one come of the same rule and
-    symbol within MOVED_WITHIN_MS, the nearest first; moved alerts are neither removed nor added.
+    Alerts are the same if rule_type, symbol and minute are. A removed and an added alert of the same rule and symbol
+    within MOVED_WITHIN_MS, the nearest first, count as one moved alert instead.
     """
 
     def __init__(self) -> None:

@@ -46,8 +46,8 @@ _OF_THE_PAST: Final = (Previous, Crossing, OverTime, Lately, Indicator)
 def explain_at(rule: Rule, candles: CandleBatch, open_time_ms: int) -> Clause:
     """Return the rule's condition for one symbol at the minute that opened at `open_time_ms`.
 
-    candles: of that symbol alone, in order of time, from so long before that the rule's windows are whole;
-    later ones are not looked at. Raises RuleError if the minute is not among them.
+    candles: of that symbol alone, in order of time, beginning early enough for whole windows; candles after the
+    minute are ignored. Raises RuleError if the minute has no candle.
     """
     if not np.any(candles.open_time_ms == open_time_ms):
         raise RuleError(f"no candle for the minute that opened at {open_time_ms} ms")
@@ -74,11 +74,11 @@ def _rows_until(condition: ConditionNode, candles: CandleBatch, open_time_ms: in
 def explain_over_market(
     rule: Rule, history: Iterable[CandleBatch], symbol: str, open_time_ms: int | None
 ) -> tuple[int, Clause]:
-    """Return the condition of a rule that looks at all symbols, for one of them, and its minute (open time, UTC ms):
-    the given one, None for the newest.
+    """Return the minute (open time, UTC ms) and, for one symbol in it, the condition of a rule that looks at all
+    symbols. open_time_ms: None for the newest minute.
 
-    history: candles of all symbols, in order of time, no minute in two batches, from so long before that the rule's
-    windows are whole. Raises RuleError if the symbol has no candle in that minute.
+    history: candles of all symbols, in order of time, no minute in two batches, beginning early enough for whole
+    windows. Raises RuleError if the symbol has no candle in that minute.
     """
     book = RuleBook.compile([replace(rule, enabled=True)], "close")
     known, matrix = (
@@ -148,7 +148,7 @@ def screen_minutes(nodes: Sequence[ConditionNode | NumberNode]) -> int:
 
 
 def _past_minutes(node: ConditionNode | NumberNode) -> int:
-    """Return how many minutes the metrics and bars take that it looks at in the past."""
+    """Return how many minutes the metrics and bars need that the node looks at in the past."""
     past = [found for found in walk(node) if isinstance(found, _OF_THE_PAST)]
     columns = [name for found in past for name in columns_of(found)]
     bars = [_bar_minutes(found) for found in past if isinstance(found, Indicator)]
@@ -156,7 +156,7 @@ def _past_minutes(node: ConditionNode | NumberNode) -> int:
 
 
 def _bar_minutes(node: Indicator) -> int:
-    """Return how many minutes its bars take until it hardly depends on where they begin."""
+    """Return how many minutes of bars the indicator needs until it hardly depends on where they begin."""
     bars = _SETTLED_BARS + 2 * sum(node.lengths)
     return min(bars * TIMEFRAMES[node.timeframe], _MOST_MINUTES)
 

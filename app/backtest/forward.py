@@ -48,7 +48,7 @@ class ForwardReturns:
             self._settle(self._newest_ms - max(self._horizons.values()) * MINUTE_MS)
 
     def _settle(self, before_ms: int) -> None:
-        """Take the returns of pending alerts whose minute is before (open time, UTC ms)."""
+        """Record the returns of pending alerts whose minute is before `before_ms` (open time, UTC)."""
         ready: dict[str, list[Entry]] = {}
         waiting = []
         for entry in self._pending:

@@ -22,7 +22,7 @@ class MarketRules:
         self._newest_ms = -1
 
     def take(self, metrics: MetricsBatch) -> Iterator[tuple[MetricsBatch, Matches]]:
-        """Yield each closed minute, one row per symbol, with what is true in it."""
+        """Yield each closed minute, one row per symbol, with its matches."""
         if not self.evaluator.book.rules:
             return
         closed = np.flatnonzero(metrics.closed & (metrics.open_time_ms > self._newest_ms))

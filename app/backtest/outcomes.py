@@ -103,7 +103,8 @@ def _shares(returns_pct: FloatArray, furthest: float) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """known: alerts whose return over this horizon is known. p_value: None with fewer than two of them."""
+    """What came after the alerts of a rule over one horizon. known: alerts whose return is known. p_value: None with
+    fewer than two of them."""
 
     horizon: str
     known: int
@@ -167,9 +168,9 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """per_day: over the days in which the rule could fire at all, its windows being whole. months, stretches: those
-    with alerts, in order of time. newest: the last alerts, in order of time. sampled: alerts behind medians and
-    random entries."""
+    """What came after the alerts of one rule. per_day: alerts per day since its windows were first whole, so that it
+    could fire. months, stretches: those with alerts, in order of time. newest: the last alerts, in order of time.
+    sampled: alerts behind medians and random entries."""
 
     rule_type: str
     fires: int

@@ -12,18 +12,18 @@ DAY_MINUTES: Final = 1440
 MEMORY_CLOSES: Final = 4_000_000
 """32 MB."""
 _DAYS_IN_MEMORY: Final = 2
-"""At least: so many hold an alert and all its horizons."""
+"""At least: an alert and all its horizons lie within so many days."""
 
 
 class KeptDays(Protocol):
-    """Where days of closes are kept that are too many for the memory. day: since 1970."""
+    """Storage for days of closes that are too many for the memory. day: since 1970."""
 
     def put(self, day: int, closes: FloatArray) -> None:
         """Keep the closes, shape (symbols, 1440); they replace earlier ones of the day."""
         ...
 
     def get(self, day: int) -> FloatArray:
-        """Return what `put` took."""
+        """Return the closes that `put` was given."""
         ...
 
     def row(self, day: int, symbol: int) -> FloatArray:
@@ -34,7 +34,8 @@ class KeptDays(Protocol):
 class ClosePrices:
     """Closes of closed candles by minute and symbol, 8 bytes each; NaN without a candle.
 
-    kept: takes the oldest days once more than `memory_closes` are in memory; without it all days stay in memory.
+    kept: storage for the oldest days once more than `memory_closes` are in memory; without it all days stay in
+    memory.
     """
 
     def __init__(self, kept: KeptDays | None = None, memory_closes: int = MEMORY_CLOSES) -> None:

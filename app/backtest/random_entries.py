@@ -1,10 +1,10 @@
 """Returns of random entries at the symbols of a rule's alerts, and the chance that they do as well.
 
-The random entries of a rule are all its alerts moved together by a random time, round the end of the period
-to its beginning. So they have the same symbols and the same clusters as the alerts: a crash in which seventy
-symbols fire at once counts as about one event, not as seventy independent ones, which keeps the p-value
-honest. p is two-sided: the share of moves (with the alerts themselves among them) whose mean return
-lies at least as far from the moves' average as that of the alerts.
+The random entries of a rule are all its alerts moved together by a random time; alerts moved past the end of the
+period continue at its beginning. So they have the same symbols and the same clusters as the alerts: a crash in which
+seventy symbols fire at once counts as about one event, not as seventy independent ones, which keeps the p-value
+honest. p is two-sided: the share of moves (with the alerts themselves among them) whose mean return lies at least as
+far from the moves' average as that of the alerts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def moved_returns(
 ) -> list[FloatArray]:
     """Return, per horizon, the returns of the moved alerts in percent, each of shape (moves, alerts), NaN if unknown.
 
-    start: minutes from the first recorded one to that from which on the rule could fire. horizons: in minutes.
+    start: how many minutes after the first recorded one the rule could first fire. horizons: in minutes.
     """
     period = prices.minutes - start
     moves = _moves(period, np.random.default_rng(seed))
@@ -47,7 +47,7 @@ def moved_returns(
 
 
 def p_value(actual: FloatArray, moved: FloatArray) -> float | None:
-    """actual: known returns of the alerts. moved: (moves, alerts)."""
+    """Return p; None if no moved return is known. actual: known returns of the alerts. moved: (moves, alerts)."""
     known = ~np.isnan(moved)
     counts = known.sum(axis=1)
     sums = np.where(known, moved, 0.0).sum(axis=1)

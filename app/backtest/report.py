@@ -1,4 +1,4 @@
-"""Everything a backtest has to tell, in one object: for the terminal, for JSON, for a page."""
+"""The results of a backtest in one object, for the terminal, for JSON and for a page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ ReportDocument = TypedDict(
         "compared": NotRequired[dict[str, dict[str, int]]],
     },
 )
-"""A `Report` as JSON. refused: reason -> candles. compared: rule -> how many of its alerts were kept, and so on."""
+"""A `Report` as JSON. refused: reason -> candles. compared: rule -> how many alerts were kept, added, removed,
+moved."""
 
 
 @dataclass(frozen=True, slots=True)

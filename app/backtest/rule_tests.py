@@ -9,7 +9,7 @@ tests:
       TESTUSDT:                        # one list of stretches per symbol, minute after minute
         - {minutes: 30, close: 100, quote_volume: 1000}
         - {minutes: 5, close: 103, quote_volume: 9000}     # moves there in a straight line
-        - {gap: 2}                                         # minutes nobody tells about
+        - {gap: 2}                                         # minutes without a candle
         - {open: 103, high: 104, low: 101, close: 102, quote_volume: 500}   # one minute, in full
     expect:
       - {rule: my_rule, symbol: TESTUSDT, at: 2024-01-01T00:31:00Z}   # the minute's open time

@@ -34,6 +34,6 @@ def market_at_the_end(
 
 
 def _one_row_each(market: MetricsBatch) -> MetricsBatch:
-    """A candle that a file has twice with different values gives two rows, of which the later counts."""
+    """Return one row per symbol. A candle that a file repeats with other values gives two rows: the later counts."""
     _, last = np.unique(market.symbol_index[::-1], return_index=True)
     return market.take(np.sort(len(market) - 1 - last))

@@ -14,8 +14,8 @@ from app.candles.batch import MINUTE_MS, FloatArray, IntArray
 from app.candles.intervals import DAY_MS, INTERVALS
 
 SAMPLE: Final = 5_000
-"""Alerts of each rule for what needs single ones: medians, distributions and random entries. Of more alerts it is a
-random choice, in which each is as likely as any other."""
+"""How many alerts of each rule are kept singly, for medians, distributions and random entries. Of more alerts a
+random sample is kept, in which each is as likely as any other."""
 NEWEST: Final = 100
 """Alerts of each rule that are listed."""
 STRETCHES: Final = 512
@@ -33,8 +33,8 @@ class ListedAlert:
 
 
 class Sums:
-    """Of alerts: how many; and of their known returns, per horizon: how many, the sum in percent, and how many are
-    above 0. Shape of the three: (horizons,)."""
+    """The number of alerts and, of their known returns per horizon, the number, the sum in percent, and the number
+    above 0, each of shape (horizons,)."""
 
     __slots__ = ("fires", "hits", "known", "sum_pct")
 

@@ -1,4 +1,4 @@
-"""A rule tried on the newest minutes of many symbols, some symbols at a time, for an answer within a bound of time."""
+"""A rule tried on the newest minutes of many symbols, some symbols at a time, for an answer in limited time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.rules.rule import Rule
 from app.times import rfc3339
 
 MOST_ALERTS: Final = 300
-"""Listed ones, the newest; all of them are counted."""
+"""The newest alerts are listed, at most so many; all are counted."""
 _DAY_MS: Final = 1440 * MINUTE_MS
 
 
@@ -60,9 +60,9 @@ class TrialDocument(TypedDict):
 
 @dataclass(slots=True)
 class Trial:
-    """Take groups of symbols with `add`; each symbol comes whole, in one group.
+    """The trial of one rule. Give it groups of symbols with `add`; all candles of a symbol must be in one group.
 
-    since_ms: open time (UTC) of the first minute that counts; earlier minutes make windows whole.
+    since_ms: open time (UTC) of the first minute that counts; earlier minutes fill the windows.
     """
 
     rule: Rule
@@ -73,7 +73,7 @@ class Trial:
     minutes: int = 0
     """Candles that counted, of all symbols."""
     symbols: int = 0
-    """Symbols that had any."""
+    """Symbols that had such candles."""
     awake_ms: int | None = None
     """First minute at which some symbol had all metrics that the rule reads."""
     fault: RuleFault | None = None

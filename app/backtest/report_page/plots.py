@@ -48,7 +48,7 @@ class _Scale:
         return self.bottom - share * (self.bottom - self.top)
 
     def axis(self, unit: str) -> str:
-        """Lines with their values."""
+        """Return horizontal lines with their values."""
         return "".join(
             f'<line class="axis" x1="{_LEFT}" y1="{self.y(at):.1f}" x2="{WIDTH}" y2="{self.y(at):.1f}"/>'
             f'<text x="{_LEFT - 4}" y="{self.y(at) + 3:.1f}" text-anchor="end">{_short(at)}{unit}</text>'
@@ -201,7 +201,7 @@ def _length(span_ms: float) -> str:
 
 
 def _times(period: Period, y: int) -> str:
-    """Four times along the axis."""
+    """Return four times along the axis."""
     texts = []
     for at, anchor in ((0, "start"), (1, "middle"), (2, "middle"), (3, "end")):
         time_ms = period.first_ms + (period.last_ms - period.first_ms) * at // 3
@@ -211,7 +211,7 @@ def _times(period: Period, y: int) -> str:
 
 
 def figure(height: int, title: str, shapes: str) -> str:
-    """A plot with its title above, which is read to those who do not see it."""
+    """Return a plot with its title above; the title is also its label for screen readers."""
     words = escape(title)
     return (
         f"<figure><figcaption>{words}</figcaption>"
