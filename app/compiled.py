@@ -1,8 +1,8 @@
 """Functions compiled to machine code by Numba: a typed interface to it, and the cache of compiled code.
 
-`kernel` marks what Python calls, with arrays; `inlined` what kernels call. The first call of a kernel imports Numba,
-half a second, and takes its machine code from the disk, or, where there is none of these sources, compiles it, some
-ten seconds for all of the market. `python -m app.market.ahead` does that once, in an image or after an update.
+`kernel` marks what Python calls, with arrays; `inlined` what kernels call. The first call of a kernel imports Numba
+(half a second) and loads its machine code from the disk; if the disk has no code of these sources, it compiles it
+(some ten seconds for all of the market). `python -m app.market.ahead` does that once, in an image or after an update.
 
 Numba compiles for any CPU of the architecture: code that an image brings along fits wherever it runs. Division by zero
 gives what IEEE 754 says, as in NumPy.
@@ -22,26 +22,26 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PACKAGE: Final = Path(__file__).parent
 _COMPLETE: Final = "complete"
-"""Beside the machine code of every kernel."""
+"""Name of the file that marks a directory as having the machine code of every kernel."""
 _inlined: list[Callable[..., Any]] = []
 """Functions that kernels may call and that are not yet registered with Numba."""
 
 
 def inlined(function: _Function) -> _Function:
-    """A function that kernels call: its machine code is part of theirs. It neither makes arrays nor returns any. To
-    Python it stays what it is."""
+    """Mark a function that kernels call: its machine code is part of theirs. It neither makes nor returns arrays.
+    Called from Python it stays a Python function."""
     _inlined.append(function)
     return function
 
 
 def kernel(function: _Function) -> _Function:
-    """A function that Python calls; its machine code is kept on the disk. It and what it calls make no arrays: arrays
-    are lent to them, and are not counted again at every call."""
+    """Mark a function that Python calls; its machine code is kept on the disk. It and the functions it calls make no
+    arrays: they borrow the caller's, and no reference is counted at a call."""
     return _lazily(function, allocates=False)
 
 
 def allocating_kernel(function: _Function) -> _Function:
-    """A kernel that makes arrays; what it calls makes none."""
+    """Mark a kernel that makes arrays; the functions it calls make no arrays."""
     return _lazily(function, allocates=True)
 
 
@@ -97,7 +97,8 @@ def mark_complete() -> None:
 
 def directory_of(wanted: str) -> Path | None:
     """Return where machine code of these sources is kept: beside them if all was compiled ahead there, else under the
-    `wanted` directory, if any, or in the user's cache, or beside the sources. None: nothing can be written."""
+    `wanted` directory, if any, or in the user's cache, or beside the sources. None if none of these can be
+    written."""
     beside, part = _PACKAGE / "__pycache__", Path("kernels") / _stamp()[:16]
     if not wanted and (beside / part / _COMPLETE).exists():
         return beside / part
@@ -116,7 +117,7 @@ def _is_writable(directory: Path) -> bool:
 
 @cache
 def _cache_directory() -> Path | None:
-    """Set Numba up; return where it keeps machine code between processes, None: nowhere."""
+    """Set Numba up; return where it keeps machine code between processes, None if nowhere."""
     import numba
     from numba.core import event
     from numba.core.caching import UserProvidedCacheLocator
@@ -127,7 +128,7 @@ def _cache_directory() -> Path | None:
     directory = directory_of(config.CACHE_DIR)
 
     class Sources(locator):  # type: ignore[misc]  # reason: Numba's class is untyped
-        """Machine code goes by the sources of all kernels, and may be read where nobody can write."""
+        """Machine code is valid for the sources of all kernels, and may be read where nobody can write."""
 
         def __init__(self, function: Callable[..., Any], file: str) -> None:
             super().__init__(function, file)
@@ -147,7 +148,7 @@ def _cache_directory() -> Path | None:
             events.unregister("numba:compile", self)
 
         def on_end(self, _: event.Event) -> None:
-            """Nothing to say."""
+            """Do nothing."""
 
     events.register("numba:compile", Announcement())
     globals()[Sources.__name__] = Sources

@@ -100,7 +100,7 @@ class BackupUnusable(ScreenerError):
 
 
 class RestoreRefused(ScreenerError):
-    """Something is there that a restore would replace, or the backup is of another namespace or a newer schema."""
+    """A restore would replace existing data, or the backup is of another namespace or a newer schema."""
 
 
 class Interrupted(Exception):

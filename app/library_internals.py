@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _MESSAGE_LINE: Final = rb"\A%b[ \t]+([^ \t\r\n]+)[ \t]+([^ \t\r\n]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?%b(\d+)\r\n"
-"""nats-py's own, but that spaces and tabs alone end a word, as for the server."""
+"""nats-py's own pattern, except that only spaces and tabs end a word, as in the server."""
 
 
 def label_names(family: MetricWrapperBase) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def client_of_producer(producer: Any) -> Any:
 
 
 def committed_offset(consumer: Any, tp: TP) -> int | None:
-    """Faust: the last committed offset as the consumer remembers it; its public ways ask the broker."""
+    """Faust: the last committed offset as the consumer remembers it; its public methods ask the broker."""
     offset: int | None = consumer._committed_offset.get(tp)
     return offset
 

@@ -44,7 +44,7 @@ NEEDS: Final[dict[str, dict[str, bool]]] = {
 
 
 def dependencies_of(roles: Collection[str], servers: AllServers) -> tuple[Dependency, ...]:
-    """Return the dependencies of a process with these roles, for the feed the exchange too."""
+    """Return the dependencies of a process with these roles, including the exchange for the feed."""
     needed: dict[str, bool] = {}
     for role in roles:
         for server, is_needed in NEEDS.get(role, {}).items():
@@ -94,7 +94,7 @@ async def _redis_takes_keys(redis: RedisAccess) -> None:
 
 
 async def _postgres_answers(postgres: PostgresAccess, writers: Collection[str]) -> None:
-    """For roles that write: a row of each, which is rolled back."""
+    """For roles that write, write a row of each and roll it back; otherwise make a query."""
     async with await AsyncConnection.connect(connection_url(postgres)) as connection:
         for role in writers:
             await try_write(connection, role)

@@ -19,7 +19,7 @@ _COUNT_AT_MOST: Final = 2**53
 
 
 def texts(column: pa.ChunkedArray) -> tuple[tuple[str, ...], IntArray]:
-    """Return the distinct texts, and for each row the position of its text: -1 for none."""
+    """Return the distinct texts, and for each row the position of its text, -1 for null."""
     found = pc.dictionary_encode(column.cast(pa.string()).combine_chunks())
     if isinstance(found, pa.ChunkedArray):
         found = found.combine_chunks()
@@ -37,8 +37,8 @@ def _parsed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | Non
 
 
 def open_times(column: pa.ChunkedArray) -> Times:
-    """UTC ms of epoch numbers in any unit, of Arrow's timestamps and dates, and of ISO 8601 texts (UTC if they do not
-    say otherwise). Raises ValueError for a column of another kind."""
+    """Return the UTC ms of epoch numbers in any unit, of Arrow's timestamps and dates, and of ISO 8601 texts (UTC
+    without an offset). Raises ValueError for a column of another kind."""
     kind = column.type
     if pa.types.is_date(kind):
         column, kind = column.cast(pa.timestamp("ms")), pa.timestamp("ms")
@@ -74,7 +74,7 @@ def _of_texts(column: pa.ChunkedArray) -> Times:
 
 
 def _of_text(text: str) -> int:
-    """Return an epoch number in some unit, NO_TIME where the text is no time."""
+    """Return an epoch number in some unit, NO_TIME if the text is no time."""
     text = text.strip()
     if _WHOLE.fullmatch(text):
         return int(text.partition(".")[0])
@@ -87,7 +87,7 @@ def _of_text(text: str) -> int:
 
 
 def numbers(table: pa.Table, name: str) -> tuple[FloatArray, BoolArray]:
-    """float64, NaN where the file has null or lacks the column; and which rows hold text that is no number."""
+    """Return the column as float64, NaN for null or a missing column, and which rows hold text that is no number."""
     rows = table.num_rows
     unread = np.zeros(rows, np.bool_)
     if name not in table.column_names or pa.types.is_null(table.column(name).type):
@@ -105,7 +105,7 @@ def numbers(table: pa.Table, name: str) -> tuple[FloatArray, BoolArray]:
 
 
 def counts(table: pa.Table, name: str) -> tuple[IntArray, BoolArray]:
-    """Whole numbers, 0 where the file does not tell; and which rows hold something else."""
+    """Return whole numbers, 0 for null or a missing column, and which rows hold something else."""
     values, unread = numbers(table, name)
     values = np.where(np.isnan(values), 0.0, values)
     fits = np.isfinite(values) & (np.abs(values) <= _COUNT_AT_MOST)

@@ -46,7 +46,8 @@ KLINE_COLUMNS: Final = (
     "taker_buy_quote_volume",
     "ignore",
 )
-"""Of exchange archives without a header, and of candles as JSON arrays; the first six may stand alone."""
+"""Columns of exchange archives without a header, and of candles as JSON arrays; a file may have just the first
+six."""
 _KLINE_COLUMNS_AT_LEAST: Final = 6
 _SUFFIXES: Final = (".parquet", ".feather", ".csv", ".json", ".zip")
 _COMPRESSED: Final = (".gz", ".zst", ".bz2", ".lz4")
@@ -65,7 +66,7 @@ class Part:
     before: int
     word: Literal["line", "row"]
     ragged: list[int] = field(default_factory=list)
-    """Numbers of the lines so far that have another number of fields than the first; they are in no table."""
+    """Line numbers, so far, of the lines with another number of fields than the first; they are in no table."""
     share: float = 0.0
     """How much of the file is read, 0 to 1; 0 where that is not known."""
 
@@ -194,7 +195,8 @@ def _json(file: BinaryIO) -> Iterator[Part]:
 
 
 def _csv(file: BinaryIO) -> Iterator[Part]:
-    """Fields come as texts: a type told from the first lines would end the file at the first line of another."""
+    """Yield parts whose fields are all text: a type inferred from the first lines would fail at the first line of
+    another type."""
     whole = io.BufferedReader(_Utf8(file), _BLOCK_BYTES)
     first = whole.peek(_BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
     fields = next(csv.reader([first.decode("utf-8", "replace").strip()]), [])
@@ -242,7 +244,7 @@ def _column_names(fields: list[str]) -> tuple[list[str], int]:
 
 
 class _Utf8(io.RawIOBase):
-    """Return the bytes of a file, with replacement characters for invalid UTF-8: Arrow cannot name invalid lines."""
+    """The bytes of a file, with replacement characters for invalid UTF-8: Arrow cannot name invalid lines."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -30,7 +30,7 @@ def json_tables(file: BinaryIO, names: Sequence[str], columns_at_least: int) -> 
         rest += chunk
         last = rest.rfind(b"]") if chunk else len(rest.rstrip(_SPACE)) - 1
         if chunk and last >= 0:
-            # the last bracket so far may be that of the whole: it stays for the next round
+            # the last bracket so far may close the whole array: it stays for the next round
             last = rest.rfind(b"]", 0, last)
         if not chunk:
             ended = True

@@ -20,16 +20,15 @@ _OTHER_PRICES: Final = ("mark", "index", "premiumIndex", "funding_rate")
 
 @dataclass(frozen=True, slots=True)
 class NamedMarket:
-    """market: a spelling that `plain_symbol` reads, None if the name gives no market. refused: why, by the
-    name, the file has no candles of minutes, None without a reason."""
+    """The meaning of a file name. market: a spelling that `plain_symbol` reads, None if the name gives no market.
+    refused: why a file of this name has no candles of minutes; None if it may have some."""
 
     market: str | None
     refused: str | None = None
 
 
 def market_of(file_name: str) -> NamedMarket:
-    """Return the market in the name. Without an interval in it, only a name that ends with a known quote names a
-    market."""
+    """Return the market in the name. A name without an interval names a market only if it ends with a known quote."""
     stem = file_name.partition(".")[0]
     named = _NAME.fullmatch(stem)
     if named is None:

@@ -64,7 +64,7 @@ class KnownSymbols:
 
 
 class Intake:
-    """Takes the parts of one file, in order, and counts in `report`."""
+    """Reads the parts of one file, in order, and counts in `report`."""
 
     def __init__(
         self, content: Content, symbols: KnownSymbols, exchanges: set[str], report: FileReport, now_ms: int
@@ -80,7 +80,7 @@ class Intake:
         self._ragged = 0
         self._not_minutes: set[int] = set()
         self._minutes: set[int] = set()
-        """Positions of symbols, once enough candles of this file showed how far apart they are."""
+        """Positions of the symbols whose candles, by enough rows of this file, are one minute apart."""
 
     def take(self, part: Part) -> CandleBatch:
         """Return the valid candles of the part, in order of time, then of rows; their symbols are the known ones

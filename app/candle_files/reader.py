@@ -35,8 +35,7 @@ class CandleFileRead:
 
 
 def read_candle_file(path: Path, now_ms: int | None = None) -> CandleFileRead:
-    """Return the valid candles of a file, in memory, and the report of the others. now_ms, errors: as
-    `CandleFiles`."""
+    """Return the valid candles of a file, in memory, and the report on all rows. now_ms, errors: as `CandleFiles`."""
     with CandleFiles([path], skip_bad=True, now_ms=now_ms, memory_rows=sys.maxsize) as files:
         return CandleFileRead(files.whole(), files.report)
 
@@ -56,7 +55,7 @@ class ReadSoFar:
 
 
 class CandleFiles:
-    """The valid candles of files read together, in order of time, with memory for a part of them.
+    """The valid candles of files read together, in order of time; only a part of them is in memory at once.
 
     report: on all rows. symbols, exchange: of all candles. `close` removes the temporary folder of large files.
     """
@@ -70,9 +69,9 @@ class CandleFiles:
         memory_rows: int = MEMORY_ROWS,
         on_read: Callable[[ReadSoFar], None] = lambda _: None,
     ) -> None:
-        """Read the files, also of folders among `paths`, whole. skip_bad: leave out and count rows that
-        are no valid candles. now_ms: the clock, UTC ms, by default this machine's: a candle of the future is not valid.
-        on_read: takes how far the reading is, after each part of a file.
+        """Read all files, including those of folders among `paths`. skip_bad: leave out and count rows that are no
+        valid candles. now_ms: the clock, UTC ms, by default this machine's: a candle of the future is not valid.
+        on_read: called with the progress after each part of a file.
 
         Raises BadInput with the fault if a file has another form, if a row is no valid candle and `skip_bad` is
         false, or if no row can be used.
@@ -137,12 +136,12 @@ class CandleFiles:
 
     @property
     def exchange(self) -> str:
-        """That of all rows; binance if no file says."""
+        """The exchange of all rows; binance if no file names one."""
         return self.exchange_named or "binance"
 
     @property
     def exchange_named(self) -> str | None:
-        """None if no file says."""
+        """The exchange of all rows; None if no file names one."""
         return next(iter(self._exchanges), None)
 
     def parts(self, rows_at_least: int) -> Iterator[CandleBatch]:
@@ -188,7 +187,7 @@ def _refused(report: FileReport) -> BadInput:
 
 
 def _files_of(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files, and of folders the files that may be candles of minutes, in order of their names."""
+    """Yield the files and, for each folder, its files that may hold candles of minutes, in order of their names."""
     for path in paths:
         if not path.is_dir():
             yield path

@@ -44,12 +44,12 @@ class FileReportDocument(TypedDict):
 
 @dataclass(slots=True)
 class FileReport:
-    """On one file, or on several read together.
+    """The report on one file, or on several read together.
 
     rows: in the file. refused: reason -> rows left out for it. places: the first of them, each with file, line and
-    reason. unfinished: candles of a minute that was not over, left out. unordered: rows that stand before an
-    earlier one. repeated, changed: rows for a minute that their symbol has already, with the same values or others.
-    missing: minutes between the first and the last of each symbol that it has no candle for; of `incomplete` symbols.
+    reason. unfinished: candles of a minute that was not over, left out. unordered: rows that stand before an earlier
+    one. repeated, changed: rows for a minute that their symbol has already, with the same values or others. missing:
+    minutes without a candle between the first and the last of each symbol; incomplete: how many symbols have some.
     renamed: spelling in the file -> symbol. units: unit -> rows whose time is in it. steps: symbol -> how far apart
     its candles are, for example 5m, if not a minute."""
 

@@ -1,4 +1,4 @@
-"""Candles of any number and order, given back in order of time, with memory for a part of them.
+"""Candles of any number and order, given back in order of time; only a part of them is in memory at once.
 
 Few are kept in memory. More go to a temporary folder, in one file for six hours of all symbols, and are
 sorted file by file.
@@ -24,7 +24,8 @@ _RECORD: Final = np.dtype([(name, dtype) for name, dtype in DTYPES.items() if na
 
 
 class TimeOrder:
-    """Candles added in any order, by `spans` in order of time, and of one minute as they were added.
+    """Candles that are added in any order; `spans` yields them in order of time, those of one minute as they were
+    added.
 
     Their `symbol_index` is into the symbols that `spans` is given. `close` removes the temporary folder.
     """

@@ -16,7 +16,7 @@ _LOOK_EVERY_MS: Final = 60 * MINUTE_MS
 
 
 class Departures:
-    """When each symbol of one shard was heard of last."""
+    """When each symbol of one shard last had a candle."""
 
     def __init__(self) -> None:
         self._heard_ms: dict[str, int] = {}
@@ -25,9 +25,9 @@ class Departures:
         self._silent: set[str] = set()
 
     def note(self, symbols: Iterable[str], newest_ms: int) -> list[str]:
-        """Note a frame; newest_ms: its newest open time. The symbols that have left; they are no longer known
-        here. One counts only at the second look, an hour of market time later: after a pause of the whole market
-        symbols come back one frame after the other."""
+        """Note a frame; forget and return the symbols that have left. newest_ms: the frame's newest open time. A
+        symbol has left only if it is still silent at a second look, an hour of market time later: after a pause of
+        the whole market symbols come back one frame after the other."""
         self._market_ms = max(self._market_ms, newest_ms)
         self._heard_ms.update(dict.fromkeys(symbols, self._market_ms))
         if self._market_ms < self._look_ms:
@@ -41,7 +41,7 @@ class Departures:
         return gone
 
     def restored(self, symbol: str, newest_ms: int) -> None:
-        """Note a symbol that a table gave back, with a minute of it."""
+        """Note a symbol restored from a table, with one of its minutes."""
         self._market_ms = max(self._market_ms, newest_ms)
         self._heard_ms[symbol] = max(newest_ms, self._heard_ms.get(symbol, 0))
 

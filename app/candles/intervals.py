@@ -38,7 +38,8 @@ class Interval:
 
 
 def _month_ms(number: int) -> int:
-    """Return the begin of a month, counted from that of year 0; earlier months than a date can have are its first."""
+    """Return when a month begins. number: counted from January of year 0; a month before year 1 gives January of year
+    1."""
     year, month = divmod(max(number, 12), 12)
     return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp()) * 1000
 

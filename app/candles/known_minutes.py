@@ -57,7 +57,7 @@ class Accepted:
 def _fingerprints(batch: CandleBatch) -> NDArray[np.uint64]:
     mixed = batch.trades.astype(np.uint64)
     for name in _FINGERPRINT_COLUMNS:
-        # + 0.0 makes one of the two zeros
+        # + 0.0 turns -0.0 into 0.0
         bits = (getattr(batch, name) + 0.0).view(np.uint64)
         mixed = (mixed ^ bits) * _PRIME
         mixed ^= mixed >> np.uint64(29)
@@ -127,7 +127,7 @@ class KnownMinutes:
         newest_before: IntArray,
         result: Accepted,
     ) -> BoolArray:
-        """Take one wave: each (symbol, minute) at most once. Return which are known with the same values."""
+        """Note one wave, with each (symbol, minute) at most once; return which are known with the same values."""
         slot = minute % self._capacity
         known = self._is_known(column, minute)
         same: BoolArray = known & (self._fingerprint[slot, column] == fingerprint)
@@ -141,7 +141,8 @@ class KnownMinutes:
         return same
 
     def _is_known(self, column: IntArray, minute: IntArray) -> BoolArray:
-        """A slot that no newer minute has taken may still hold one older than the ring reaches."""
+        """Return which minutes are known. A slot that no newer minute has used may hold one older than the ring
+        reaches."""
         held: BoolArray = self._minute[minute % self._capacity, column] == minute
         return held & (minute > self._newest[column] - self._capacity)
 
@@ -207,8 +208,8 @@ class KnownMinutes:
         return len(names).to_bytes(4, "little") + names + fingerprints
 
     def load_minute(self, open_time_ms: int, packed: bytes) -> None:
-        """Restore the bytes of `pack_minute`; in any order, repeats are harmless. Raises ValueError for other
-        bytes."""
+        """Restore a minute from the bytes of `pack_minute`. Minutes may come in any order; repeats are harmless.
+        Raises ValueError for other bytes."""
         length = int.from_bytes(packed[:4], "little")
         names = tuple(packed[4 : 4 + length].decode().split(",")) if length else ()
         fingerprints = np.frombuffer(packed[4 + length :], dtype=np.uint64)

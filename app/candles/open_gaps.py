@@ -1,4 +1,4 @@
-"""Minutes found missing and not come yet, so that a gap that is filled is told from history that arrives late."""
+"""Minutes found missing that have not arrived yet, so that a filled gap is told from history that arrives late."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ TRACKED_MINUTES: Final = 200_000
 
 
 class OpenGaps:
-    """The missing minutes of one shard. Lost with the process: gaps from before a restart stay missing here."""
+    """The missing minutes of one shard. They are lost with the process: a gap from before a restart never counts as
+    filled."""
 
     def __init__(self, tracked_minutes: int = TRACKED_MINUTES) -> None:
         self._room = tracked_minutes

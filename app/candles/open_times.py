@@ -27,7 +27,7 @@ class Times:
 
 
 def times_of(numbers: IntArray | FloatArray) -> Times:
-    """Epoch times, each in the unit that its size tells. NaN is no time."""
+    """Return epoch times as UTC ms, each read in the unit that its size tells. NaN is no time."""
     open_ms = np.full(len(numbers), NO_TIME, np.int64)
     units = {}
     for unit, per_s in _PER_S.items():
@@ -42,9 +42,9 @@ def times_of(numbers: IntArray | FloatArray) -> Times:
 
 
 def steps_ms(open_ms: IntArray, symbol_index: IndexArray, symbols: int) -> IntArray:
-    """By symbol, shape (symbols,): how far apart its candles are, MINUTE_MS where that cannot be told.
+    """Return by symbol, shape (symbols,), how far apart its candles are; MINUTE_MS where that cannot be told.
 
-    It can be told from three steps on: nine of ten are the same, or all are multiples of some minutes.
+    It can be told from three steps on, if nine of ten are the same, or all are multiples of more than a minute.
     """
     order = np.lexsort((open_ms, symbol_index))
     times, index = open_ms[order], symbol_index[order]

@@ -13,7 +13,7 @@ SYMBOL_MAX_CHARS: Final = 32
 SYMBOL_RULE: Final = (
     "1 to 32 letters and digits of any script, Latin letters in capitals, with _ and - after the first"
 )
-"""For messages that refuse one."""
+"""The rule in words, for messages that reject a symbol."""
 
 _ASCII: Final = re.compile(r"[A-Z0-9][A-Z0-9_\-]*", re.ASCII)
 _CCXT: Final = re.compile(r"(?P<base>[^/:]+)/(?P<quote>[^/:\-]+)(:(?P<settle>[^/:\-]+)(-(?P<date>\d{6}))?)?")
@@ -42,15 +42,15 @@ def is_symbol(value: object) -> bool:
     """Return whether this is text that may name a market: it becomes a NATS subject's token, a key, a part of URLs and
     files.
 
-    Exactly the text that the exchange lists, not normalised, for requests to the exchange use it too.
-    Letters and digits of any script, marks that follow them, `_` and `-`. Not: small Latin letters, spaces, dots,
-    wildcards, controls, invisible and unassigned characters.
+    It is exactly the text that the exchange lists, not normalised: requests to the exchange use it too. Letters and
+    digits of any script, marks that follow them, `_` and `-`. Not: small Latin letters, spaces, dots, wildcards,
+    controls, invisible and unassigned characters.
     """
     return isinstance(value, str) and 0 < len(value) <= SYMBOL_MAX_CHARS and _is_symbol(value)
 
 
 def are_symbols(texts: Sequence[str]) -> bool:
-    """Return whether each `is_symbol`. Every frame names its symbols again, and each of its readers asks this."""
+    """Return whether each text is a symbol. Every reader of every frame asks this, so the answers are cached."""
     return max(map(len, texts), default=0) <= SYMBOL_MAX_CHARS and all(map(_is_symbol, texts))
 
 
@@ -76,7 +76,7 @@ def _is_letter_or_digit(one: str) -> bool:
 def plain_symbol(text: str) -> str | None:
     """Return the symbol that a candle carries, as exchanges name their contracts; None if the text cannot name one.
 
-    A contract in another currency than its quote (BTC/USD:BTC) is BTCUSD_PERP, one with an end
+    A contract settled in another currency than its quote (BTC/USD:BTC) is BTCUSD_PERP, a contract with an end
     (BTC/USDT:USDT-240628) BTCUSDT_240628. A text that is a symbol already keeps its marks unless a known quote
     currency follows them.
     """

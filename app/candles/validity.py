@@ -48,9 +48,8 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
 
 EARLIEST_MS: Final = 1_262_304_000_000
 LATEST_MS: Final = 4_102_444_800_000
-"""2010-01-01 and 2100-01-01 UTC: no candle's time is outside, by any clock. All readers of
-candles, metrics, alerts or reports of gaps hold their times to these bounds; readers with a clock also to the clock
-(`check`)."""
+"""2010-01-01 and 2100-01-01 UTC: no candle's time is outside, by any clock. All readers of candles, metrics, alerts
+or reports of gaps check times against these bounds; readers with a clock also against the clock (`check`)."""
 
 
 class Timed(Protocol):
@@ -74,8 +73,8 @@ def is_time(time_ms: int) -> bool:
 
 
 def times_within_bounds(rows: Timed) -> BoolArray:
-    """(rows,): whether open and event time of a row can be ones of a candle; the time it was first seen is only held
-    to the upper bound, since a candle file does not know it and says 0."""
+    """Return (rows,): whether open and event time of a row are within the bounds. The time it was first seen may be
+    anything from 0 to the upper bound, since a candle file does not know it and says 0."""
     earliest = np.minimum(rows.open_time_ms, rows.event_ts_ms)
     latest = np.maximum(np.maximum(rows.open_time_ms, rows.event_ts_ms), rows.ingest_ts_ms)
     within: BoolArray = (earliest >= EARLIEST_MS) & (latest < LATEST_MS) & (rows.ingest_ts_ms >= 0)
@@ -117,8 +116,9 @@ def _not_negative(column: FloatArray) -> BoolArray:
 
 
 def is_future(batch: CandleBatch, now_ms: int) -> BoolArray:
-    """(rows,): more than a minute ahead of the clock, or an event time or a time first seen more than two: an event
-    time ahead of all others would hold the cooldown of its symbol for ever."""
+    """Return (rows,): whether the open time is more than a minute ahead of the clock, or the event time or the time
+    first seen more than two minutes. An event time ahead of all others would hold the cooldown of its symbol for
+    ever."""
     latest_ms = np.maximum(batch.event_ts_ms, batch.ingest_ts_ms)
     ahead: BoolArray = (batch.open_time_ms > now_ms + MINUTE_MS) | (latest_ms > now_ms + 2 * MINUTE_MS)
     return ahead
@@ -164,7 +164,7 @@ def check(batch: CandleBatch, now_ms: int) -> list[tuple[BoolArray, Reason]]:
 
 
 def valid_rows(batch: CandleBatch, now_ms: int) -> tuple[CandleBatch, Counter[Reason]]:
-    """Return the valid candles, and how many are not, by reason. `now_ms` is the clock, UTC ms."""
+    """Return the valid candles, and how many are invalid, by reason. `now_ms` is the clock, UTC ms."""
     faults = check(batch, now_ms)
     if not faults:
         return batch, Counter()
