@@ -17,24 +17,23 @@ Which candles lead to rows
 - The row of minute t sees minutes up to t only. Rows come in order of minute, then symbol.
 
 How it is computed
-- Symbols know nothing of one another: a minute of a symbol gives the same whatever frame it comes in.
+- Symbols are independent: a minute of a symbol gives the same values whatever frame it comes in.
 - All of a symbol's state is one record and its rings (`records.py`); the row of minute m in a ring is m modulo
   its length.
 - Every computation is a plain loop over one symbol's minutes, quarters or bars, compiled by Numba
   (`app/compiled.py`). The kernels that Python calls are in `stepping.py`, `arrivals.py` and `warm_up.py`;
-  `evaluation.py` is the way of one minute.
-- What stands on data before the current quarter (clock-aligned 15 minutes) is computed once for that quarter and
-  kept in the symbol's tables; a late candle voids them.
+  `evaluation.py` computes one minute.
+- Values that need only data before the current quarter (clock-aligned 15 minutes) are computed once for that quarter
+  and kept in the symbol's tables; a late candle invalidates the tables.
 - Where a column stands in a row follows from `fields.py`; a value is float64, NaN is null.
 
 Null
-- Units and null of each column: `fields.py`. Sums, extremes, and what stands on them are null unless every
-  minute of the window is known; open, close and price_change need just the one or two minutes they name.
-- Indicators stand on unbroken runs of complete clock-aligned bars: a missing minute makes them null until
-  its bar has passed and as many bars have closed as the first value needs. When the minute arrives later,
-  they are computed again from a checkpoint, as if it had never been missing (`replay.py` says how far
-  back).
-- A bubble counts the complete ones among the bars before; a surge and the cloud need all of theirs.
+- Units and null of each column: `fields.py`. Sums, extremes, and the values made of them are null unless every minute
+  of the window is known; open, close and price_change need just the one or two minutes they name.
+- Indicators need unbroken runs of complete clock-aligned bars: a missing minute makes them null until its bar has
+  passed and as many bars have closed as the first value needs. When the minute arrives later, they are computed again
+  from a checkpoint, as if it had never been missing (`replay.py` says how far back).
+- A bubble uses the complete bars among those before it; a surge and the cloud need all of their bars.
 
 Nothing depends on how candles are cut into frames or, within the rings, on the order in which they arrive:
 sums are always added in one order, oldest or newest first as the code says, and never subtracted

@@ -14,7 +14,7 @@ from app.market.tracks.windows import Over
 
 
 def compile_ahead() -> None:
-    """Take each kernel's machine code from the disk, or compile it: seconds, the first time."""
+    """Load each kernel's machine code from the disk, or compile it, which takes seconds the first time."""
     matrix = MarketMatrix()
     matrix.restore_minutes(_candles(0, 1, closed=True))
     matrix.warm_up_bars("1h", _candles(0, 60, closed=True))
@@ -33,7 +33,7 @@ def _compile_tracks() -> None:
 
 
 def _candles(first: int, minutes: int, closed: bool) -> CandleBatch:
-    """Minutes of one symbol."""
+    """Return minutes of one symbol."""
     times, ones = (first + np.arange(minutes)) * MINUTE_MS, np.ones(minutes)
     return CandleBatch(
         symbols=("",),

@@ -24,8 +24,8 @@ _NO_MINUTE: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Comovement:
-    """Of each symbol with the reference, shape (symbols,); null where a return of the window is unknown or a variance
-    is 0."""
+    """Correlation and beta of each symbol with the reference, shape (symbols,); null where a return of the window is
+    unknown or a variance is 0."""
 
     correlation: FloatArray
     beta: FloatArray
@@ -66,7 +66,7 @@ class MinuteReturns:
     def comovement(
         self, reference: str, open_time_ms: int, minutes: int, symbols: Sequence[str]
     ) -> Comovement:
-        """Return it for these symbols over the `minutes` that end with the minute opened at `open_time_ms`."""
+        """Return correlation and beta of these symbols over the `minutes` up to the one opened at `open_time_ms`."""
         columns = self._columns(symbols)
         first = open_time_ms // MINUTE_MS - minutes + 1
         wanted = np.arange(first, first + minutes)
@@ -90,7 +90,7 @@ class MinuteReturns:
         return Comovement(np.where(moves, correlation, np.nan), np.where(known, beta, np.nan))
 
     def keep(self, minutes: int) -> MinuteReturns:
-        """Return the same with room for so many minutes."""
+        """Return these returns with room for so many minutes."""
         if minutes == self.minutes:
             return self
         found = MinuteReturns(minutes)
@@ -121,7 +121,7 @@ class MinuteReturns:
 
     @classmethod
     def restore(cls, symbols: Sequence[str], minutes: IntArray, returns: FloatArray) -> MinuteReturns:
-        """Raises ValueError for arrays of other shapes."""
+        """Return the memory that `pack` packed. Raises ValueError for arrays of other shapes."""
         if returns.shape != (len(minutes), len(symbols)):
             raise ValueError(
                 f"{len(symbols)} symbols, {len(minutes)} minutes, returns of shape {returns.shape}"
@@ -132,7 +132,7 @@ class MinuteReturns:
         return found
 
     def _columns(self, symbols: Sequence[str]) -> NDArray[np.intp]:
-        """Return the columns of the symbols; new ones were unknown until now."""
+        """Return the columns of the symbols; a new symbol gets one without known returns."""
         for symbol in symbols:
             self.column.setdefault(symbol, len(self.column))
         room = self.returns.shape[1]

@@ -1,4 +1,4 @@
-"""A minute of a symbol: its row of metrics, and the bars that close with it."""
+"""Evaluates a minute of a symbol: its row of metrics, and the bars that close with it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def evaluate(
     rings: Rings, i: int, minute: int, now: Now, head: Head, closed: bool,
     needs: int, timeframes: int, row: FloatArray,
 ) -> None:  # fmt: skip
-    """Put the metrics of a minute into a row of all columns; takes in the bars that close with it, if it is closed.
+    """Put the metrics of a minute into a row of all columns; if it is closed, take in the bars that close with it.
 
-    head: its quarter up to it. A closed minute is in the rings, a forming one is not, and changes nothing that the
-    state knows. needs, timeframes: what the columns that are read are computed from; what others hold is undefined.
+    head: the minute's quarter up to it. A closed minute is in the rings; a forming one is not, and leaves the state
+    unchanged. needs, timeframes: what the wanted columns are computed from; the other columns are undefined.
     """
     symbol: Symbol = rings.symbols[i]
     if closed and needs & _RECURSIVE:
@@ -89,7 +89,7 @@ def _put_bars(
 
 @inlined
 def _prepare(rings: Rings, i: int, minute: int, needs: int, timeframes: int) -> None:
-    """Fill the symbol's tables of the minute's quarter, and of its bar of 5m, unless they are there."""
+    """Fill the symbol's tables for the minute's quarter and its bar of 5m, unless they are filled already."""
     symbol: Symbol = rings.symbols[i]
     quarter = minute // QUARTER
     if needs & _FIVES:

@@ -29,7 +29,7 @@ class Need(Flag):
     BARS = auto()
     """The clock-aligned bars so far."""
     RECURSIVE = auto()
-    """The averages that move with every closed bar, and what is made of them."""
+    """The averages that move with every closed bar, and the values made of them."""
     BANDS = auto()
     SINCE = auto()
     """Sums since the day or the week began."""
@@ -40,9 +40,10 @@ class Need(Flag):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """timeframes: those that have it, None for all, empty for a column without one. whole: what must be known for it
-    not to be null. group, key: its place in the API's JSON: in this object of the timeframe under this key, or, without
-    a group, in the timeframe itself (a column without one stands beside the timeframes). stored: its database column.
+    """One metric. timeframes: those that have it, None for all, empty for a column without a timeframe. whole: what
+    must be known for it not to be null. group, key: its place in the API's JSON: under this key in this object of the
+    timeframe or, without a group, in the timeframe's own object (a column without a timeframe stands beside the
+    timeframes). stored: its database column.
     """
 
     name: str

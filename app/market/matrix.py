@@ -43,7 +43,7 @@ class MarketMatrix:
         self._row = np.empty(len(METRIC_COLUMNS))
         """Scratch."""
         self._behind = False
-        """Return whether indicators may stand before their symbol's newest minute."""
+        """Whether indicators may be behind their symbol's newest minute."""
         self.counters = Counters()
 
     @property
@@ -69,8 +69,8 @@ class MarketMatrix:
         self._symbols.drop(symbol)
 
     def drop_left(self) -> None:
-        """To be called when minutes are restored: forgets symbols whose newest is more than a day older than the newest
-        of all."""
+        """Forget symbols whose newest minute is more than a day older than the newest of all. Call it when minutes
+        are restored."""
         named = self._symbols.items()
         if named:
             newest = self._state.newest()[[column for _, column in named]]
@@ -80,7 +80,7 @@ class MarketMatrix:
                     self.drop_symbol(named[at][0])
 
     def update(self, batch: CandleBatch) -> MetricsBatch:
-        """Take a batch in and evaluates what it changed.
+        """Take a batch in and evaluate the minutes that it changed.
 
         Rows come out in order of minute, then symbol, then forming before closed; see the package docstring
         for which candles lead to rows. Candles older than the rings are counted and ignored.
@@ -109,7 +109,7 @@ class MarketMatrix:
         )  # fmt: skip
 
     def _leap(self, candles: Records, steps: Records, places: IntArray, at: int, values: np.ndarray) -> int:
-        """A step that does not follow its symbol's newest minute; return how many are done then.
+        """Handle a step that does not follow its symbol's newest minute; return how many steps are done then.
 
         A forming candle is computed on a copy in which time has moved on.
         """
@@ -151,8 +151,8 @@ class MarketMatrix:
                 self._state.reset(int(steps["column"][done]))
 
     def pack_minute(self, open_time_ms: int) -> bytes:
-        """The closed candles of a minute, of all symbols that have it, for `unpack_minute`; the minute must
-        be at most a day older than the symbol's newest."""
+        """Return the closed candles of a minute, of all symbols that have it, packed for `unpack_minute`; the minute
+        must be at most a day older than the symbol's newest."""
         rings, minute = self._state.rings, open_time_ms // MINUTE_MS
         named = self._symbols.items()
         columns = np.array([column for _, column in named], dtype=np.intp)
@@ -170,10 +170,9 @@ class MarketMatrix:
         """Warm the timeframe's recursive indicators up from closed bars of that interval, open_time_ms
         their start.
 
-        Of each symbol the last unbroken run of bars counts; it comes into force at the bar that follows it,
-        whose minutes must be known from their first. A run that ends more than a day before the newest minute
-        comes too late. Runs of 5m bars are cut to end with a quarter of an hour. Windows, cloud and bubbles
-        stand on minutes alone.
+        Of each symbol the last unbroken run of bars counts; it comes into force at the bar that follows it, whose
+        minutes must be known from their first. A run that ends more than a day before the newest minute comes too
+        late. Runs of 5m bars are cut to end with a quarter of an hour. Windows, cloud and bubbles use minutes alone.
         Raises ValueError for an unknown timeframe, and for 1m, whose minutes `restore_minutes` takes.
         """
         if timeframe not in TIMEFRAMES or timeframe == "1m":
@@ -186,8 +185,8 @@ class MarketMatrix:
         warm_up(self._state.rings, candles, np.arange(len(candles)), list(TIMEFRAMES).index(timeframe))
 
     def indicator_snapshot(self) -> bytes:
-        """What minutes alone cannot bring back: recursive indicators, with the minute at which they stand per
-        symbol and their checkpoints, and the week's sums. Some 7 KB a symbol."""
+        """Return, packed, the state that minutes alone cannot restore: recursive indicators, with the minute at which
+        they stand per symbol and their checkpoints, and the week's sums. Some 7 KB a symbol."""
         self._catch_up()
         return pack_indicators(self._state, self._symbols)
 
@@ -204,7 +203,7 @@ class MarketMatrix:
 
 
 def _candles_of(batch: CandleBatch, columns: NDArray[np.intp]) -> Records:
-    """(rows,) the batch in the form that the kernels take. columns: (rows,), each row's symbol."""
+    """Return the batch as records for the kernels, (rows,). columns: (rows,), each row's symbol."""
     candles = np.empty(len(batch), CANDLE)
     candles["column"] = columns
     np.floor_divide(batch.open_time_ms, MINUTE_MS, out=candles["minute"])
@@ -215,7 +214,7 @@ def _candles_of(batch: CandleBatch, columns: NDArray[np.intp]) -> Records:
 
 
 def _by_symbol(candles: Records) -> tuple[Records, NDArray[np.intp]]:
-    """The candles by symbol, minute, forming before closed, arrival; and where each one stood before."""
+    """Return the candles by symbol, minute, forming before closed, arrival; and where each one stood before."""
     columns = candles["column"]
     if (columns[1:] > columns[:-1]).all():
         return candles, np.arange(len(candles))

@@ -17,8 +17,8 @@ class Plan:
     """What to compute for `columns`.
 
     positions: (len(columns),), place of each column in a row of all; empty when they are all. needs: what they are
-    computed from. timeframes: one bit for each, the shortest's lowest, set if its prices or windows are wanted. Raises
-    ValueError for a column that does not exist.
+    computed from. timeframes: one bit for each, the lowest for the shortest, set if its prices or windows are wanted.
+    Raises ValueError for a column that does not exist.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -34,7 +34,7 @@ class Plan:
 
 
 def _timeframe_bit(column: str) -> int:
-    """Return 0 for a column that stands on no window."""
+    """Return the bit of the column's timeframe, 0 for a column that needs no window."""
     if column in _TEN_MINUTES:
         return 1 << _NAMES.index("5m")
     if Need.BARS in NEEDS[column] or Need.SINCE in NEEDS[column]:

@@ -16,7 +16,7 @@ _SHORT_SPAN: Final = 1 << 16
 
 
 def order_of(steps: Records, in_order: bool) -> IntArray:
-    """(steps,) the step of each row: by minute, then symbol, then forming before closed."""
+    """Return (steps,), the step of each row: by minute, then symbol, then forming before closed."""
     if in_order:
         return np.arange(len(steps))
     minutes = steps["minute"] - steps["minute"].min()
@@ -27,7 +27,7 @@ def order_of(steps: Records, in_order: bool) -> IntArray:
 
 
 def places_of(order: IntArray) -> IntArray:
-    """(steps,) the row of each step."""
+    """Return (steps,), the row of each step."""
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     return places
@@ -36,8 +36,8 @@ def places_of(order: IntArray) -> IntArray:
 def metrics_of(
     batch: CandleBatch, names: tuple[str, ...], rows: Records, causes: IntArray, values: FloatArray
 ) -> MetricsBatch:
-    """Metrics of a candle batch. rows: the steps, in the order of the rows. causes: (rows,), the row of the batch that
-    led to each one."""
+    """Return the metrics of a candle batch. rows: the steps, in the order of the rows. causes: (rows,), the row of
+    the batch that led to each one."""
     return MetricsBatch(
         symbols=batch.symbols,
         symbol_index=batch.symbol_index[causes].astype(np.int32, copy=False),

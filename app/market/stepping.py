@@ -1,4 +1,4 @@
-"""Steps into rows of metrics: the state of each symbol is taken from minute to minute."""
+"""Turns steps into rows of metrics, moving the state of each symbol from minute to minute."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _revise(
     rings: Rings, steps: Records, places: IntArray, first: int,
     needs: int, timeframes: int, columns: IntArray, row: FloatArray, values: FloatArray,
 ) -> int:  # fmt: skip
-    """Compute all revised minutes of a symbol, and takes its indicators through them; return how many steps are
+    """Compute all revised minutes of a symbol, and take its indicators through them; return how many steps are
     done."""
     i, at, stop = steps[first].column, first, first
     while stop < len(steps) and steps[stop].column == i and steps[stop].kind == REVISED:

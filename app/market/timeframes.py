@@ -38,5 +38,5 @@ WARM_UP_BARS: Final = 300
 
 
 def words_of(exchange: str) -> dict[str, str]:
-    """Timeframe -> the exchange's word for it, of those that it has."""
+    """Return timeframe -> the exchange's word for it, for the timeframes that the exchange has."""
     return {one.name: one.words[exchange] for one in TABLE if exchange in one.words}

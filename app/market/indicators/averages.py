@@ -24,15 +24,15 @@ BARS, LAST_CLOSE, FIRST_AVERAGE = 0, 1, 2
 EMA_20, EMA_50, FAST, SLOW, GAIN, LOSS, RANGE = range(FIRST_AVERAGE, FIRST_AVERAGE + 7)
 """Positions in the state."""
 FIRST_PLANE: Final = 9
-"""Of the indicators, in the state of a timeframe."""
+"""Position of the indicators' first plane in the state of a timeframe."""
 SIGNAL_WEIGHT: Final = 7
-"""Behind the weights of the averages."""
+"""Position of the signal's weight, after the weights of the averages."""
 _WARM: Final = 50
 """From this many bars on, no weight changes any more."""
 
 
 def _weights() -> FloatArray:
-    """(_WARM + 1, 8): weight of the next input by n, of the seven averages and the signal."""
+    """Return (_WARM + 1, 8): by n, the weight of the next input in the seven averages and the signal."""
     n = np.arange(_WARM + 1, dtype=np.float64)
 
     def seeded(start: int, period: int, then: float) -> FloatArray:
@@ -52,13 +52,14 @@ _WEIGHTS: Final = _weights()
 
 @inlined
 def weight(bars: float, average: int) -> float:
-    """Of the input after `bars` bars; average: its place among the averages, or SIGNAL_WEIGHT."""
+    """Return the weight of the input after `bars` bars. average: its place among the averages, or SIGNAL_WEIGHT."""
     return float(_WEIGHTS[min(int(bars), _WARM), average])
 
 
 @inlined
 def move_averages(state: FloatArray, high: float, low: float, close: float) -> None:
-    """Take a bar into the averages of a timeframe's state, and into what it knows of the bars: all but the planes."""
+    """Take a bar into a timeframe's state, all but the planes: the averages, the number of bars and the last
+    close."""
     bars, last_close = state[BARS], state[LAST_CLOSE]
     change = close - last_close
     gain = max(change, 0.0)

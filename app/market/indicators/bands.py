@@ -30,7 +30,8 @@ _UPPER, _MIDDLE, _LOWER = (FIELDS.index(f"bb_{name}") for name in ("upper", "mid
 
 @inlined
 def prepare_bands(rings: Rings, i: int, quarter: int) -> None:
-    """Those of 15m and longer before a quarter, into the symbol's table."""
+    """Compute mean and squared deviations for the bands of 15m and longer before a quarter, into the symbol's
+    table."""
     symbol: Symbol = rings.symbols[i]
     row = quarter % rings.quarters.shape[1]
     for window in range(WINDOW_COUNT):
@@ -47,7 +48,8 @@ def prepare_bands(rings: Rings, i: int, quarter: int) -> None:
 
 @inlined
 def _close_of_bar(rings: Rings, i: int, window: int, bar: int, quarter: int, row: int) -> float:
-    """Return NaN if its last minute is missing, and the exchange has not told the bar's close. row: the quarter's."""
+    """Return a bar's close, NaN if its last minute is missing and the exchange has not given the close. row: the
+    quarter's."""
     symbol: Symbol = rings.symbols[i]
     place = bar % LONG_CLOSES
     if window + 2 >= FIRST_WITH_OWN_CLOSES:
@@ -61,7 +63,7 @@ def _close_of_bar(rings: Rings, i: int, window: int, bar: int, quarter: int, row
 
 @inlined
 def _minutes_before(rings: Rings, i: int, minute: int) -> tuple[float, float]:
-    """Mean and squared deviations of the closes of the 19 minutes before."""
+    """Return mean and squared deviations of the closes of the 19 minutes before."""
     minutes, rows = rings.minutes, rings.minutes.shape[1]
     at, total = minute % rows, 0.0
     for back in range(BANDS_FROM, 0, -1):

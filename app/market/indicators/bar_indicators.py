@@ -1,8 +1,8 @@
 """The indicators on clock-aligned bars that move with every closed bar: one kernel each, and their table.
 
-A kernel sees the averages of `averages.py` with the bar taken in, moves the state of its own, if it has some, in place,
-and answers with the indicator's fields. The same kernel serves a bar that closes and one that would close now: for the
-latter it works on a copy. A new indicator is a kernel here, its entry in INDICATORS and its fields in `fields.py`.
+A kernel gets the averages of `averages.py` with the bar taken in, moves its own state, if any, in place, and returns
+the indicator's fields. The same kernel serves a bar that closes and one that would close now: for the latter it works
+on a copy. A new indicator is a kernel here, its entry in INDICATORS and its fields in `fields.py`.
 
 Formulas: TA-Lib's (ta_EMA.c, ta_MACD.c, ta_RSI.c, ta_ATR.c).
 """
@@ -50,8 +50,8 @@ Kernel = Callable[[Bar, FloatArray, FloatArray], tuple[float, ...]]
 
 @dataclass(frozen=True, slots=True)
 class BarIndicator:
-    """fields: those of `fields.py` that it gives. bars: that have to be closed, or close now, for its first value.
-    planes: numbers of state by symbol and timeframe, zero when a run of bars begins."""
+    """One indicator. fields: its fields in `fields.py`. bars: how many must have closed, or close now, for its first
+    value. planes: numbers of state by symbol and timeframe, zero when a run of bars begins."""
 
     fields: tuple[str, ...]
     bars: int
@@ -102,7 +102,7 @@ _Placed = Callable[[Bar, FloatArray, FloatArray, int], None]
 
 
 def _placed(indicator: BarIndicator, first: int) -> _Placed:
-    """The indicator's kernel with the places of its planes in the state and of its fields in a row."""
+    """Return the indicator's kernel with the places of its planes in the state and of its fields in a row."""
     kernel, bars, after = indicator.kernel, float(indicator.bars), first + indicator.planes
     places = tuple(FIELDS.index(name) for name in indicator.fields)
 

@@ -21,7 +21,7 @@ class BarSoFar(NamedTuple):
 
 @inlined
 def five_so_far(rings: Rings, i: int, minute: int, now: Now) -> Head:
-    """The bar of 5m, from its start to the minute."""
+    """Return the bar of 5m, from its start to the minute."""
     head = EMPTY
     for past in range(minute - minute % 5, minute):
         head = with_minute(head, minute_of(rings, i, past))
@@ -30,7 +30,7 @@ def five_so_far(rings: Rings, i: int, minute: int, now: Now) -> Head:
 
 @inlined
 def prepare_bars(rings: Rings, i: int, quarter: int) -> None:
-    """Compute what the bars of 1h and longer hold before a quarter, if that is not there yet."""
+    """Compute the part of the bars of 1h and longer before a quarter, unless it is there already."""
     symbol: Symbol = rings.symbols[i]
     if symbol.bars_quarter == quarter:
         return
@@ -50,7 +50,7 @@ def prepare_bars(rings: Rings, i: int, quarter: int) -> None:
 
 @inlined
 def bar_so_far(symbol: Symbol, timeframe: int, minute: int, now: Now, five: Head, head: Head) -> BarSoFar:
-    """five, head: the bar of 5m and the quarter, up to the minute."""
+    """Return the timeframe's bar up to the minute. five, head: the bar of 5m and the quarter, up to the minute."""
     if timeframe == 0:
         return BarSoFar(now.high, now.low, now.known == 1.0)
     expected = float(minute % LENGTHS[timeframe] + 1)

@@ -45,7 +45,7 @@ class _Range(NamedTuple):
 
 @inlined
 def _range_of(rings: Rings, i: int, first: int, bars: int) -> _Range:
-    """Of quarters in a row, each complete or told by the exchange; NaN if one is neither."""
+    """Return the range of consecutive quarters; NaN if one is neither complete nor given by the exchange."""
     high, low = -math.inf, math.inf
     rows = rings.quarters.shape[1]
     row = (first + bars) % rows
@@ -70,7 +70,8 @@ def _middle(span: _Range) -> float:
 
 @inlined
 def prepare_cloud(rings: Rings, i: int, quarter: int) -> None:
-    """Range of the 8 and of the 25 bars before a quarter, span A and span B as displaced, into the symbol's table."""
+    """Compute the range of the 8 and of the 25 bars before a quarter, and displaced span A and B, into the symbol's
+    table."""
     table = rings.symbols[i].table_cloud
     eight = _range_of(rings, i, quarter - _CONVERSION + 1, _CONVERSION - 1)
     others = _range_of(rings, i, quarter - _BASE + 1, _BASE - 1)
@@ -85,8 +86,8 @@ def prepare_cloud(rings: Rings, i: int, quarter: int) -> None:
 
 @inlined
 def put_cloud(symbol: Symbol, bar: BarSoFar, row: FloatArray) -> None:
-    """Null unless every bar it stands on is complete or the exchange's, and the current one of 15m is complete so
-    far."""
+    """Put the cloud into the row. A value is null unless every bar it needs is complete or the exchange's; conversion
+    and base also need the current bar of 15m to be complete so far."""
     table = symbol.table_cloud
     for k in range(2):
         high, low = table[2 * k], table[2 * k + 1]
@@ -102,7 +103,7 @@ class _Bubble(NamedTuple):
 
 @inlined
 def _volume_of_bar(rings: Rings, i: int, fives: bool, row: int, back: int) -> float:
-    """Return the quote volume of a bar of 5m or 15m, NaN unless complete."""
+    """Return the quote volume of a bar of 5m or 15m, NaN if it is not complete."""
     if fives:
         return float(rings.fives[i, earlier(row, back, rings.fives.shape[1])].quote)
     held = quarter_at(rings, i, earlier(row, back, rings.quarters.shape[1]))
@@ -111,7 +112,7 @@ def _volume_of_bar(rings: Rings, i: int, fives: bool, row: int, back: int) -> fl
 
 @inlined
 def _bubble_before(rings: Rings, i: int, fives: bool, number: int, bars: int) -> _Bubble:
-    """Mean and population deviation of the volumes of the complete ones among the bars before; NaN for fewer than
+    """Return mean and population deviation of the volumes of the complete bars among those before; NaN for fewer than
     20."""
     total, count = 0.0, 0
     row = number % (rings.fives.shape[1] if fives else rings.quarters.shape[1])
@@ -131,7 +132,7 @@ def _bubble_before(rings: Rings, i: int, fives: bool, number: int, bars: int) ->
 
 @inlined
 def prepare_bubble(rings: Rings, i: int, quarter: int) -> None:
-    """That of 15m before a quarter, into the symbol's table."""
+    """Compute mean and deviation of the 15m bars before a quarter, into the symbol's table."""
     bubble = _bubble_before(rings, i, False, quarter, _BUBBLE_BARS_15M)
     table = rings.symbols[i].table_bubble
     table[0], table[1] = bubble.mean, bubble.deviation
@@ -139,7 +140,8 @@ def prepare_bubble(rings: Rings, i: int, quarter: int) -> None:
 
 @inlined
 def prepare_fives(rings: Rings, i: int, number: int) -> None:
-    """What the bars of 5m before the one of this number tell, into the symbol's table, if it is not there yet."""
+    """Compute bands, bubble and surge from the bars of 5m before the one of this number, into the symbol's table,
+    unless they are there already."""
     symbol: Symbol = rings.symbols[i]
     if symbol.five_bar == number:
         return
@@ -160,7 +162,7 @@ def prepare_fives(rings: Rings, i: int, number: int) -> None:
 
 @inlined
 def _surge(rings: Rings, i: int, number: int) -> tuple[float, float]:
-    """Ratio and side of the last three bars before the one of this number."""
+    """Return ratio and side of the last three bars before the one of this number."""
     fives, rows = rings.fives, rings.fives.shape[1]
     total = 0.0
     for past in range(number - _SURGE_BARS - _SURGE_MEAN_BARS, number - _SURGE_BARS):
@@ -180,7 +182,7 @@ def _surge(rings: Rings, i: int, number: int) -> tuple[float, float]:
 
 @inlined
 def put_surge(symbol: Symbol, row: FloatArray) -> None:
-    """Of the bars before the one that `prepare_fives` was called for last."""
+    """Put the surge of the bars before the one that `prepare_fives` was last called for into the row."""
     row[_SURGE_RATIO], row[_SURGE_SIDE] = symbol.table_five[4], symbol.table_five[5]
 
 
@@ -189,7 +191,7 @@ def put_bubbles(
     rings: Rings, i: int, minute: int, now: Now, five_quote: float, quarter_quote: float,
     five_complete: bool, quarter_complete: bool, row: FloatArray,
 ) -> None:  # fmt: skip
-    """Of the 5m and the 15m bar so far z-score, size 0..3 and side; all null while z is."""
+    """Put z-score, size 0..3 and side of the 5m and the 15m bar so far into the row; all null while z is."""
     symbol: Symbol = rings.symbols[i]
     five, bar = symbol.table_five, symbol.table_bubble
     z = (five_quote - five[2]) / five[3] if five_complete else math.nan

@@ -28,7 +28,7 @@ _PLACES: Final = tuple(FIELDS.index(name) for name in BAR_FIELDS)
 
 @inlined
 def move(state: FloatArray, high: float, low: float, close: float, row: FloatArray, base: int) -> None:
-    """Take a bar into the state of a timeframe, and puts the indicators' values at it into the row."""
+    """Take a bar into the state of a timeframe, and put the indicators' values at it into the row."""
     bars = state[BARS]
     move_averages(state, high, low, close)
     move_indicators(Bar(bars, high, low, close), state, row, base)
@@ -39,7 +39,7 @@ def step(
     rings: Rings, i: int, minute: int, now: Now, five: Head, head: Head,
     closed: bool, shows: bool, bands: bool, row: FloatArray,
 ) -> None:  # fmt: skip
-    """Take in the bars that close with a closed minute; if it shows, puts the fields of all bars into the row.
+    """Take in the bars that close with a closed minute; if `shows`, put the fields of all bars into the row.
 
     A minute that the state has seen already changes nothing, and its values are null.
     """
@@ -64,7 +64,7 @@ def step(
         if closes:
             copy_state(state, moved)
             if timeframe >= FIRST_WITH_OWN_CLOSES and not math.isnan(now.close):
-                # what the exchange gave for a bar whose last minute is missing stays
+                # keep the exchange's close of a bar whose last minute is missing
                 place = minute // LENGTHS[timeframe] % LONG_CLOSES
                 symbol.long_closes[timeframe - FIRST_WITH_OWN_CLOSES, place] = now.close
     if closed and fresh:

@@ -1,4 +1,4 @@
-"""Bringing the recursive indicators up to the minutes: after late or corrected candles, and after a restart.
+"""Brings the recursive indicators up to the minutes, after late or corrected candles and after a restart.
 
 The recursive state cannot forget a minute, so it is put back to an earlier copy and taken forward again
 through the minutes in the rings. Copies (checkpoints) are kept of every fourth hour (UTC). A change older
@@ -21,14 +21,15 @@ _BEYOND_ANY_MINUTE = 1 << 62
 
 @inlined
 def needs_replay(symbol: Symbol) -> bool:
-    """Return whether the indicators do not stand at the newest minute, or were overtaken by a change."""
+    """Return whether the indicators are behind the newest minute, or a minute that they may have seen has changed."""
     behind = symbol.dirty_from != NO_MINUTE or symbol.stand < symbol.newest
     return behind and symbol.newest != NO_MINUTE
 
 
 @inlined
 def rewind(rings: Rings, i: int) -> None:
-    """Put the recursive state back to the latest point from which all minutes since are at hand, before any change."""
+    """Put the recursive state back to the latest point before any change from which all minutes since are in the
+    rings."""
     symbol: Symbol = rings.symbols[i]
     symbol.table_quarter = NO_MINUTE
     after = _last_absent(rings, i)
@@ -59,7 +60,8 @@ def rewind(rings: Rings, i: int) -> None:
 
 @inlined
 def _last_absent(rings: Rings, i: int) -> int:
-    """The last minute that the indicators have seen and the rings do not hold, or that has left the ring of minutes."""
+    """Return the last minute that has left the ring of minutes, or that the indicators saw and the rings do not
+    hold."""
     symbol: Symbol = rings.symbols[i]
     newest = symbol.newest
     edge = (newest // QUARTER - held_quarters(rings) + 1) * QUARTER - 1
@@ -71,7 +73,7 @@ def _last_absent(rings: Rings, i: int) -> int:
 
 @inlined
 def quarter_before(rings: Rings, i: int, minute: int) -> Head:
-    """The minute's quarter up to the minute before it."""
+    """Return the minute's quarter up to the minute before it."""
     head = EMPTY
     for earlier in range(minute - minute % QUARTER, minute):
         head = with_minute(head, minute_of(rings, i, earlier))

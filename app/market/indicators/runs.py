@@ -11,14 +11,14 @@ from app.market.rings.records import Symbol
 
 @inlined
 def copy_state(into: FloatArray, state: FloatArray) -> None:
-    """Of one timeframe."""
+    """Copy the state of one timeframe."""
     for k in range(len(state)):
         into[k] = state[k]
 
 
 @inlined
 def begin_minute(symbol: Symbol, minute: int) -> None:
-    """At the start of a quarter: puts in warmed-up states, and keeps a checkpoint every fourth hour."""
+    """At the start of a quarter, put in warmed-up states, and every fourth hour keep a checkpoint."""
     if minute % QUARTER or symbol.stand != minute - 1:
         return
     sow(symbol, minute)
@@ -31,7 +31,7 @@ def begin_minute(symbol: Symbol, minute: int) -> None:
 
 @inlined
 def lapse(symbol: Symbol, minute: int) -> None:
-    """Time went on to `minute` without candles: runs of bars that ended in between are over."""
+    """Move on to `minute` across missing minutes; end the runs of bars in which a bar ended in between."""
     for timeframe in range(TIMEFRAME_COUNT):
         length = LENGTHS[timeframe]
         if (symbol.stand + 1) // length < minute // length:
@@ -42,7 +42,7 @@ def lapse(symbol: Symbol, minute: int) -> None:
 
 @inlined
 def sow(symbol: Symbol, minute: int) -> None:
-    """Put in warmed-up states that stand before the bar of `minute`, where they know more bars."""
+    """Put in warmed-up states that end right before the bar of `minute`, where they have seen more bars."""
     for timeframe in range(TIMEFRAME_COUNT):
         seeded, length = symbol.seed_minute[timeframe], LENGTHS[timeframe]
         fits = seeded >= 0 and (seeded + 1) // length == minute // length

@@ -23,7 +23,7 @@ from app.market.rings.records import Candle, Records, Rings, Symbol
 
 @allocating_kernel
 def warm_up(rings: Rings, bars: Records, order: NDArray[np.intp], timeframe: int) -> None:
-    """Compute the state after each symbol's last unbroken run of bars and keeps it as a seed.
+    """Compute the state after each symbol's last unbroken run of bars and keep it as a seed.
 
     bars: as candles; order: the closed ones by symbol, time, arrival. The seed comes into force at the bar that follows
     the run.
@@ -42,7 +42,8 @@ def warm_up(rings: Rings, bars: Records, order: NDArray[np.intp], timeframe: int
 
 @inlined
 def _last_run(bars: Records, rows: NDArray[np.intp], length: int) -> tuple[int, int]:
-    """First and end of the last unbroken run; of bars shorter than a quarter it is cut to end with one."""
+    """Return first and end of the last unbroken run; a run of bars shorter than a quarter is cut to end with a
+    quarter."""
     end = len(rows)
     while length < QUARTER and end > 0 and (bars[rows[end - 1]].minute // length + 1) * length % QUARTER:
         end -= 1
@@ -93,7 +94,7 @@ def _keep_close(rings: Rings, i: int, timeframe: int, number: int, close: float)
     held = rings.known.shape[1]
     if newest - held < end <= newest and rings.known[i, end % held] == 1:
         return
-    # the ring has made room for the row after the newest minute's already
+    # the ring has already made room for the row after the newest minute's
     if timeframe == 1:
         if newest == NO_MINUTE or (newest + 1) // 5 < end // 5 + rings.fives.shape[1]:
             rings.fives[i, number % rings.fives.shape[1]].close = close

@@ -132,7 +132,7 @@ def _put_fresh(
     rings: Rings, candles: Records, arrival: NDArray[np.intp],
     arrived: NDArray[np.intp], newest: IntArray, fresh: BoolArray,
 ) -> None:  # fmt: skip
-    """Put whether a candle's minute is after the symbol's newest closed one when it arrives.
+    """Set in `fresh` whether a candle's minute is after the symbol's newest closed one when it arrives.
 
     arrived, newest: scratch, of the candles and of the symbols.
     """
@@ -200,8 +200,8 @@ def _append(steps: Records, used: int, column: int, minute: int, candle: int, ki
 def _last_of_minute(
     rings: Rings, candles: Records, first: int, stop: int, fresh: BoolArray, counts: Counts
 ) -> tuple[int, int]:
-    """The last forming candle of a minute that is not stale, and its last closed one if that changes what is known;
-    -1: none."""
+    """Return the last forming candle of a minute that is not stale, and its last closed one if that changes the known
+    minute; -1 if there is none."""
     forming, closed, changed = -1, -1, False
     for at in range(first, stop):
         if candles[at].closed:
@@ -218,7 +218,8 @@ def _last_of_minute(
 
 @inlined
 def _changes(rings: Rings, candles: Records, at: int, before: int, counts: Counts) -> bool:
-    """Return whether a closed candle tells something else than is known of its minute, or than the one `before` it."""
+    """Return whether a closed candle adds or changes a minute: compared with the candle `before` it, or if -1 with
+    the known minute."""
     candle: Candle = candles[at]
     symbol: Symbol = rings.symbols[candle.column]
     rows = rings.known.shape[1]

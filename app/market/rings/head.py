@@ -47,13 +47,13 @@ def now_of(candle: Candle) -> Now:
 
 @inlined
 def earlier(row: int, back: int, rows: int) -> int:
-    """The row of a ring `back` before another, fewer than there are; cheaper than a remainder."""
+    """Return the row of a ring `back` rows before another; `back` is less than `rows`. Cheaper than a remainder."""
     return row - back if row >= back else row - back + rows
 
 
 @inlined
 def minute_at(rings: Rings, i: int, row: int, quote_row: int) -> Now:
-    """The minute that stands in these rows of the rings of minutes and of quote volumes."""
+    """Return the minute in these rows of the rings of minutes and of quote volumes."""
     held: Minute = rings.minutes[i, row]
     count = 1.0 if rings.known[i, quote_row] == 1 else 0.0
     quote = rings.quote[i, quote_row]
@@ -62,7 +62,7 @@ def minute_at(rings: Rings, i: int, row: int, quote_row: int) -> Now:
 
 @inlined
 def minute_of(rings: Rings, i: int, minute: int) -> Now:
-    """A minute that the rings hold."""
+    """Return a minute that the rings hold."""
     return minute_at(rings, i, minute % rings.minutes.shape[1], minute % rings.quote.shape[1])
 
 
@@ -100,6 +100,6 @@ def put_head(rings: Rings, i: int, quarter: int, head: Head) -> None:
 
 @inlined
 def held_quarters(rings: Rings) -> int:
-    """Quarters that the ring of minutes has room for."""
+    """Return how many quarters the ring of minutes has room for."""
     rows: int = rings.minutes.shape[1]
     return rows // QUARTER

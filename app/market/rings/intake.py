@@ -1,4 +1,4 @@
-"""Taking minutes into the rings, in order of time."""
+"""Takes minutes into the rings, in order of time."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def pass_time(rings: Rings, i: int, first: int) -> None:
 
 @inlined
 def _forget_minute(rings: Rings, i: int, minute: int) -> None:
-    """Mark a minute as missing: time went on without it. One that restored indicators have absorbed keeps that
-    mark."""
+    """Mark a minute that passed without a candle as missing. A minute that restored indicators have absorbed keeps
+    that mark."""
     row = minute % rings.quote.shape[1]
     rings.quote[i, row] = 0.0
     if rings.known[i, row] != 2 or minute > rings.symbols[i].absorbed_until:

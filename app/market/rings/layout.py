@@ -1,7 +1,7 @@
 """Time: minutes, quarters and timeframes, and how much of the past is kept of each.
 
-Minutes are numbered from 1970 (UTC). A *quarter* is a clock-aligned run of 15 minutes. Of each window, what it holds
-before the current quarter is computed once for that quarter.
+Minutes are numbered from 1970 (UTC). A *quarter* is a clock-aligned run of 15 minutes. The part of each window before
+the current quarter is computed once for that quarter.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ WINDOW_COUNT: Final = len(SPANS)
 
 BAND_BARS: Final = 20
 FIRST_WITH_OWN_CLOSES: Final = next(i for i, n in enumerate(LENGTHS) if n * BAND_BARS > DAY)
-"""Position of the first timeframe of which the rings of minutes do not hold the closes that the bands need: they are
-kept apart."""
+"""Position of the first timeframe whose bands need closes that the rings of minutes do not hold: they are kept
+apart."""
 LONG_CLOSES: Final = 24
 """Closes kept of the last 4h, 8h and 1d bars, which outlive the ring: 19 for the bands, and a few more."""
 OWN_QUARTERS: Final = 96
@@ -51,5 +51,5 @@ def day_start(minute: int) -> int:
 
 @inlined
 def week_start(minute: int) -> int:
-    """Monday 00:00 UTC at or before `minute`."""
+    """Return Monday 00:00 UTC at or before `minute`."""
     return minute - (minute + _EPOCH_TO_MONDAY) % WEEK

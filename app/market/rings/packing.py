@@ -41,7 +41,8 @@ def encode(kind: str, version: int, header: Mapping[str, Any], arrays: Arrays) -
 
 
 def decode(data: bytes, kind: str, version: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Header and arrays (read-only views of `data`). Raises BadFrame for what `encode` did not write so."""
+    """Return header and arrays (read-only views of `data`). Raises BadFrame for bytes that `encode` did not write
+    with this kind and version."""
     try:
         magic, length = _PREFIX.unpack_from(data)
         if magic != _MAGIC:

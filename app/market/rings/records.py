@@ -56,8 +56,7 @@ class Minute:
 
 
 class Quarter:
-    """What a quarter holds so far. close: of its last minute, or what the exchange said of the bar that ends with
-    it."""
+    """A quarter so far. close: of its last minute, or the exchange's close of the bar that ends with it."""
 
     quote: Annotated[float, Cells(0.0)]
     known: Annotated[float, Cells(0.0)]
@@ -78,8 +77,9 @@ class Five:
 class Symbol:
     """All of a symbol's state that is not in rings.
 
-    newest: newest closed minute. dirty_from: earliest minute changed behind the indicators' back. origin: first minute.
-    absorbed_until: minutes up to here that are not in the rings may have been absorbed by restored indicators.
+    newest: newest closed minute. dirty_from: earliest minute that changed after the indicators may have seen it.
+    origin: first minute. absorbed_until: minutes up to here that are not in the rings may have been absorbed by
+    restored indicators.
 
     table_*: for the quarter `table_quarter`, what each window of 15m and longer holds before it, by minute of it. Sums:
         quote, count, volume, trades. Ranges: high, low. Previous: quote, count of the window before the window. Since:
@@ -145,7 +145,7 @@ class Candle:
 
 
 class Step:
-    """A row to come. candle: the place of the one which caused it. kind: see `arrivals`."""
+    """A row to compute. candle: the place of the candle that caused it. kind: see `arrivals`."""
 
     column: int
     minute: int
@@ -175,7 +175,7 @@ def _numpy_type(annotation: Any) -> Any:
 
 
 def record_type(declared: type) -> np.dtype[np.void]:
-    """The NumPy type of a class of this module."""
+    """Return the NumPy type of a class of this module."""
     fields = []
     for name, annotation in get_type_hints(declared, include_extras=True).items():
         kind, *cells = get_args(annotation) if hasattr(annotation, "__metadata__") else (annotation,)
@@ -184,7 +184,7 @@ def record_type(declared: type) -> np.dtype[np.void]:
 
 
 def empty_record(declared: type) -> Records:
-    """(1,), as it stands before there is anything to keep."""
+    """Return one record, (1,), as it stands before there is anything to keep."""
     record = np.zeros(1, record_type(declared))
     for name, annotation in get_type_hints(declared, include_extras=True).items():
         record[name] = annotation.__metadata__[0].fill

@@ -1,4 +1,4 @@
-"""Minutes that arrive late or again: written into the rings, and what adds up from them computed anew."""
+"""Writes minutes that arrive late or again into the rings, and computes the totals over them anew."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.market.rings.records import Minute, Rings, Symbol
 
 @inlined
 def differs(rings: Rings, i: int, minute: int, now: Now) -> bool:
-    """Return whether a candle of a known minute tells something else than the rings, if all rings hold the minute."""
+    """Return whether a candle differs from its known minute in the rings; false if not all rings hold the minute."""
     if minute <= rings.symbols[i].newest - rings.minutes.shape[1]:
         return False
     held: Minute = rings.minutes[i, minute % rings.minutes.shape[1]]
@@ -30,7 +30,7 @@ def differs(rings: Rings, i: int, minute: int, now: Now) -> bool:
 
 @inlined
 def rewrite(rings: Rings, i: int, minute: int, now: Now) -> None:
-    """Replace a minute at or before the newest; indicators and tables are behind then."""
+    """Replace a minute at or before the newest; indicators and tables must then be computed again."""
     put_minute(rings, i, minute, now)
     summarise_quarter(rings, i, minute // QUARTER)
     symbol: Symbol = rings.symbols[i]
@@ -40,7 +40,7 @@ def rewrite(rings: Rings, i: int, minute: int, now: Now) -> None:
 
 @inlined
 def mark_changed(symbol: Symbol, minute: int) -> None:
-    """Remember that a minute changed after the indicators may have taken it in."""
+    """Remember that a minute changed after the indicators may have seen it."""
     if symbol.dirty_from == NO_MINUTE or minute < symbol.dirty_from:
         symbol.dirty_from = minute
     symbol.origin = min(symbol.origin, minute)
@@ -48,7 +48,7 @@ def mark_changed(symbol: Symbol, minute: int) -> None:
 
 @inlined
 def summarise_quarter(rings: Rings, i: int, quarter: int) -> None:
-    """Compute a quarter's totals and fives from its minutes, to the bit as they build up one by one.
+    """Compute a quarter's totals and fives from its minutes, equal to the bit to adding the minutes one by one.
 
     A quarter whose minutes have partly left the ring keeps its volume totals and becomes unusable for bars.
     """

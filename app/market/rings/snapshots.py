@@ -1,4 +1,4 @@
-"""Snapshots, as bytes, of what minutes cannot bring back of the state."""
+"""Snapshots, as bytes, of the state that minutes cannot restore."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _INDICATORS: Final = (
 )  # fmt: skip
 """Fields of a symbol; in the bytes the symbol is the last axis."""
 _LATER: Final = frozenset({"own_closes", "own_bars", "own_ranges", "own_quarters"})
-"""Snapshots that were written before these were kept are read all the same."""
+"""Fields that may be absent from a snapshot of an earlier version."""
 _ABSORBED: Final = 2
 
 
 def pack_indicators(state: State, symbols: SymbolColumns) -> bytes:
-    """The recursive state with its checkpoints, the week so far, and which minutes they have absorbed."""
+    """Return the recursive state with its checkpoints, the week so far, and which minutes they have absorbed."""
     columns = np.array([column for _, column in symbols.items()], dtype=np.intp)
     arrays = {name: np.moveaxis(state.rings.symbols[name][columns], 0, -1) for name in _INDICATORS}
     arrays["absorbed"] = np.packbits(_absorbed(state, columns).T, axis=0)
@@ -35,7 +35,7 @@ def pack_indicators(state: State, symbols: SymbolColumns) -> bytes:
 
 
 def _absorbed(state: State, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """(S, quote rows): whether each row's minute is at or before the symbol's stand and was known."""
+    """Return (S, quote rows): whether each row's minute is at or before the symbol's stand and was known."""
     rings = state.rings
     stand, newest = (rings.symbols[name][columns][:, np.newaxis] for name in ("stand", "newest"))
     # the minute of each row, counted back from the newest

@@ -42,7 +42,7 @@ class Retention:
 
 
 class State:
-    """The arrays, of which the first `used` symbols are given out. `rings` are new arrays after `grow`."""
+    """The arrays; their first `used` columns are given out to symbols. After `grow`, `rings` are new arrays."""
 
     def __init__(self, retention: Retention, capacity: int = 0) -> None:
         self.retention = retention
@@ -63,7 +63,8 @@ class State:
         return len(self.rings.symbols)
 
     def grow(self, needed: int) -> None:
-        """Room for `needed` symbols, a quarter more than before so that growing stays cheap on average."""
+        """Make room for `needed` symbols, at least a quarter more than before, so that growing stays cheap on
+        average."""
         if needed <= self.capacity:
             return
         more = max(needed, math.ceil(self.capacity * _GROWTH)) - self.capacity
@@ -78,12 +79,12 @@ class State:
         self.used = len(columns)
 
     def reset(self, column: int) -> None:
-        """As if this symbol had never been seen."""
+        """Reset this symbol as if it had never been seen."""
         for array, empty in zip(_arrays(self.rings), _arrays(self._empty), strict=True):
             array[column] = empty[0]
 
     def copy_into(self, other: State, column: int) -> None:
-        """This symbol becomes the first one of the other state."""
+        """Copy this symbol over the first one of the other state."""
         for array, copy in zip(_arrays(self.rings), _arrays(other.rings), strict=True):
             copy[0] = array[column]
 

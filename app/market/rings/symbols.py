@@ -15,8 +15,8 @@ _SPARE: Final = 64
 
 
 class SymbolColumns:
-    """Gives columns to symbols as they appear. Those of dropped symbols are given out again, and their memory returned
-    when they are more than the others."""
+    """Gives columns to symbols as they appear. Columns of dropped symbols are given out again; memory is freed when
+    more columns are unused than used."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -52,7 +52,7 @@ class SymbolColumns:
         return columns[batch.symbol_index]
 
     def add(self, symbol: str) -> int:
-        """The symbol's column, a new one if it has none."""
+        """Return the symbol's column, a new one if it has none."""
         if symbol in self._column:
             return self._column[symbol]
         if self._free:

@@ -21,8 +21,9 @@ NO_TIME: Final = -(1 << 40)
 
 
 class Ring(NamedTuple):
-    """cells: see the module. newest: (symbols,) up to which time the rows hold. firsts: (BLOCK_KINDS,) first row of
-    level 1 of each kind, or ABSENT. levels: above the values. unknown: stands for a time nobody told."""
+    """cells: see the module. newest: (symbols,) the newest time in the rows. firsts: (BLOCK_KINDS,) first row of
+    level 1 of each kind, or ABSENT. levels: how many are above the values. unknown: the value of a time without
+    one."""
 
     cells: FloatArray
     newest: IntArray
@@ -34,7 +35,7 @@ class Ring(NamedTuple):
 
 @inlined
 def block_row(of: Ring, kind: int, level: int, number: int) -> int:
-    """The row of a block; at level 0, of a value."""
+    """Return the row of a block; at level 0, of a value."""
     if level == 0:
         return number % of.ring
     return int(of.firsts[kind]) + of.ring - (of.ring >> (level - 1)) + number % (of.ring >> level)
@@ -42,7 +43,7 @@ def block_row(of: Ring, kind: int, level: int, number: int) -> int:
 
 @inlined
 def _larger(a: float, b: float) -> float:
-    """NaN if one of them is."""
+    """Return the larger number, NaN if one of them is NaN."""
     return b if b > a or math.isnan(b) else a
 
 
@@ -53,7 +54,7 @@ def _smaller(a: float, b: float) -> float:
 
 @inlined
 def _renew(of: Ring, i: int, level: int, number: int) -> None:
-    """Make a block of the two below it."""
+    """Compute a block from the two below it."""
     cells, half = of.cells, float(1 << (level - 1))
     for kind in range(BLOCK_KINDS):
         if of.firsts[kind] == ABSENT:
@@ -92,7 +93,7 @@ def _put_next(of: Ring, i: int, time: int, value: float) -> None:
 
 @inlined
 def bring_to(of: Ring, i: int, time: int) -> None:
-    """Make the rows hold up to a time; times between that nobody told are unknown."""
+    """Make the rows reach up to a time; times between without a value are unknown."""
     newest = of.newest[i]
     if newest == NO_TIME:
         # the rows are unknown throughout

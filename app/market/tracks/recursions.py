@@ -112,7 +112,7 @@ def _moved(indicator: int, lengths: IntArray, state: FloatArray, a: float, b: fl
 
 @inlined
 def _weight(before: float, n: float, then: float) -> float:
-    """Of the input after `before` inputs of an average of n: a mean of the first n, then with this weight."""
+    """Return the weight of the input after `before` inputs: a mean of the first n inputs, then the weight `then`."""
     return 1.0 / (before + 1.0) if before < n else then
 
 
@@ -170,7 +170,7 @@ def _adx(state: FloatArray, bars: float, n: float, high: float, low: float, clos
 
 @inlined
 def _move_direction(state: FloatArray, bars: float, n: float) -> None:
-    """A bar without movement adds nothing to the first mean, and leaves the average as it is later."""
+    """Move the ADX. A bar without movement adds nothing to the first mean, and later leaves the average unchanged."""
     direction, moves = 0.0, False
     if state[6] >= _TA_LIB_ZERO:
         down, up = 100.0 * (state[4] / state[6]), 100.0 * (state[5] / state[6])
@@ -217,7 +217,7 @@ class Recursion:
         return out
 
     def take(self, other: Recursion, symbols: NDArray[np.intp]) -> None:
-        """Take the states of the same indicator, whose symbols have these positions here."""
+        """Take over the states of another memory of the same indicator. symbols: positions here of its symbols."""
         if len(symbols):
             self.grow(int(symbols.max()) + 1)
             held = len(symbols)
@@ -240,7 +240,7 @@ class Recursion:
         }
 
     def unpack(self, parts: Mapping[str, NDArray[Any]], symbols: NDArray[np.intp]) -> bool:
-        """Take what `packed` gave; return whether it had this shape. symbols: their positions here."""
+        """Take over the result of `packed`; return whether it had this shape. symbols: their positions here."""
         states, bars, newest = parts["states"], parts["bars"], parts["newest"]
         if states.shape != (self._ring, STATE, len(symbols)) or bars.shape != (self._ring, len(symbols)):
             return False

@@ -1,4 +1,4 @@
-"""One value of every symbol over time, and the functions that are computed of it."""
+"""One value of every symbol over time, and the functions that are computed from it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from app.market.tracks.blocks import ABSENT, BLOCK_KINDS, NO_TIME, Ring
 from app.market.tracks.windows import BLOCKS_OF, MOST_BLOCKS, Over, follow
 
 _BLOCKS_IN_WINDOW: Final = 4
-"""So many of the largest blocks lie in the longest window at least."""
+"""The longest window contains at least so many of the largest blocks."""
 _GROWTH: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a track has room for. reach: how many times before the newest it is looked at. blocks: kinds of them. late:
-    how many times before the newest may still change, and be looked at from."""
+    """What a track has room for. reach: how many times a function looks back. blocks: which kinds it has. late: how
+    many times before the newest may still change, and be evaluated."""
 
     reach: int
     blocks: frozenset[int]
@@ -75,7 +75,8 @@ class Shape:
 
 
 class Track:
-    """functions: what is computed, with their lengths, in the order of the answers."""
+    """One value of every symbol over time. wanted: the functions to compute, with their lengths, in the order of the
+    answers."""
 
     def __init__(self, wanted: Sequence[tuple[Over, int]], shape: Shape, symbols: int = 0) -> None:
         self.shape = shape
@@ -106,7 +107,7 @@ class Track:
 
     @property
     def symbols(self) -> int:
-        """How many there is room for."""
+        """How many symbols there is room for."""
         return len(self.newest)
 
     def memory_bytes(self) -> int:
@@ -132,7 +133,7 @@ class Track:
         return Ring(self.cells, self.newest, self.firsts, shape.ring, shape.levels, shape.unknown)
 
     def take(self, other: Track, symbols: NDArray[np.intp]) -> None:
-        """Take the values of another track, whose symbols have these positions here; blocks are made anew."""
+        """Take over the values of another track; blocks are made anew. symbols: positions here of its symbols."""
         if not len(symbols):
             return
         held = other.newest[: len(symbols)]
@@ -161,7 +162,8 @@ class Track:
         return {"values": self.cells[: self.shape.ring, :symbols], "newest": self.newest[:symbols]}
 
     def unpack(self, parts: Mapping[str, NDArray[Any]], symbols: NDArray[np.intp]) -> bool:
-        """Take the values that a track has packed; return whether it had this shape. symbols: their positions here."""
+        """Take over the values that a track has packed; return whether it had this shape. symbols: their positions
+        here."""
         values, newest = parts["values"], parts["newest"]
         if values.shape != (self.shape.ring, len(symbols)):
             return False

@@ -75,7 +75,7 @@ BLOCKS_OF: Final[dict[Over, tuple[int, ...]]] = {
     Over.BAR_CLOSE: (LARGEST,),
     Over.BAR_SUM: (SUM,),
 }
-"""The kinds of blocks that each is made of."""
+"""Function -> the kinds of blocks that it is computed from."""
 
 _EARLIER, _HIGHEST, _LOWEST, _TOTAL = (
     Over.EARLIER.value,
@@ -235,7 +235,7 @@ def _moments(
     of: Ring, symbols: NDArray[np.intp], values: FloatArray, first: int, until: int,
     rows: IntArray, sizes: IntArray, used: int, known: int, squares: bool, mean: FloatArray, out: FloatArray,
 ) -> None:  # fmt: skip
-    """Mean and, in `out`, squared deviations. known: 1 if the row's own value counts, else 0.
+    """Compute the mean and, in `out`, the squared deviations. known: 1 if the row's own value counts, else 0.
 
     The block with `size` values is joined to those before without cancellation: mean += apart * size / count, and
     squares += apart**2 * before * size / count.

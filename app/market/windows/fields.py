@@ -38,7 +38,7 @@ _HIGH_10M, _LOW_10M = COLUMN_POSITION["high_10m"], COLUMN_POSITION["low_10m"]
 
 @inlined
 def put_prices(rings: Rings, i: int, minute: int, now: Now, timeframes: int, row: FloatArray) -> None:
-    """open, close and price_change: null only if the one or two minutes they stand on are missing."""
+    """Put open, close and price_change; null only if the one or two minutes they need are missing."""
     minutes, rows = rings.minutes, rings.minutes.shape[1]
     at = minute % rows
     for timeframe in range(TIMEFRAME_COUNT):
@@ -55,7 +55,8 @@ def put_prices(rings: Rings, i: int, minute: int, now: Now, timeframes: int, row
 def put_windows(
     rings: Rings, i: int, minute: int, now: Now, head: Head, needs: int, timeframes: int, row: FloatArray
 ) -> None:
-    """Everything that stands on the sums and ranges of the windows: null until the window is whole."""
+    """Put every field made of the sums and ranges of the windows; all but the coverage are null unless the window is
+    whole."""
     symbol: Symbol = rings.symbols[i]
     short = NO_SHORT
     if timeframes & _SHORT:
@@ -96,7 +97,7 @@ def _ratio(quote: float, before: float) -> float:
 
 @inlined
 def _put_range(high: float, low: float, close: float, vwap: float, row: FloatArray, base: int) -> None:
-    """Put what stands on the range of a window that is whole."""
+    """Put the fields made of the range of a whole window."""
     row[base + _HIGH], row[base + _LOW] = high, low
     spread = high - low
     row[base + _VCP] = 0.0 if spread == 0.0 else ((close - low) - (high - close)) / spread * (close / vwap)
@@ -109,7 +110,7 @@ def _put_range(high: float, low: float, close: float, vwap: float, row: FloatArr
 
 @inlined
 def _put_ten(short: Short, row: FloatArray) -> None:
-    """Highest and lowest of the last ten minutes, null unless all are known."""
+    """Put highest and lowest of the last ten minutes, null unless all are known."""
     whole = short.before.known + short.five.known == 10.0
     row[_HIGH_10M] = max(short.before.high, short.five.high) if whole else math.nan
     row[_LOW_10M] = min(short.before.low, short.five.low) if whole else math.nan

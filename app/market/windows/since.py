@@ -22,7 +22,8 @@ _PLACES: Final = (COLUMN_POSITION["vwap_day"], COLUMN_POSITION["vwap_week"])
 
 @inlined
 def prepare_since(rings: Rings, i: int, quarter: int) -> None:
-    """Quote volume, count and volume from the start of day and week to a quarter's, into the symbol's table."""
+    """Sum quote volume, count and volume from the start of day and week to that of a quarter, into the symbol's
+    table."""
     symbol: Symbol = rings.symbols[i]
     symbol.table_since[:] = 0.0
     week, day = week_start(quarter * QUARTER), day_start(quarter * QUARTER)
@@ -47,8 +48,8 @@ def _add_quarters(rings: Rings, i: int, first: int, until: int, sums: FloatArray
 
 @inlined
 def put_since(symbol: Symbol, minute: int, head: Head, row: FloatArray) -> None:
-    """Null if a minute of the period so far is missing or nothing was traded in it. head: the quarter up to the
-    minute."""
+    """Put vwap of day and week; null if a minute of the period so far is missing or nothing was traded in it. head:
+    the quarter up to the minute."""
     begins = (day_start(minute), week_start(minute))
     for period in range(2):
         before = symbol.table_since[period]

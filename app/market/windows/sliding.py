@@ -56,9 +56,9 @@ def _rows_of(rings: Rings, quarter: int) -> tuple[int, int]:
 
 @inlined
 def prepare_windows(rings: Rings, i: int, quarter: int, timeframes: int) -> None:
-    """What each window of 15m and longer holds before a quarter, by minute of it, into the symbol's table.
+    """Compute the part of each window of 15m and longer before a quarter, by minute of it, into the symbol's table.
 
-    timeframes: those that are wanted, see `Plan`.
+    timeframes: the wanted ones, see `Plan`.
     """
     symbol: Symbol = rings.symbols[i]
     between, back = EMPTY, 1
@@ -66,7 +66,7 @@ def prepare_windows(rings: Rings, i: int, quarter: int, timeframes: int) -> None
     for window in range(WINDOW_COUNT):
         if not timeframes >> window + 2:
             return
-        # a longer window's quarters between are the shorter one's and further ones
+        # the whole quarters of a longer window are those of the shorter window and further ones
         further = EMPTY
         while back < SPANS[window]:
             further = together(further, quarter_at(rings, i, earlier(row, back, rows)))
@@ -86,7 +86,7 @@ def prepare_windows(rings: Rings, i: int, quarter: int, timeframes: int) -> None
 
 @inlined
 def prepare_previous(rings: Rings, i: int, quarter: int, timeframes: int) -> None:
-    """Quote volume and count of the window before each of those windows, by minute of a quarter."""
+    """Compute quote volume and count of the window before each of these windows, by minute of a quarter."""
     symbol: Symbol = rings.symbols[i]
     rows, row = rings.quarters.shape[1], quarter % rings.quarters.shape[1]
     for window in range(WINDOW_COUNT):
@@ -115,7 +115,8 @@ def prepare_previous(rings: Rings, i: int, quarter: int, timeframes: int) -> Non
 
 @inlined
 def short_windows(rings: Rings, i: int, minute: int, now: Now) -> Short:
-    """Those of 5m that end at a minute and five minutes before it, oldest minute first, and the minute before."""
+    """Return the windows of 5m that end at a minute and five minutes before it, oldest minute first, and the minute
+    before."""
     before, five, previous = EMPTY, EMPTY, now
     rows, quote_rows = rings.minutes.shape[1], rings.quote.shape[1]
     row, quote_row = minute % rows, minute % quote_rows
@@ -130,7 +131,7 @@ def short_windows(rings: Rings, i: int, minute: int, now: Now) -> Short:
 
 @inlined
 def window_at(symbol: Symbol, timeframe: int, minute: int, now: Now, short: Short, head: Head) -> Head:
-    """What the window that ends at a minute holds, whole or not. head: the quarter up to the minute."""
+    """Return the window that ends at a minute, whole or not. head: the quarter up to the minute."""
     if timeframe == 0:
         return Head(now.quote, now.known, now.volume, now.trades, now.high, now.low)
     if timeframe == 1:
@@ -142,7 +143,8 @@ def window_at(symbol: Symbol, timeframe: int, minute: int, now: Now, short: Shor
 
 @inlined
 def quote_before(symbol: Symbol, timeframe: int, minute: int, length: int, short: Short) -> float:
-    """Quote volume of the window before the one that ends at a minute; NaN unless that one is whole."""
+    """Return the quote volume of the window before the one that ends at a minute; NaN if that earlier window is not
+    whole."""
     if timeframe == 0:
         quote, count = short.previous_quote, short.previous_known
     elif timeframe == 1:
