@@ -13,10 +13,10 @@ A value is compressed, since a worker holds two days of them:
 
     mark (4 bytes) | raw bytes (uint32) | offset (int64) | zstd
 
-offset: of the record that it was written for, in the topic that the stage reads. Recovery keeps the value of the latest
-record: a worker that Kafka took for dead may write once more, when another one is already further, and its value would
-lack what came since. A value with the mark of the version before has no offset, and a value without a mark is of a
-still earlier version, and read uncompressed.
+offset: of the record that it was written for, in the topic that the stage reads. Recovery keeps the value of the
+latest record: a worker that Kafka took for dead may write once more after another one has got further, and its value
+would lack the data since. A value with the mark of the version before has no offset, and a value without a mark is of
+a still earlier version, and read uncompressed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class MinuteTable:
         filter_recovery(self._inner, self._latest)
 
     def _latest(self, batch: Iterable[EventT[bytes]]) -> list[EventT[bytes]]:
-        """Return the records of a changelog but those that are older than what is known of their minute."""
+        """Return the records of a changelog, without those older than the known value of their minute."""
         newest: dict[Any, int] = {}
         kept = []
         for event in batch:

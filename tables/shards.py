@@ -49,7 +49,7 @@ class ShardTable:
         self._values.write(shard, packed)
 
     def items(self) -> Iterator[tuple[int, bytes]]:
-        """(shard, packed) of everything stored completely."""
+        """Yield (shard, packed) of every value stored completely."""
         return self._values.items()
 
 
@@ -116,7 +116,7 @@ class PartedValues:
             beyond += 1
 
     def items(self) -> Iterator[tuple[int, bytes]]:
-        """(shard, packed) of the newest complete value of each shard that has one."""
+        """Yield (shard, packed) of the newest complete value of each shard that has one."""
         # a key of another form is of another version
         shards = {int(key.split(":")[0]) for key in self._table if _is_ours(key)}
         for shard in sorted(shards):
@@ -143,7 +143,7 @@ def _is_ours(key: Any) -> bool:
 
 
 def _newest(held: list[_Slot]) -> _Slot | None:
-    """Return the complete one of the latest generation, if any."""
+    """Return the complete slot of the latest generation, if any."""
     return max((one for one in held if one.complete), key=lambda one: one.generation, default=None)
 
 

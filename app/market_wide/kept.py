@@ -16,16 +16,16 @@ from app.wire.kafka import REQUEST_MAX_BYTES
 from app.wire.market_minutes import POSITION_KEY, MinuteReader, PartsReader, Position
 
 _LAST_RECORDS = 200
-"""Among so many last records is the newest position: one follows the minutes of every step."""
+"""The newest position is among so many last records: one follows the minutes of every step."""
 
 log = structlog.get_logger("market")
 
 
 @dataclass(slots=True)
 class Kept:
-    """memory: of the rules before `minutes`; None without one. minutes: in order of time, as far as kept: those up to
-    `position.sealed_ms` are done, the later ones are sealed, and their alerts may be missing. last: the newest sealed
-    minute, None without one."""
+    """The end of [market]. memory: of the rules before `minutes`, None if there is none. minutes: in order of time;
+    minutes up to `position.sealed_ms` are done, later ones are sealed, but their alerts may be missing. last: the
+    newest sealed minute, None if there is none."""
 
     position: Position | None = None
     memory: bytes | None = None
@@ -66,7 +66,8 @@ async def _records(
 
 
 async def _collect(records: AsyncIterator[ConsumerRecord], position: Position | None) -> Kept:
-    """A minute may be there twice, of two processes that thought it was theirs: the first one counts."""
+    """Collect the records. A minute may be there twice, from two processes that each thought it was the reader: the
+    first one counts."""
     kept, memory, reader = Kept(position), PartsReader(b"memory"), MinuteReader()
     minutes: dict[int, MetricsBatch] = {}
     async for record in records:

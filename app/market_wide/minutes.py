@@ -1,10 +1,9 @@
 """A sealed minute, from the seal to its alerts.
 
-Order of effects: the sealed minutes are on [market], then their alerts are published, then the position behind them is
-there. After a crash between two of them the next process evaluates the minutes of [market] that have no position
-behind them: the same rows, the same alerts, the same ids. A minute at which the process ended three times is evaluated
-by no rule. What rules look back at before these minutes is read from the
-database (`past.py`), at a start and for a rule that is new.
+Order of effects: write the sealed minutes to [market], publish their alerts, write the position behind them. After a
+crash in between the next process evaluates the minutes of [market] that have no position behind them: the same rows,
+the same alerts, the same ids. A minute at which the process ended three times is not evaluated. Earlier minutes that
+rules look back at are read from the database (`past.py`), at a start and for a new rule.
 """
 
 from __future__ import annotations
@@ -51,13 +50,13 @@ class Minutes:
         self._metrics = metrics
         self._evaluator: Evaluator | None = None
         self._memory: bytes | None = None
-        """Of the rules before the first minute to come; None once it is in the evaluator."""
+        """The rules' memory before the next minute; None once the evaluator has it."""
         self._kept_from: int | None = None
         self._memory_ms = 0
         self._departures: Departures | None = None
 
     async def take_over(self, kept: Kept) -> None:
-        """Continue where [market] ends; publish what its last minutes may lack."""
+        """Continue where [market] ends; publish the alerts that its last minutes may lack."""
         self._engine.forget()
         self._evaluator, self._memory, self._departures = None, kept.memory, None
         self._kept_from = None if kept.position is None else kept.position.kept_from
@@ -68,8 +67,8 @@ class Minutes:
         self._memory_ms = int(kept.minutes[0].open_time_ms[0]) if kept.minutes else 0
 
     async def _ready(self, minute_ms: int) -> Evaluator:
-        """Return the evaluator of the rules now active, each of which has seen what it looks back at from this minute
-        on: they change between minutes."""
+        """Return the evaluator of the active rules, each of which has seen the minutes before this one that it looks
+        back at. Rules change only between minutes."""
         book, held = self._engine.rules.book, self._evaluator
         if held is not None and held.book is book:
             return held

@@ -1,6 +1,6 @@
 """A consumer group of which one member reads all partitions, and the others stand by.
 
-The member that has run longest reads, so that a newcomer takes nothing over. Kafka notices a dead member by its
+The member that has run longest reads, so that a new member takes nothing over. Kafka notices a dead member by its
 silence, and gives the partitions to the next one.
 """
 

@@ -1,8 +1,8 @@
-"""What rules of the whole market look back at and this process has not seen: the stored minutes of all symbols.
+"""The stored minutes of all symbols that rules of the whole market look back at and this process has not seen.
 
 They are played through windows and rules minute by minute, as in a backtest, before the rules are evaluated. Sealed
-minutes wait meanwhile: no alert is lost, those of the next minute come later. If the database does not answer, the
-functions over time are null until they have seen enough minutes.
+minutes wait meanwhile: no alert is lost, but the alerts of the next minute come later. If the database does not
+answer, the functions over time are null until they have seen enough minutes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app.rules.rule import Rule
 
 MOST_MINUTES: Final = 2880
 _MINUTES_TOGETHER: Final = 120
-"""Of all symbols, in memory at once."""
+"""How many minutes of all symbols are in memory at once."""
 _TRIES: Final = 5
 _TRY_AGAIN_S: Final = 2.0
 

@@ -37,7 +37,7 @@ from app.wire.nats.progress import Entered
 from app.wire.redis import connect_redis
 from app.wire.topics import Topics
 
-# The least that brokers allow: so soon after a crash another process takes over.
+# The least that brokers allow: so long after a crash another process takes over.
 _SESSION_TIMEOUT_MS = 6_000
 _FETCH_WAIT_MS = 200
 

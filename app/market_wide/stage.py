@@ -38,12 +38,12 @@ _POLL_MS: Final = 200
 _RECORDS_PER_POLL: Final = 64
 _MINUTES_AT_ONCE: Final = 20
 _AHEAD_MINUTES: Final = 60
-"""A partition that is so far ahead of the slowest one is not read meanwhile, so that its rows do not pile up."""
+"""A partition that is so far ahead of the slowest one is paused, so that its rows do not pile up."""
 _BARRIERS_KEPT: Final = 100
 _COMMIT_EVERY_S: Final = 1.0
 _COMMIT_TIMEOUT_S: Final = 5.0
 _BEGIN_BACK_MS: Final = 15 * 60_000
-"""Without a position reading begins so long ago: the feed and NATS go back no further after a loss of the broker."""
+"""Without a position reading begins so far back: the feed and NATS go back no further after a loss of the broker."""
 
 log = structlog.get_logger("market")
 
@@ -79,7 +79,7 @@ class SealLimits:
 
 @dataclass(slots=True)
 class _Asked:
-    """A fence under way: when it was asked for, or its partition was heard of last (loop time)."""
+    """A fence under way. heard_s: when it was asked for, or when its partition last sent a record (loop time)."""
 
     identifier: str
     fence: Fence
@@ -170,7 +170,7 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
         self._on_ready(True)
 
     async def _seek(self, resume: Mapping[int, int]) -> dict[int, int]:
-        """Return by partition where reading begins."""
+        """Seek every partition; return where reading of it begins."""
         parts = [TopicPartition(self._topic, number) for number in range(self._limits.partitions)]
         firsts = await self._consumer.beginning_offsets(parts)
         ends = await self._consumer.end_offsets(parts)
@@ -290,8 +290,8 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
             self._senders.add(asyncio.create_task(self._send_behind_all(behind_all), name="market-fences"))
 
     async def _send_behind_all(self, identifiers: Mapping[int, str]) -> None:
-        """Send fences (by partition) once all that is published is in [ingress]. What a killed bridge had not
-        acknowledged enters only when NATS delivers it again, behind candles of later minutes."""
+        """Send fences (by partition) once all that is published is in [ingress]. Candles that a killed bridge had not
+        acknowledged enter only when NATS delivers them again, behind candles of later minutes."""
         try:
             async with asyncio.timeout(self._limits.wait_s):
                 await self._edges.all_entered()
@@ -306,7 +306,7 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
                 await self._edges.send_fence(partition, fence_frame(identifier))
 
     async def _report_barriers(self, sealing: Sealing) -> None:
-        """A barrier has passed once it came on all partitions and every fence before it is back."""
+        """Report the barriers that have passed: they came on all partitions, and every fence before them is back."""
         if not sealing.is_quiet:
             return
         for identifier, arrived in list(self._barriers.items()):

@@ -45,7 +45,7 @@ class Timings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the inverse of `as_dict`."""
+        """Return the timings of a JSON object that `as_dict` gave."""
         further = {
             name: value for name, value in values.items() if name not in _TIMES or type(value) is not int
         }
@@ -95,7 +95,7 @@ class Alert:
 
     metadata: the metrics, null for unknown ones, and `seen`. backfilled: whether it is about a time long past; None
     before it is published. seq: its offset in the topic of alerts; None before it has one. further: entries of a
-    newer version of the screener, which are passed on. shadow: its rule only tries out: it is stored, and sent to
+    newer version of the screener, which are passed on. shadow: its rule is on trial: the alert is stored, and sent to
     nobody.
     """
 
@@ -119,7 +119,7 @@ class Alert:
         """Return the alert in a record of the topic. Raises BadInput for anything that the database could not store,
         or that a reader could not show again."""
         document = storable(data, seq)
-        # one of an earlier screener does not say
+        # an alert of an earlier screener lacks it
         document.setdefault("backfilled", False)
         return cls.from_dict(document, seq)
 
@@ -144,7 +144,7 @@ class Alert:
         )
 
     def encode(self) -> bytes:
-        """Return the value of its record in the topic of alerts: JSON without seq, which the record's offset tells."""
+        """Return the value of its record in the topic of alerts: JSON without seq, which is the record's offset."""
         return orjson.dumps(self._record(self.timings, self.backfilled))
 
     def as_dict(self) -> dict[str, object]:
@@ -189,8 +189,8 @@ class Alert:
 
     @property
     def minute_ms(self) -> int | None:
-        """The open time (UTC ms) of the minute that it is about, from which its id was made; None if unknown,
-        as of an alert that the exchange's data caused minutes late."""
+        """The open time (UTC ms) of the minute that it is about, from which its id was made; None if unknown, for
+        example if the exchange's data came minutes late."""
         time_ms = _time_ms(self.timestamp)
         guesses = [] if self.seen is None else [_time_ms(self.seen.get("minute"))]
         if time_ms is not None:
@@ -207,8 +207,8 @@ _FIELDS: Final = frozenset(Alert.__slots__) - {"further"}
 
 
 def alert_at(alerts: Sequence[Alert], time_ms: int) -> tuple[Alert, int] | None:
-    """Of one rule's alerts of one symbol that with exactly this timestamp, else that of the minute this time lies in;
-    with its minute (open time, UTC ms). None without one."""
+    """Return, of one rule's alerts of one symbol, the alert with exactly this timestamp, else the alert of the minute
+    that contains this time; with its minute (open time, UTC ms). None if there is no such alert."""
     minute, text = time_ms // MINUTE_MS * MINUTE_MS, rfc3339(time_ms)
     known = [(alert, of) for alert in alerts if (of := alert.minute_ms) is not None]
     borne = (found for found in known if found[0].timestamp == text)

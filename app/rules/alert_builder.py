@@ -52,7 +52,7 @@ def build_alerts(fires: Sequence[Fire], batch: MetricsBatch, evaluate_ts_ms: int
 
 
 def build_alert(fire: Fire, batch: MetricsBatch, evaluate_ts_ms: int) -> Alert:
-    """`build_alerts` of one."""
+    """Return the alert of one fire, as `build_alerts` does."""
     return build_alerts([fire], batch, evaluate_ts_ms)[0]
 
 
@@ -72,7 +72,7 @@ def _seen(fire: Fire) -> dict[str, object]:
 
 
 def _values(rows: list[int], batch: MetricsBatch) -> list[list[float | None]]:
-    """By row: the price, then the metadata; None for null and for a column missing in the batch."""
+    """Return by row the price, then the metadata; None for null and for a column missing in the batch."""
     places, held = _columns(batch.columns)
     found = np.where(held, batch.values[np.array(rows)[:, np.newaxis], places], np.nan)
     values = found.astype(object)
@@ -83,7 +83,7 @@ def _values(rows: list[int], batch: MetricsBatch) -> list[list[float | None]]:
 
 @lru_cache(maxsize=8)
 def _columns(columns: tuple[str, ...]) -> tuple[NDArray[np.intp], BoolArray]:
-    """Positions of an alert's values among a batch's columns, and which of them exist."""
+    """Return the positions of an alert's values among a batch's columns, and which of them exist."""
     position = {name: at for at, name in enumerate(columns)}
     wanted = ("close_1m", *METADATA_COLUMNS.values())
     places = np.array([position.get(name, 0) for name in wanted], dtype=np.intp)

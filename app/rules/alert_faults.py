@@ -27,7 +27,7 @@ _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _PLAIN_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _INT32_MAX: Final = 2**31 - 1
 _MAX_BYTES: Final = 65_536
-"""Of an alert: ours have two thousand."""
+"""Largest size of an alert: ours have two thousand bytes."""
 
 
 def parsed(data: bytes, seq: int) -> Any:
@@ -70,7 +70,8 @@ def alert_fault(document: object) -> str | None:
 
 
 def value_fault(document: Mapping[str, Any]) -> str | None:
-    """Return a fault of an object whose texts, objects and flags are such."""
+    """Return a fault in the numbers, symbol, id or time of an object whose texts, objects and flags have the right
+    type."""
     version, price = document.get("rule_version"), document.get("price")
     if type(version) is not int or not 0 <= version <= _INT32_MAX:
         return "rule_version is not a whole number from 1"
@@ -95,7 +96,7 @@ def _identity_fault(document: Mapping[str, Any]) -> str | None:
 
 @lru_cache(maxsize=4_096)
 def _timestamp_fault(text: str | None) -> str | None:
-    """Cached: the alerts of a market's close are about one moment."""
+    """Cached: the alerts of one close of the market have one timestamp."""
     try:
         moment = datetime.fromisoformat(text or "")
         time_ms = int(moment.timestamp() * 1000)
@@ -110,7 +111,7 @@ def _nesting_fault(document: Mapping[str, Any]) -> str | None:
     """Return a fault for values nested too deep: readable JSON may be too deep to be written."""
     for name in ("metadata", "timings"):
         try:
-            # half the time of a look for a value that is nested at all
+            # takes half as long as to look for a nested value
             orjson.dumps(document[name])
         except orjson.JSONEncodeError as error:
             return f"{name} cannot be encoded: {error}"

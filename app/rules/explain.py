@@ -222,7 +222,7 @@ class _Explainer:
         return self.number(node.operand, back + 1) if isinstance(node, Previous) else None
 
     def _over_all(self, node: Universe, back: int) -> float | None:
-        """One symbol is not enough for it."""
+        """Return null: one symbol is not enough."""
         return None
 
     def _column(self, name: str, back: int) -> float | None:

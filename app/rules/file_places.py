@@ -86,7 +86,7 @@ def _places_of(text: str, entry: yaml.Node) -> RulePlaces:
 
 def _index_in(text: str, node: yaml.ScalarNode, position: int) -> int:
     """Return where the character of the scalar's value at this position stands in the text; the scalar's beginning if
-    it is written with escapes. Folding changes nothing but white space, so that the other characters are counted."""
+    it is written with escapes. Folding changes only white space, so the other characters are counted."""
     start, end = int(node.start_mark.index), int(node.end_mark.index)
     begin = start
     if node.style in ("|", ">"):

@@ -43,8 +43,9 @@ class ScreenedSymbol(TypedDict):
 
 
 class ScreenAnswer(TypedDict):
-    """The symbols that satisfy a query. matched: all of them. evaluated: symbols that were looked at. market_minute:
-    the minute of functions over all symbols, None before there is one; absent from a query without them."""
+    """The symbols that satisfy a query. matched: how many satisfy it, listed or not. evaluated: how many were looked
+    at. market_minute: the minute of functions over all symbols, None before there is one; absent from a query without
+    them."""
 
     symbols: list[ScreenedSymbol]
     matched: int
@@ -78,10 +79,11 @@ class _BuilderApart(Builder):
 
 
 class Query:
-    """where: a condition. sort: a number. Raises RuleError, with the position in the faulty one, if one is faulty.
+    """A screener query. where: a condition. sort: a number. Raises RuleError with the position in the expression at
+    fault.
 
-    over_minute: functions over all symbols are of the minute that `rows` is given, not of its batch.
-    Before `rows`, `see` the rows of the minutes before, if the query looks back.
+    over_minute: functions over all symbols use the minute that `rows` is given, not its batch. Before `rows`, `see`
+    the rows of the minutes before, if the query looks back.
     """
 
     def __init__(self, where: str, sort: str | None = None, *, over_minute: bool = False) -> None:
@@ -125,7 +127,8 @@ class Query:
         limit: int | None = None,
         market: MarketMinute | None = None,
     ) -> NDArray[np.intp]:
-        """Return the rows that satisfy the condition, by the number (nulls last, equals in row order) or in row order.
+        """Return the rows that satisfy the condition, in order of the number (nulls last, equals in row order) or in
+        row order.
 
         batch: one row per symbol. market: the minute of functions over all symbols, if the query takes one; a symbol
         that is not in it has none of their values.
@@ -154,7 +157,7 @@ def screen(
     past: Iterable[MetricsBatch] = (),
 ) -> NDArray[np.intp]:
     """Return the rows of one moment that satisfy a query, see `Query.rows`. past: rows of the minutes before, if the
-    query looks back: without them that is null. Raises RuleError for a faulty expression."""
+    query looks back: without them these parts are null. Raises RuleError for a faulty expression."""
     query = Query(where, sort)
     for before in past:
         query.see(before)
@@ -198,7 +201,7 @@ def _sorted(values: FloatArray, order: Order) -> NDArray[np.intp]:
 
 
 def _refuse_past_market(root: Node, over_minute: bool) -> None:
-    """The past is read symbol by symbol."""
+    """Raise RuleError for functions over all symbols in the past, which is read symbol by symbol."""
     for node in walk(root):
         if over_minute and isinstance(node, Universe) and (uses_previous(node) or uses_time(node)):
             raise RuleError(

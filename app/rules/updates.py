@@ -1,4 +1,4 @@
-"""A new state of the rules, taken over rule by rule: a bad one is refused and its last good form stays."""
+"""A new state of the rules, taken over rule by rule: an invalid rule is rejected; its last valid version stays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.rules.rule import Rule, shown
 class Update:
     """rules: the active rules from now on, in the order given. The other fields tell the result of each rule_type.
 
-    refused: rule_type -> why; the rule stays as it was before, if there was one. unversioned: changed in its
+    refused: rule_type -> why; the rule stays as it was before, if there was one. unversioned: rules that changed in
     meaning under the same version, so that alerts of both meanings share their ids.
     """
 

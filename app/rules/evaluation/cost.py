@@ -1,7 +1,7 @@
 """What rules over time cost: how many values the memory holds for each symbol.
 
-A window of d minutes over a value takes d values and its blocks, some 2 d together; a value that several rules look
-back at is counted once. A value takes 8 bytes: 100,000 of them are 0.8 MB a symbol.
+A window of d minutes over a value needs d values and their blocks, some 2 d together; a value that several rules look
+back at is counted once. A value has 8 bytes: 100,000 of them are 0.8 MB a symbol.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Evaluator:
     def swap(self, book: RuleBook, warm: Evaluator | None = None) -> None:
         """Evaluate `book` from now on. Keep the state of the rules in both books.
 
-        warm: an evaluator of `book` that has seen the history; what is lacking is taken from it.
+        warm: an evaluator of `book` that has seen the history; memory that is lacking here is taken from it.
         """
         lacking = self.memory.past.lacking(book.slots)
         known = self.memory.previous.planes
@@ -193,7 +193,7 @@ class Evaluator:
         return self.memory.past.memory_bytes()
 
     def kept(self, batch: MetricsBatch) -> MetricsBatch:
-        """Return what is kept of the rows of the batch just evaluated: its columns are the book's `kept`."""
+        """Return the rows of the batch just evaluated with the values to keep: the columns are the book's `kept`."""
         position = {name: at for at, name in enumerate(batch.columns)}
         values = np.full((len(batch), len(self._book.kept)), np.nan)
         for at, name in enumerate(self._book.kept):
@@ -205,7 +205,7 @@ class Evaluator:
         return batch.with_values(values, self._book.kept)
 
     def replay(self, batch: MetricsBatch) -> None:
-        """Remember kept minutes, in order of time: after `restore_bars`, before any other."""
+        """Remember kept minutes, in order of time: after `restore_bars`, before any other batch."""
         symbols = self.memory.symbols.positions(batch)
         free = self.memory.past.free_rows(batch, symbols, len(self.memory.symbols))
         with np.errstate(all="ignore"):
@@ -213,7 +213,7 @@ class Evaluator:
             self._replay(batch.take(free), settled=False)
 
     def _replay(self, batch: MetricsBatch, settled: bool) -> None:
-        """settled: bars do not move, and indicators are as they were kept."""
+        """settled: bars do not move, and the values of indicators are the kept ones."""
         if not len(batch):
             return
         cells: Cells = list(self._book.template)
@@ -230,7 +230,7 @@ class Evaluator:
         self.memory.fill(slots, batch, cells, turns, self._slot_failed)
 
     def bars_snapshot(self) -> bytes:
-        """Return what kept minutes cannot bring back, packed: the memory of bars."""
+        """Return, packed, the memory that kept minutes cannot restore: that of bars."""
         known = len(self.memory.symbols)
         self.memory.previous.grow(known)
         arrays = self.memory.past.packed_bars(self._book.slots, known)

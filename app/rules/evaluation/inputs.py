@@ -12,7 +12,7 @@ from app.rules.language.tree import ConditionNode
 
 
 def inputs_of(condition: ConditionNode, batches: Sequence[MetricsBatch]) -> dict[str, float | None]:
-    """Return the inputs at the last row of the last batch, by canonical text; of a condition 1 or 0; None is null.
+    """Return the inputs at the last row of the last batch, by canonical text; 1 or 0 for a condition; None is null.
 
     batches: rows of one symbol in order of time, without revisions.
     """

@@ -1,8 +1,8 @@
-"""Closed minutes as the rules' functions over time need them: to rebuild their memory from, exactly.
+"""Closed minutes, kept so that the memory of the rules' functions over time can be rebuilt exactly.
 
-A packed minute holds, for each symbol evaluated in it, the metrics that such functions read, and the indicators of bars
-that others stand on: bars are older than the minutes kept. Indicators of bars themselves are saved now and then; the
-minutes since then move them on.
+A packed minute holds, for each symbol evaluated in it, the metrics that these functions read, and the values of the
+indicators of bars inside them: bars reach back further than the kept minutes. The states of these indicators are
+saved now and then, and moved on by the minutes since.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _batch(
 
 
 def merged(before: MetricsBatch, minute: MetricsBatch) -> MetricsBatch:
-    """Return the rows of a kept minute with those that have come since, which count for their symbols."""
+    """Return the rows of a kept minute, replaced by the newer rows for the symbols that have them."""
     if before.columns != minute.columns:
         position = {name: at for at, name in enumerate(before.columns)}
         moved = np.full((len(before), len(minute.columns)), np.nan)
@@ -106,7 +106,7 @@ def merged(before: MetricsBatch, minute: MetricsBatch) -> MetricsBatch:
 
 
 def together(minutes: Iterable[MetricsBatch]) -> Iterator[MetricsBatch]:
-    """Join minutes in a row with equal symbols and columns, so that a batch is worth its while."""
+    """Join consecutive minutes with equal symbols and columns into batches large enough to be worth their cost."""
     held: list[MetricsBatch] = []
     for minute in minutes:
         if held and (

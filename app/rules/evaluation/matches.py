@@ -1,4 +1,4 @@
-"""The matches of a batch: which rules are true at which rows, and what they saw."""
+"""The matches of a batch: which rules are true at which rows, and the values they saw."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Memory of the evaluation per symbol: the values of the previous minute, and since when a rule holds.
 
-prev(x) at minute t is x at the closed minute t - 1; null if that minute was not evaluated. Remembered are
-each symbol's last two closed minutes, so that a closed minute evaluated again (a correction, a repeated
-frame) sees the same values as the first time. Older minutes, evaluated again after a late candle, see those of their
-own frame.
+prev(x) at minute t is x at the closed minute t - 1; null if that minute was not evaluated. Each symbol's last two
+closed minutes are remembered, so that a closed minute evaluated again (a correction, a repeated frame) sees the same
+values as the first time. Older minutes, evaluated again after a late candle, see the values of their own frame.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ NEVER = -(2**62)
 
 
 class SymbolRegister:
-    """Symbol -> position in the arrays of the memory; positions are never given up."""
+    """Symbol -> position in the arrays of the memory; a symbol keeps its position."""
 
     def __init__(self) -> None:
         self.position: dict[str, int] = {}
@@ -54,7 +53,7 @@ class SymbolFilter:
         self._chosen: BoolArray = np.zeros(0, np.bool_)
 
     def rows(self, register: SymbolRegister, positions: Positions) -> BoolArray:
-        """Shape (rows,); `positions`: the register's positions of the rows."""
+        """Return (rows,): whether a row is of one of the symbols. positions: the register's positions of the rows."""
         if len(self._chosen) < len(register):
             new = [symbol in self._symbols for symbol in islice(register.position, len(self._chosen), None)]
             self._chosen = np.append(self._chosen, np.array(new, np.bool_))
@@ -110,7 +109,7 @@ class PreviousValues:
         self.planes = {text: self.planes.get(text, unknown) for text in texts}
 
     def follow(self, batch: MetricsBatch, symbols: Positions, turns: Sequence[Positions]) -> Links:
-        """Move the minutes on by the batch and say where values come from and go to."""
+        """Move the minutes on by the batch; return where values come from and go to."""
         rows, known = len(batch), len(self.minute_now)
         null = rows + 2 * known
         now = np.arange(rows, rows + known)
@@ -148,7 +147,7 @@ class PreviousValues:
         before[symbol[second]], self.minute_before[symbol[second]] = row[second], minute[second]
 
     def exchange(self, text: str, links: Links, values: FloatArray) -> FloatArray:
-        """Return the operand's previous value per row; remembers its values of this batch."""
+        """Return the operand's previous value per row; remember its values of this batch."""
         rows, room, plane = len(values), links.room, self.planes[text]
         room[:rows] = values
         room[rows:-1] = plane.ravel()
@@ -158,8 +157,8 @@ class PreviousValues:
         return found[:rows]
 
     def take(self, other: PreviousValues, texts: Sequence[str], symbols: Positions) -> None:
-        """Take these operands from another memory, of the symbols that stand at the same minute there; symbols: their
-        positions here, by those there."""
+        """Take these operands from another memory, for the symbols whose last minute is the same there. symbols:
+        positions here, by position there."""
         held = len(other.minute_now)
         same = np.flatnonzero(other.minute_now == self.minute_now[symbols[:held]])
         for text in texts:
@@ -223,7 +222,7 @@ class HeldSince:
         return held
 
     def times(self) -> IntArray:
-        """Since when it holds, and the last minute evaluated, (2, symbols)."""
+        """Return since when it holds, and the last minute evaluated, (2, symbols)."""
         return np.stack((self.since_ms, self.minute_ms))
 
     def take_back(self, times: IntArray) -> None:

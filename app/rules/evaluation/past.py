@@ -26,7 +26,7 @@ def time_slots(slots: Iterable[Slot]) -> list[TimeSlot]:
 
 
 def is_of_bars(slot: TimeSlot) -> bool:
-    """Return whether its memory is longer than the minutes kept: it is saved by itself."""
+    """Return whether the slot's memory reaches back further than the kept minutes, so that it is saved by itself."""
     return isinstance(slot, RecursionSlot) or slot.minutes > 1
 
 
@@ -41,7 +41,7 @@ class Past:
         self._kept: dict[int, tuple[IntArray, BoolArray]] = {}
 
     def lacking(self, slots: Iterable[Slot]) -> list[TimeSlot]:
-        """Return those that need history that is not here."""
+        """Return the slots that need history that is not here."""
         return [slot for slot in time_slots(slots) if not self._serves(slot)]
 
     def _serves(self, slot: TimeSlot) -> bool:
@@ -51,7 +51,7 @@ class Past:
         return isinstance(held, Recursion)
 
     def keep(self, slots: Sequence[Slot], symbols: int) -> None:
-        """Hold what these slots need, and nothing else; what is new begins empty."""
+        """Hold the memory of these slots only; the memory of a new slot begins empty."""
         before, self.held = self.held, {}
         for slot in time_slots(slots):
             held = before.get(slot.text)
@@ -63,7 +63,7 @@ class Past:
                 self.held[slot.text] = _track_for(slot, held if isinstance(held, Track) else None, symbols)
 
     def take(self, other: Past, lacking: Iterable[TimeSlot], symbols: NDArray[np.intp]) -> None:
-        """Take these from another memory, which replace what is here. symbols: their positions here, by those there."""
+        """Replace the memory of these slots by that of another `Past`. symbols: positions here, by position there."""
         for slot in lacking:
             match self.held[slot.text], other.held[slot.text]:
                 case (Recursion() as held, Recursion() as there):
@@ -122,7 +122,7 @@ class Past:
         return sum(held.memory_bytes() for held in self.held.values())
 
     def packed_bars(self, slots: Iterable[Slot], symbols: int) -> dict[str, NDArray[Any]]:
-        """Return the memory that the kept minutes do not bring back, by `text|part`."""
+        """Return the memory that the kept minutes cannot restore, by `text|part`."""
         return {
             f"{slot.text}|{part}": array
             for slot in time_slots(slots)
@@ -133,8 +133,8 @@ class Past:
     def unpack_bars(
         self, slots: Iterable[Slot], arrays: Mapping[str, NDArray[Any]], symbols: Positions
     ) -> list[TimeSlot]:
-        """Take back what `packed_bars` gave, with the newest minute of each symbol; return the slots of bars that are
-        not in it. symbols: the positions of theirs. Raises KeyError or ValueError for what it did not give."""
+        """Restore the result of `packed_bars`, with the newest minute of each symbol; return the slots of bars that
+        are not in it. symbols: positions of its symbols. Raises KeyError or ValueError for other arrays."""
         self._grow(int(symbols.max(initial=-1)) + 1)
         self._settled[symbols] = arrays["minute"] - LATE_HORIZON_MINUTES
         of_bars = [slot for slot in time_slots(slots) if is_of_bars(slot)]

@@ -63,7 +63,7 @@ def _divide(left: FloatArray, right: FloatArray) -> FloatArray:
 
 
 def _unequal(left: FloatArray, right: FloatArray) -> BoolArray:
-    """NaN is not unequal to anything: null."""
+    """Return where the values differ. NaN, which is null, differs from nothing."""
     return np.less(left, right) | np.greater(left, right)
 
 
@@ -226,7 +226,7 @@ class Builder(TimeParts):
                 return self._all_or_any(node.operands, operator, negated)
 
     def look(self, node: Look) -> int:
-        """Return the cell that is filled with an input's value; of a condition, 1, UNKNOWN or 0."""
+        """Return the cell that is filled with an input's value; for a condition, 1, UNKNOWN or 0."""
         if isinstance(node, Lately):
             return self.over_time(node)
         return self.condition(node) if isinstance(node, CONDITION_KINDS) else self.number(node)
@@ -314,7 +314,7 @@ def where_all(cells: Cells, clauses: Sequence[ProgramClause], among: BoolArray |
 
 
 class Gather:
-    """Takes the columns a program reads out of the row-major values of a batch, each contiguous."""
+    """Copies the columns that a program reads from the row-major values of a batch, each contiguous."""
 
     def __init__(self, columns: dict[int, str]) -> None:
         self._cells = list(columns)

@@ -17,7 +17,7 @@ _MINUTES, _RETURNS = "return_minutes", "returns"
 
 
 class ReturnsMemory:
-    """Without such functions in the book it keeps nothing."""
+    """The returns that corr() and beta() in a book need; without such functions it keeps nothing."""
 
     def __init__(self) -> None:
         self._calls: Mapping[int, WithReference] = {}
@@ -49,8 +49,8 @@ class ReturnsMemory:
             self.returns = self.returns.keep(minutes)
 
     def fill(self, cells: Cells, batch: MetricsBatch) -> None:
-        """Take the returns of a batch and fill the cells: of one minute and one row per symbol; the cells of a batch of
-        several minutes are null."""
+        """Take the returns of a batch and fill the cells. The batch must be one minute, with one row per symbol; for
+        several minutes the cells are null."""
         if self.returns is None:
             return
         minutes = np.unique(batch.open_time_ms).tolist()
@@ -82,8 +82,8 @@ class ReturnsMemory:
         return {_MINUTES: minutes, _RETURNS: returns}
 
     def restore(self, symbols: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take back what `symbols` and `pack` gave, as far as it is used; what they lack stays as it is. Raises
-        ValueError for something else."""
+        """Restore the results of `symbols` and `pack`, as far as they are used; minutes that they lack stay as they
+        are. Raises ValueError for other arrays."""
         if self.returns is not None and _RETURNS in arrays:
             known, minutes = self.returns, self.returns.minutes
             self.returns = MinuteReturns.restore(symbols, arrays[_MINUTES], arrays[_RETURNS]).keep(minutes)

@@ -49,23 +49,24 @@ class CompiledRule:
     clauses: tuple[ProgramClause, ...]
     symbols: frozenset[str] | None
     hold_key: str
-    """Identifies the rule's hold state across books; empty if the rule has no hold."""
+    """Names the rule's hold state across books; empty if the rule has no hold."""
     looks: tuple[Look, ...]
     """The condition's inputs."""
     look_steps: tuple[ProgramStep, ...]
-    """Fill the cells of the inputs, where no clause has."""
+    """Steps that fill the cells of inputs that no clause has filled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """text: canonical. cell: of its value. condition: the value is one's, coded."""
+    """An input of a condition. text: canonical. cell: of its value. condition: whether the input is itself a
+    condition, with the value 1, UNKNOWN or 0."""
 
     text: str
     cell: int
     condition: bool
 
     def value(self, cells: Cells, row: int) -> float | None:
-        """Return the value, of a condition 1 or 0; None is null."""
+        """Return the value, 1 or 0 for a condition; None is null."""
         value = float(cells[self.cell][row])
         unknown = self.condition and value == UNKNOWN
         return value if math.isfinite(value) and not unknown else None
@@ -93,7 +94,7 @@ class RuleBook:
     template: tuple[float | None, ...]
     columns: Mapping[int, str]
     rows_of: Mapping[int, str]
-    """As of `Builder`, like the next."""
+    """See `Builder`, as for the next field."""
     moving_with: Mapping[int, WithReference]
     bounds: Bounds
     kept: tuple[str, ...]
@@ -107,7 +108,7 @@ class RuleBook:
 
     @classmethod
     def compile(cls, rules: Iterable[Rule], default_mode: Mode) -> RuleBook:
-        """Disabled rules are left out. Raises RuleError if two rules have one rule_type."""
+        """Return the book of the enabled rules. Raises RuleError if two of them have one rule_type."""
         enabled = tuple(rule for rule in rules if rule.enabled)
         check_unique(enabled)
         builder = Builder()

@@ -1,4 +1,4 @@
-"""What a program remembers of other minutes, by symbol: filling its slots, batch by batch."""
+"""The values of other minutes that a program remembers by symbol; they fill its slots, batch by batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SlotMemory:
         self.past = Past()
 
     def keep(self, slots: Sequence[Slot]) -> None:
-        """Remember what these slots need, and nothing else."""
+        """Keep the memory of these slots only."""
         self.previous.keep([slot.text for slot in slots if isinstance(slot, PreviousSlot)])
         self.past.keep(slots, len(self.symbols))
 
@@ -58,8 +58,8 @@ class SlotMemory:
                 failed(slot, error)
 
     def take(self, other: SlotMemory, lacking: Sequence[TimeSlot], operands: Sequence[str]) -> None:
-        """Take from a memory of the same slots those of time that are lacking here, and the operands of prev() of the
-        symbols that stand at the same minute there."""
+        """Take from a memory of the same slots the time slots that are lacking here, and the operands of prev() for
+        the symbols whose last minute is the same there."""
         there = list(other.symbols.position)
         positions = self.symbols.positions_of(there)
         self.previous.grow(len(self.symbols))
@@ -68,7 +68,7 @@ class SlotMemory:
 
 
 class Reader:
-    """Fills the cells of a program over batches in order, for what is no rule: a query, or an explanation."""
+    """Fills the cells of a program that is not a rule's, such as a query or an explanation, over batches in order."""
 
     def __init__(self, builder: Builder) -> None:
         self._builder = builder
@@ -79,7 +79,7 @@ class Reader:
         self._returns.swap(builder.moving_with)
 
     def read(self, batch: MetricsBatch) -> Cells:
-        """Return the cells with all that steps are computed from. Raises what a slot raises."""
+        """Return the cells with every value that steps are computed from. Raises any error of a slot."""
         builder = self._builder
         cells: Cells = [builder.constants.get(cell) for cell in range(builder.width)]
         self._gather.into(cells, batch.values, batch.columns)

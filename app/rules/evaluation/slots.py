@@ -25,7 +25,7 @@ class ProgramStep:
 
 @dataclass(frozen=True, slots=True)
 class PreviousSlot:
-    """A prev(): the cell `operand` is remembered at closed minutes, `out` takes the value remembered."""
+    """A prev(): the cell `operand` is remembered at closed minutes, `out` gets the remembered value."""
 
     text: str
     operand: int
@@ -43,7 +43,7 @@ class PreviousSlot:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """length: in times of the track."""
+    """A function over the last values of a track. length: in times of the track."""
 
     function: Over
     length: int
@@ -54,7 +54,7 @@ class Window:
 class TrackSlot:
     """A value that is remembered over time, by minute or by bar of `minutes`, and the windows over it.
 
-    text: names it across books. unknown: stands for a time nobody told.
+    text: names it across books. unknown: the value of a time without one.
     """
 
     text: str

@@ -78,12 +78,12 @@ def _countable(true: BoolArray, false: BoolArray) -> FloatArray:
 
 
 def _change(now: FloatArray, before: FloatArray) -> FloatArray:
-    """In percent; 0 where the value before is 0, as TA-Lib has it."""
+    """Return the change in percent; 0 where the value before is 0, as in TA-Lib."""
     return np.where(np.equal(before, 0.0) & ~np.isnan(now), 0.0, (now / before - 1.0) * 100.0)
 
 
 def _share_of_range(above: FloatArray, spread: FloatArray) -> FloatArray:
-    """In percent; 0 where the range is 0, as TA-Lib has it."""
+    """Return the share in percent; 0 where the range is 0, as in TA-Lib."""
     return np.where(np.equal(spread, 0.0), 0.0, above / spread * 100.0)
 
 
@@ -115,7 +115,7 @@ class TimeParts(ABC):
     def _constant(self, value: float) -> int: ...
 
     def over_time(self, node: OverTime | Lately) -> int:
-        """Return the cell of the value; of a condition, 1, UNKNOWN or 0."""
+        """Return the cell of the value; for a condition, 1, UNKNOWN or 0."""
         function = BY_NAME[node.name].over
         assert function is not None
         operand, unknown = self._operand(node.operand, function)
@@ -138,7 +138,7 @@ class TimeParts(ABC):
         return cell
 
     def lately_is(self, node: Lately, true: bool) -> int:
-        """Return the cell that holds whether it is certainly so, or, not `true`, certainly not."""
+        """Return the cell that holds whether the node is certainly true or, if `true` is false, certainly false."""
         cell = self.over_time(node)
         if true:
             return self._step(">", np.greater, cell, self._constant(UNKNOWN))
@@ -147,7 +147,7 @@ class TimeParts(ABC):
     def _window(
         self, text: str, operand: int, minutes: int, unknown: float, function: Over, length: int
     ) -> int:
-        """minutes: of one time, 1 or those of a bar. length: in such times."""
+        """minutes: length of one time, 1 or that of a bar. length: how many times."""
         out, new = self._cell("window", operand, minutes, repr(unknown), function, length)
         if new:
             self._track(text, operand, minutes, unknown).windows.append(Window(function, length, out))
@@ -161,7 +161,7 @@ class TimeParts(ABC):
                 and repr(slot.unknown) == repr(unknown)
             ):
                 return slot
-        # an indicator has the plain text for its own memory
+        # the plain text names the memory of the indicator itself
         slot = TrackSlot(f"{text} by {minutes}", operand, self.steps_for(operand), minutes, unknown)
         self.slots.append(slot)
         return slot
@@ -213,7 +213,7 @@ class TimeParts(ABC):
         out, new = self._cell("recursion", node.name, node.lengths, minutes, *inputs)
         if new:
             needed = dict.fromkeys(step for cell in inputs for step in self.steps_for(cell))
-            # fewer than three: the rest is not read
+            # with fewer than three inputs the further operands are not read
             operands = (*inputs, inputs[0], inputs[0])[:3]
             self.slots.append(
                 RecursionSlot(

@@ -17,7 +17,7 @@ MAX_BARS: Final = 200
 
 
 def word_of(kind: Kind, token: Token, function: str) -> Word:
-    """Return the argument that a token gives. Raises RuleError with what belongs there."""
+    """Return the argument that a token gives. Raises RuleError that says what belongs there."""
     return _READERS[kind](token, function)
 
 

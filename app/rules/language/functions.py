@@ -43,7 +43,7 @@ Build = Callable[[str, tuple[Argument, ...], int], Node]
 
 
 class Kind(Enum):
-    """Of an argument; the value says which text it is."""
+    """The kind of an argument; the value describes it in messages."""
 
     NUMBER = "a number"
     CONDITION = "a condition"
@@ -56,14 +56,14 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RuleFunction:
-    """signature: how it is written, for the page of the language. takes: the kinds of its arguments. more: any number
-    of arguments of the last kind may follow.
+    """One function. signature: how it is written, for the page of the language. takes: the kinds of its arguments.
+    more: whether any number of arguments of the last kind may follow.
 
-    kernel: for arrays of rows, NaN is null; of one argument, or of two and then applied from left to right; None where
-    the node is evaluated in its own way. scalar: the same of one row's numbers, for explanations; None where an
+    kernel: for arrays of rows, NaN is null; with one argument, or with two and applied from left to right; None where
+    the node is evaluated in its own way. scalar: the same for one row's numbers, for explanations; None where an
     explanation has to know other minutes or symbols. universe: it looks at all symbols at one minute, in rules at the
-    one that is sealed; `app.rules.market` computes it.
-    meaning, null: for the page of the language; null: when the value is null, besides a null argument.
+    one that is sealed; `app.rules.market` computes it. meaning, null: for the page of the language; null: when the
+    value is null, besides a null argument.
     """
 
     signature: str
@@ -76,7 +76,7 @@ class RuleFunction:
     scalar: Callable[[Sequence[float]], float] | None = None
     universe: bool = False
     over: Over | None = None
-    """What it is of the last minutes."""
+    """The function over the last minutes that it is, if any."""
 
     @property
     def name(self) -> str:
@@ -285,7 +285,7 @@ INDICATORS: Final = (
         "donchian_low(n, tf)", _OF_BARS, _indicator("low"), "lowest price of the last n bars", "fewer than n bars",
     ),
 )  # fmt: skip
-"""Of any length on clock-aligned bars, the last one forming. Formulas and first values: TA-Lib's."""
+"""Indicators of any length on clock-aligned bars, the last one forming. Formulas and first values: TA-Lib's."""
 
 TABLE: Final[tuple[RuleFunction, ...]] = (
     RuleFunction(
@@ -350,4 +350,4 @@ KERNELS: Final[dict[str, Kernel]] = {
     function.name: function.kernel for function in TABLE if function.kernel is not None
 }
 FOLDED_KERNELS: Final = tuple(KERNELS[function.name] for function in TABLE if function.scalar is not None)
-"""Of functions that give a constant for constants."""
+"""Kernels of functions that give a constant for constants."""

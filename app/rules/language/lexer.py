@@ -22,7 +22,7 @@ _TAIL = re.compile(r"[A-Za-z0-9_.]*")
 _SYMBOL = re.compile(r">=|<=|==|!=|[-+*/()<>,]")
 _SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6}
 MINUTES_OF_UNIT = {"m": 1, "h": 60, "d": 1440}
-"""Of a duration such as `15m`."""
+"""Unit of a duration such as `15m` -> minutes."""
 _MISTAKES = {
     "&&": "write `and`",
     "||": "write `or`",
@@ -52,13 +52,13 @@ _MEANT: Final = {
     "[": "(",
     "]": ")",
 }
-"""Mistake -> what is read in its place by who looks for further faults; nothing for the others."""
+"""Mistake -> the text that is read in its place when further faults are looked for; other mistakes are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`text` is lower case for operators in words. `value`: of a number; of a duration in minutes. A `word` is neither,
-    nor a name: it begins with digits or is of another script than Latin, as symbols may be."""
+    """`text` is lower case for operators in words. `value`: the number, or the minutes of a duration. A `word` is
+    none of number, duration and name: it begins with digits or is of another script than Latin, as symbols may be."""
 
     kind: Kind
     text: str
@@ -90,7 +90,7 @@ def tokens_and_faults(text: str) -> tuple[list[Token], list[RuleError]]:
 
 
 def _read(text: str) -> Iterator[Token | RuleError]:
-    """After a fault comes the token that is read in its place, if there is one."""
+    """Yield tokens and faults; after a fault comes the token that is read in its place, if there is one."""
     if len(text) > MAX_LENGTH:
         raise fault(f"the expression has {len(text)} characters, the limit is {MAX_LENGTH}", MAX_LENGTH)
     position = 0

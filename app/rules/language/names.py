@@ -35,7 +35,7 @@ def resolve(name: str, position: int = 0) -> str:
 
 
 def nearest(name: str, known: tuple[str, ...]) -> list[str]:
-    """Up to three known names that look like `name`, best first."""
+    """Return up to three known names that look like `name`, best first."""
     return difflib.get_close_matches(name[:64].lower(), known, n=3, cutoff=0.6)
 
 

@@ -23,15 +23,15 @@ MAX_NODES = 500
 MAX_PREVIOUS = 8
 """How many minutes back `prev(prev(...))` may reach."""
 MOST_FAULTS: Final = 10
-"""Of one text; the rest is not looked for."""
+"""Most faults found in one text; further ones are not looked for."""
 
 
 @lru_cache(maxsize=8_192)
 def parse_condition(text: str) -> ConditionNode:
     """Return the tree of a condition. Raises RuleError with the position of the first fault.
 
-    Remembered, because a rule is parsed when it is made and again whenever its book is compiled: all rules
-    there may be, so that a change of one costs no more than that one.
+    Cached, because a rule is parsed when it is made and again whenever its book is compiled. The cache has room for
+    all rules there may be, so that a change of one rule costs the parsing of that rule only.
     """
     return _as_condition(_parse(text))
 
@@ -47,7 +47,7 @@ def condition_faults(text: str) -> list[RuleError]:
 
 
 def number_faults(text: str) -> list[RuleError]:
-    """As `condition_faults`, of a number."""
+    """Return the faults of a number, as `condition_faults` does."""
     return _faults(text, _as_number)
 
 
@@ -102,7 +102,7 @@ def _whole(parser: Parser) -> Node:
 
 
 def _check_size(root: Node) -> None:
-    """Before anything recursive looks at the tree."""
+    """Check the size of the tree, before any recursive function sees it."""
     nodes = 0
     waiting = [(root, 1)]
     while waiting:

@@ -50,8 +50,8 @@ class Unread(Number):
 
 
 class Parser:
-    """told: the faults, those known before and those met; the one that makes them `most` is raised, as is one after
-    which it is unclear where the text goes on. The tree counts only if there is no fault."""
+    """told: the faults, known before or met here. The fault that makes them `most` is raised, and so is a fault after
+    which it is unclear where the text goes on. The tree is valid only if there is no fault."""
 
     def __init__(self, tokens: list[Token], most: int, told: list[RuleError] | None = None) -> None:
         self._tokens = tokens

@@ -115,7 +115,7 @@ class OfMinutes(Call):
 
     @property
     def minutes(self) -> int:
-        """The last argument's, or the most there is."""
+        """The minutes of the last argument if it is a duration, else MOST_MINUTES."""
         last = self.arguments[-1]
         return last.minutes if isinstance(last, Duration) else MOST_MINUTES
 
@@ -252,4 +252,4 @@ Node = NumberNode | ConditionNode
 CONDITION_KINDS = (Comparison, Crossing, Logic, Not, Lately, Closes)
 
 MOST_MINUTES: Final = 1440
-"""That a function looks back over."""
+"""Most minutes that a function looks back over."""

@@ -1,11 +1,11 @@
 """Sealing: which closed minutes of all symbols belong together, and from when on they no longer change.
 
-Rows arrive by shard, in the shard's order unless a process before was killed, but the shards arrive in any order to
-each other. So whether a shard is done with a minute is decided by the shard alone, never by the rows of a faster one:
-the sealed minutes are the same for any number of shards and any timing. A shard is done with minute t when all its
-symbols that were known at t - 1 have delivered t and it has a row of a later minute. Otherwise it is asked: once the
-event time of any shard has passed the end of t by the grace, or all symbols of all shards have delivered, a fence goes
-through the stages before and comes back behind all that was under way.
+Rows arrive by shard, in the shard's order unless an earlier process was killed, but the shards arrive in any order
+relative to each other. So whether a shard is done with a minute is decided by the shard alone, never by the rows of a
+faster one: the sealed minutes are the same for any number of shards and any timing. A shard is done with minute t
+when all its symbols that were known at t - 1 have delivered t and it has a row of a later minute. Otherwise it is
+asked: once the event time of any shard has passed the end of t by the grace, or all symbols of all shards have
+delivered, a fence goes through the stages before and comes back behind all that was under way.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Fence:
     """What a shard has proved once the fence has come back: nothing more of minutes before `minute_ms` is on its way
     between the stages.
 
-    event_ts_ms: and nothing more that was published up to this event time, if the fence was sent behind all that. None:
-    its place does not matter.
+    event_ts_ms: nor is anything more that was published up to this event time, if the fence was sent behind all of
+    it. None if the place of the fence does not matter.
     """
 
     minute_ms: int
@@ -56,7 +56,7 @@ class _Shard:
     minute_ms: int = _NEVER
     """The greatest open time of its rows, forming ones included."""
     awaited: set[str] = field(default_factory=set)
-    """Symbols of the minute sealed last that have not delivered the one behind it."""
+    """Symbols of the minute sealed last that have not delivered the next one."""
     pending: dict[int, list[MetricsBatch]] = field(default_factory=dict)
     """Open time -> closed rows, in order of arrival, of minutes that are not sealed."""
     began_at: dict[int, int] = field(default_factory=dict)
@@ -65,12 +65,13 @@ class _Shard:
     asked: bool = False
 
     def await_minute(self, minute_ms: int, known: Collection[str]) -> None:
-        """Wait for this minute of the symbols that were in the minute before."""
+        """Wait for the symbols of the minute before to deliver this minute."""
         self.awaited = set(known).difference(*map(_names, self.pending.get(minute_ms, ())))
 
 
 class Sealing:
-    """Feed it each shard's records in order; `sealed` gives the minutes that are complete, in order of time."""
+    """Decides when minutes are complete. Feed it each shard's records in order; `sealed` yields the complete minutes
+    in order of time."""
 
     def __init__(self, shards: int, grace_ms: int) -> None:
         self._shards = [_Shard() for _ in range(shards)]
@@ -137,7 +138,7 @@ class Sealing:
         return dict.fromkeys(behind, fence)
 
     def passed(self, shard: int, fence: Fence) -> None:
-        """The fence has come back through the shard, or there is no point in waiting for it."""
+        """Note that the fence has come back through the shard, or that there is no point in waiting for it."""
         of = self._shards[shard]
         of.asked = False
         of.minute_ms = max(of.minute_ms, fence.minute_ms)
@@ -154,7 +155,7 @@ class Sealing:
         return len(self._shards[shard].pending)
 
     def is_ahead(self, shard: int) -> bool:
-        """Return whether others, and not this shard, are awaited."""
+        """Return whether other shards, but not this one, are awaited."""
         minute = self._next()
         return minute is not None and self._done(self._shards[shard], minute)
 
@@ -173,7 +174,8 @@ class Sealing:
         return minute + MINUTE_MS + self._grace_ms
 
     def _may_be_early(self, minute: int) -> bool:
-        """Without symbols known at the minute before, all of them have delivered before the first has."""
+        """Return whether the minute may be sealed before the event time has passed its end by the grace. It may not
+        without symbols known at the minute before: all of them would have delivered before the first has."""
         return self._has_symbols and self.sealed_ms == minute - MINUTE_MS
 
     def _done(self, of: _Shard, minute: int) -> bool:
@@ -199,7 +201,7 @@ def _names(part: MetricsBatch) -> set[str]:
 
 def one_row_each(parts: Sequence[MetricsBatch]) -> MetricsBatch:
     """Return the rows of all parts as one batch by name of the symbol, the last row of each; the columns are those of
-    the first part, null where another part has not got them."""
+    the first part, null where another part lacks them."""
     columns = parts[0].columns
     last = {
         part.symbols[index]: (at, row)

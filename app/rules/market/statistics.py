@@ -13,14 +13,14 @@ LEAST_KNOWN: Final = 2
 
 
 def rank(values: FloatArray) -> FloatArray:
-    """1 for the largest; equal values share the best rank."""
+    """Return 1 for the largest; equal values share the best rank."""
     known = _known(values)
     ranks = 1.0 + len(known) - np.searchsorted(known, values, side="right")
     return np.where(np.isnan(values), np.nan, ranks)
 
 
 def pct_rank(values: FloatArray) -> FloatArray:
-    """Share of the other known symbols with a smaller value, 0..1; equal values count half."""
+    """Return the share of the other known symbols with a smaller value, 0..1; equal values count half."""
     known = _known(values)
     if len(known) < LEAST_KNOWN:
         return np.full(len(values), np.nan)
@@ -42,17 +42,18 @@ def median(values: FloatArray) -> FloatArray:
 
 
 def share(true: BoolArray, false: BoolArray) -> FloatArray:
-    """Of the symbols for which a condition is true or false: the share for which it is true; the same for all."""
+    """Return the share of symbols for which a condition is true, among those for which it is true or false; the same
+    for all."""
     yes, no = np.count_nonzero(true), np.count_nonzero(false)
     return np.full(len(true), yes / (yes + no) if yes + no >= LEAST_KNOWN else np.nan)
 
 
 def of_symbol(values: FloatArray, is_symbol: BoolArray) -> FloatArray:
-    """The value of the one symbol, for every symbol; null where it is not among them."""
+    """Return the value of the one symbol, for every symbol; null if it is not among them."""
     at = np.flatnonzero(is_symbol)
     return np.full(len(values), values[at[0]] if len(at) else np.nan)
 
 
 def _known(values: FloatArray) -> FloatArray:
-    """Sorted."""
+    """Return the known values, sorted."""
     return np.sort(values[~np.isnan(values)])
