@@ -1,7 +1,7 @@
 """From a frame of metrics to published alerts: evaluation, cooldown, [alerts], Redis, in this order.
 
-A crash between two of them can repeat an alert, with the same id; it never loses one. The next frame does not wait for
-Redis, which is told of one frame's fires at a time.
+A crash between two of them can repeat an alert, with the same id; it never loses one. The next frame does not wait
+for Redis, which gets one frame's fires at a time.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class AlertEngine:
         self.recording = asyncio.create_task(self._cooldowns.write(decided.last_fired))
 
     async def settled(self) -> None:
-        """Wait until Redis has been told of all fires."""
+        """Wait until the writing of fires to Redis has ended."""
         recording, self.recording = self.recording, None
         if recording is not None:
             await recording

@@ -15,7 +15,7 @@ from app.candles.validity import EXPLANATIONS, check
 from app.errors import RuleError
 
 MINUTES_AT_MOST = 100_000
-"""Of all symbols of one test together."""
+"""Most minutes of all symbols of one test together."""
 
 _STRETCH = {"minutes", "close", "quote_volume"}
 _MINUTE = {"open", "high", "low", "close", "quote_volume"}

@@ -194,9 +194,9 @@ class MarketMatrix:
         """Put a snapshot's indicators in, before or after `restore_minutes`; they go on from there at the
         next update.
 
-        With every minute of the last 25 hours restored the state is that of an uninterrupted run. Where
-        minutes that the indicators had seen are missing, they go on from after those.
-        Raises BadFrame for bytes that `indicator_snapshot` of this version did not write.
+        With every minute of the last 25 hours restored the state is that of an uninterrupted run. Where minutes that
+        the indicators had seen are missing, the indicators continue after these minutes. Raises BadFrame for bytes
+        that `indicator_snapshot` of this version did not write.
         """
         self._behind = True
         unpack_indicators(data, self._state, self._symbols)

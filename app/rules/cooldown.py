@@ -1,8 +1,8 @@
 """Matches that become alerts: at most one per symbol, rule and minute, and one per cooldown of event time.
 
 Pure arithmetic. The caller looks up when each key of `Matches.keys` fired last, publishes the alerts that `decide`
-returns, and then records `Decision.last_fired`; a crash in between repeats an alert with the same id and
-loses none.
+returns, and then records `Decision.last_fired`; a crash in between may repeat an alert, with the same id, but loses
+no alert.
 
 Event time is the minute's open time in close mode and the exchange's event time in live mode. An exchange
 sends the close of a minute some milliseconds after its end; for the cooldown this counts as the end itself,

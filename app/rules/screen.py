@@ -130,8 +130,8 @@ class Query:
         """Return the rows that satisfy the condition, in order of the number (nulls last, equals in row order) or in
         row order.
 
-        batch: one row per symbol. market: the minute of functions over all symbols, if the query takes one; a symbol
-        that is not in it has none of their values.
+        batch: one row per symbol. market: the minute of functions over all symbols, if the query takes one; for a
+        symbol that is not in it they are null.
         """
         cells = self._reader.read(batch)
         if self._over_all and market is not None:

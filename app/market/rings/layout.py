@@ -32,7 +32,7 @@ apart."""
 LONG_CLOSES: Final = 24
 """Closes kept of the last 4h, 8h and 1d bars, which outlive the ring: 19 for the bands, and a few more."""
 OWN_QUARTERS: Final = 96
-"""Ranges kept of the exchange's last bars of 15m: the 77 that a cloud stands on, and those of bars computed late."""
+"""Ranges kept of the exchange's last bars of 15m: the 77 that a cloud needs, and more for bars computed late."""
 CHECKPOINT_MINUTES: Final = 240
 CHECKPOINTS: Final = 8
 """Copies of the indicator state every four hours: more than a ring of minutes spans."""

@@ -28,7 +28,7 @@ from app.market.tracks.blocks import (
 MOST_BLOCKS: Final = 64
 """More than any window is made of."""
 UNKNOWN: Final = 0.5
-"""Of a condition: 1 is true, 0 is false."""
+"""The value of a condition that is null; 1 is true, 0 is false."""
 
 
 class Over(IntEnum):

@@ -93,7 +93,7 @@ class RuleFunction:
 
     @property
     def arity(self) -> str:
-        """In words."""
+        """The number of arguments, in words."""
         least = len(self.takes)
         if self.more:
             return "two or more arguments"

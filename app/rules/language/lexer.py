@@ -57,8 +57,8 @@ _MEANT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`text` is lower case for operators in words. `value`: the number, or the minutes of a duration. A `word` is
-    none of number, duration and name: it begins with digits or is of another script than Latin, as symbols may be."""
+    """`text` is lower case for operators in words. `value`: the number, or the minutes of a duration. A `word` is no
+    number, duration or name: it begins with digits or is of another script than Latin, as symbols may be."""
 
     kind: Kind
     text: str
