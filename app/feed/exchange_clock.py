@@ -1,9 +1,9 @@
 """The exchange's time, as far as it is known here.
 
-No single source moves it: of the event times of many symbols it takes one that several have reached, and with few
-symbols the exchange itself is asked. Nor does it run ahead of this machine's clock by more than a bound: where the two
-disagree, a minute is over when both say so. A simulated exchange that plays the past at any speed is behind this
-machine, which is allowed.
+No single source moves it: with many symbols it is an event time that several of them have reached; with few symbols
+the exchange itself is asked. It never runs ahead of this machine's clock by more than a bound: where the two disagree,
+a minute is over when both say so. A simulated exchange that plays the past at any speed is behind this machine, which
+is allowed.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ GRACE_MS: Final = 5_000
 """How long after its end a minute may still come by itself."""
 _LEAST_SYMBOLS: Final = 3
 _SHARE_OF_SYMBOLS: Final = 10
-"""One of so many symbols must have reached a time before it counts, and at least `_LEAST_SYMBOLS`."""
+"""One in this many symbols, and at least `_LEAST_SYMBOLS`, must have reached a time before it counts."""
 _MOST_SYMBOLS: Final = 10_000
 _LEAD_MS: Final = 5_000
-"""How far ahead of the known time the next word of a symbol may be."""
+"""How far ahead of the known time the next event of a symbol may be."""
 _LEAD_UNHEARD_MS: Final = MINUTE_MS
-"""The same while too few symbols speak to know the time from them."""
+"""The same while too few symbols have sent events to know the time from them."""
 _EVENT_SLACK_MS: Final = 1_000
 """How far before the end of its minute the event time of a closed candle may be."""
 _EVERY_S: Final = 60.0
 _SILENT_S: Final = 20.0
-"""If all sockets are lost, minutes still end, and REST may still give them."""
+"""After this silence the exchange is asked: if all sockets are lost, minutes still end, and REST may have them."""
 _DOUBTS_EVERY_S: Final = 2.0
 _LATEST_MS: Final = 4_102_444_800_000
 """2100-01-01"""
@@ -58,14 +58,14 @@ class ExchangeClock:
         """The latest event time of each symbol."""
         self._unconfirmed_ms = 0
         self.offset_ms: int | None = None
-        """The exchange's clock less this machine's when last asked for; None before."""
+        """The exchange's clock minus this machine's when the exchange was last asked; None before."""
 
     def now_ms(self) -> int:
-        """0 before anything is known; never goes back."""
+        """Return the known time; 0 before anything is known. It never goes back."""
         return self._now_ms
 
     def latest_ms(self) -> int:
-        """No event is later, unless its time is wrong."""
+        """Return the latest time that an event can have; a later event time is wrong."""
         if not self._now_ms:
             return self._clock.now_ms() + AGREE_MS
         passed_ms = int((self._elapsed_s() - self._moved_at_s) * 1000)
@@ -73,7 +73,7 @@ class ExchangeClock:
         return min(self._clock.now_ms() + AGREE_MS, self._now_ms + passed_ms + lead_ms)
 
     def observe(self, batch: CandleBatch) -> None:
-        """Take candles as the exchange sent them, in their order."""
+        """Learn the time from candles as the exchange sent them, in their order."""
         if not len(batch):
             return
         # of rows with the same symbol the last assignment wins
@@ -91,7 +91,7 @@ class ExchangeClock:
             self._move(int(np.partition(times, count - rank)[count - rank]))
 
     def told(self, now_ms: int) -> int:
-        """Note the exchange's answer with its time; return `offset_ms`."""
+        """Learn the time from the exchange's answer; return `offset_ms`."""
         host_ms = self._clock.now_ms()
         self.offset_ms = now_ms - host_ms
         # where the clocks disagree, a minute is over when both say so
@@ -101,14 +101,15 @@ class ExchangeClock:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether events claim that a minute is over of which the known time does not say so: to be asked for."""
+        """Whether events claim that a minute is over but the known time does not; then the exchange must be asked."""
         return (self._unconfirmed_ms - GRACE_MS) // MINUTE_MS > (self._now_ms - GRACE_MS) // MINUTE_MS
 
     def forget(self, symbol: str) -> None:
         self._spoken.pop(symbol, None)
 
     def too_early(self, batch: CandleBatch) -> BoolArray:
-        """(rows,): candles that say closed before the end of their minute, by their own event time or by the clock."""
+        """Return the mask, shape (rows,), of candles marked closed before the end of their minute, by their own event
+        time or by the clock."""
         end_ms = batch.open_time_ms + MINUTE_MS
         early: BoolArray = batch.closed & (
             (end_ms > self.latest_ms()) | (batch.event_ts_ms < end_ms - _EVENT_SLACK_MS)
@@ -122,7 +123,7 @@ class ExchangeClock:
 
 
 def clock_fault(offset_s: float) -> str:
-    """Return the fault of a clock: `offset` is the exchange's clock minus this machine's."""
+    """Return the fault of this machine's clock. offset_s: the exchange's clock minus this machine's."""
     if offset_s > 0:
         cost = "until then candles are rejected as `future`, and minutes close late"
         return f"the clock of this machine is {offset_s:.0f} s behind the exchange's: set it (NTP); {cost}"

@@ -1,4 +1,4 @@
-"""Frames of all sockets on their way to the pump: bounded, because the sockets wait for it.
+"""Frames of all sockets on their way to the pump: bounded, because the sockets wait for room.
 
 A socket that waits is not read; its buffers fill up, and the exchange cuts it in the end. That happens only where this
 machine is too slow for the market. The missed minutes are owed, and come over REST.
@@ -10,7 +10,7 @@ import asyncio
 from typing import Final
 
 MOST_FRAMES: Final = 8_000
-"""Sockets wait from here on; each may add a few more before it looks."""
+"""Sockets wait from this number on; each may add a few more before it checks."""
 
 
 class FrameQueue:
@@ -31,7 +31,7 @@ class FrameQueue:
             self._room.clear()
 
     async def room(self) -> None:
-        """Wait until more may be added, and not before other tasks had their turn."""
+        """Let other tasks run, then wait until more frames may be added."""
         await asyncio.sleep(0)
         await self._room.wait()
 
@@ -40,7 +40,7 @@ class FrameQueue:
         await self._arrived.wait()
 
     def take(self, most: int) -> list[bytes]:
-        """Return the oldest frames, out of the box."""
+        """Remove and return the oldest frames."""
         taken, self._frames = self._frames[:most], self._frames[most:]
         if not self._frames:
             self._arrived.clear()

@@ -1,7 +1,7 @@
-"""Candles on their way to NATS: bounded while NATS takes nothing.
+"""Candles on their way to NATS: bounded, for the time that NATS accepts nothing.
 
-At the bound a forming candle is dropped if a newer one of its symbol is there: it would be of no use any more.
-If the closed ones alone are too many, after hours, the oldest go; they are owed until they are published, and come
+At the bound a forming candle is dropped if there is a newer one of its symbol, which replaces it. If the closed
+candles alone are too many, after hours, the oldest are dropped; they are owed until they are published, and come
 again over REST.
 """
 

@@ -1,4 +1,4 @@
-"""From frames of sockets to candles on NATS: read, filter, publish, note."""
+"""From frames of sockets to candles on NATS: frames are read, candles filtered and published, and minutes noted."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from app.telemetry import FeedMetrics
 from app.wire.nats.publish import CandlePublisher
 
 _GATHER_S: Final = 0.004
-"""How long more frames are waited for: reading ten at once costs half of reading ten alone."""
+"""How long to wait for more frames: reading ten together costs half of reading ten one by one."""
 _FRAMES_AT_ONCE: Final = 2_000
 _UNREADABLE_AT_ONCE: Final = 10
-"""How many frames of a batch that cannot be read are handed on; of a flood a sample will do."""
+"""How many unreadable frames of a batch are passed on: a sample of a flood is enough."""
 _REFUSED_AT_ONCE: Final = 10
-"""The same, of candles that are not valid."""
+"""The same for invalid candles."""
 log = structlog.get_logger("feed")
 
 
@@ -35,7 +35,7 @@ class SharedPublisher:
     """Lets several tasks publish, one batch after the other, without duplicates.
 
     A closed candle that was published with the same values is left out: it comes again when one socket replaces
-    another, and when it was late and has been fetched. One with other values is a correction, and continues.
+    another, and when it was late and has been fetched. One with other values is a correction, and is published.
     """
 
     def __init__(self, publisher: CandlePublisher, coverage: Coverage) -> None:
@@ -45,7 +45,7 @@ class SharedPublisher:
         self._turn = asyncio.Lock()
 
     async def publish(self, batch: CandleBatch) -> None:
-        """Wait until the batch is on its way; its closed minutes are not owed any more."""
+        """Publish the batch, and return when it is on its way; its closed minutes are not owed any more."""
         await self._publish(self._known.accept(batch).batch, None)
         self._take(batch)
 
@@ -57,7 +57,7 @@ class SharedPublisher:
         self._take(bars)
 
     async def publish_refused(self, batch: CandleBatch) -> None:
-        """Pass on candles that the bridge will reject, without a note of them."""
+        """Pass on candles that the bridge will reject; their minutes stay owed."""
         async with self._turn:
             await self._publisher.publish(batch, 1)
 
@@ -70,7 +70,7 @@ class SharedPublisher:
 
     @property
     def position(self) -> tuple[int, int]:
-        """As the publisher's."""
+        """The publisher's `position`."""
         return self._publisher.position
 
     async def _publish(self, batch: CandleBatch, candles_per_message: int | None) -> None:
@@ -84,9 +84,9 @@ class SharedPublisher:
 
 
 class Pump:
-    """`read` and `send` run beside each other, until cancelled.
+    """Turns frames into candles on NATS. `read` and `send` run at the same time, until cancelled.
 
-    live: the symbols whose candles go to NATS; other symbols' are left out, since their past comes first.
+    live: the symbols whose candles go to NATS; candles of other symbols are left out, since their past comes first.
     """
 
     def __init__(
@@ -188,8 +188,8 @@ class Pump:
         return wanted
 
     def _in_order(self, batch: CandleBatch) -> BoolArray:
-        """False for candles older than one that was seen of their symbol: two sockets tell the same for a while when
-        one replaces the other, and the old one may lag."""
+        """Return a mask that is False for candles older than one already seen of their symbol: while one socket
+        replaces another, both send the same candles, and the old one may lag."""
         known = np.array([self._newest_event_ms.get(symbol, 0) for symbol in batch.symbols])
         newest = newest_so_far(batch, known)
         in_order: BoolArray = batch.event_ts_ms >= newest

@@ -46,7 +46,7 @@ from app.wire.tickers import Ticker, TickerStore
 from app.wire.topics import Topics
 
 _FIRST_WEIGHT_LIMIT: Final = 1_200
-"""Until the exchange has told its own."""
+"""Used until the exchange tells its own limit."""
 _READY_EVERY_S: Final = 0.2
 _DRAIN_S: Final = 5.0
 _OWED_MINUTES: Final = HISTORY_MINUTES + 60
@@ -61,17 +61,17 @@ class FeedOptions:
     symbols_max: int
     """Most symbols that are followed."""
     refresh_s: float
-    """How often the list of symbols is looked at again."""
+    """How often the list of symbols is requested again."""
     tradifi: bool
     """Whether markets with closing hours are followed too."""
     stale_s: float
-    """A connection that is silent for so long is opened again."""
+    """A connection that is silent for this long is reopened."""
     partitions: int
 
 
 class FeedFacts(TypedDict):
-    """followed, live: symbols. owed_minutes: that are missing. clock_offset_ms: of the exchange's clock, None before
-    its first answer."""
+    """followed, live: number of symbols. owed_minutes: number of missing minutes. clock_offset_ms: the exchange's clock
+    minus this machine's, None before its first answer."""
 
     broken_bars: int
     clock_offset_ms: int | None
@@ -93,11 +93,11 @@ class FeedEdges:
     stored_runs: Callable[[Sequence[str], int], Awaitable[list[Gap]]]
     """Runs of minutes that the database has of these symbols since a time (UTC ms)."""
     read_gaps: Callable[[Callable[[Gap], object]], Coroutine[Any, Any, None]]
-    """Hands on the collector's missing minutes, until cancelled."""
+    """Passes on the minutes that the collector reports missing, until cancelled."""
 
 
 class Feed:
-    """One exchange's market into NATS and Redis. `run` until the event is set."""
+    """Brings the market of one exchange into NATS and Redis. `run` until the event is set."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Feed:
         """The symbols whose candles are published as they come."""
 
     def facts(self) -> FeedFacts:
-        """Return its work and its missing minutes."""
+        """Return the state of the connections, the number of symbols, and the missing minutes."""
         return {
             "broken_bars": self._warm_up.waiting_bars,
             "clock_offset_ms": self._exchange_clock.offset_ms,
@@ -175,12 +175,12 @@ class Feed:
 
     @property
     def position(self) -> tuple[int, int]:
-        """(behind the last message for NATS, behind the last that NATS has, with all before it)."""
+        """(number of the next message for NATS, number of the first message that NATS has not confirmed)."""
         return self._publisher.position
 
     @property
     def ready(self) -> bool:
-        """Candles come in and are published."""
+        """Whether candles come in and are published."""
         return self._connections.any_klines_open and bool(self.live)
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[bool], None] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""24 h tickers from the exchange into Redis, for as long as both are there."""
+"""24 h tickers from the exchange into Redis, while both are available."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TickerFeed:
         self._not_read = OutageLog(log, "tickers_unavailable")
         self._not_written = OutageLog(log, "tickers_not_written")
         self._odd_time: Ticker | None = None
-        """Of those since the last write, one whose time is no time of a ticker: it is left out."""
+        """A ticker since the last write that was left out because its time is invalid."""
 
     async def follow(self, symbols: Collection[str]) -> None:
         """Leave out tickers of other symbols, and remove the tickers of symbols not followed any more."""

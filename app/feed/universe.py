@@ -19,18 +19,18 @@ from app.wire.retry import Backoff, OutageLog
 from app.wire.tickers import Ticker
 
 STAYS_WITHIN: Final = 1.1
-"""A followed symbol stays while its rank is within so many times the size."""
+"""A followed symbol stays while its rank is within this multiple of the size."""
 ENTERS_WITHIN: Final = 0.9
-"""A new one pushes the smallest out only from a rank within so many times the size."""
+"""A new symbol replaces the smallest one only if its rank is within this multiple of the size."""
 _BACKOFF: Final = Backoff(1.0, 30.0)
 _SOONEST_S: Final = 5.0
-"""Between two looks, however many symbols seem to be gone."""
+"""The least time between two requests for the symbols, however many of them seem to be gone."""
 _SUSPICIOUS_SHARE: Final = 0.5
-"""If so much of the market is gone at once it is asked again before it is believed."""
+"""If fewer symbols than this share of the followed ones are listed, the exchange is asked again."""
 log = structlog.get_logger("feed")
 
 OnUniverse = Callable[[Sequence[Listing], Sequence[Ticker]], Awaitable[None]]
-"""Told the followed symbols, largest first, whenever they were looked at, and the tickers of the market."""
+"""Called after each request with the followed symbols, largest first, and the tickers of the market."""
 
 
 def choose(
@@ -60,7 +60,7 @@ def assign(
 ) -> list[tuple[str, ...]]:
     """Return the symbols of each connection, changing as few of the given shards as possible.
 
-    A dropped symbol leaves its shard; new symbols fill shards that have room, then new ones. A shard
+    A dropped symbol leaves its shard; new symbols fill shards that have room, then new shards. A shard
     left without symbols stays in its place, empty.
     """
     wanted = set(symbols)
@@ -80,7 +80,8 @@ def assign(
 
 
 class FollowedSymbols:
-    """`run` until cancelled. size: how many symbols at most. tradifi: contracts on shares and commodities too."""
+    """Keeps the followed symbols up to date: `run` until cancelled. size: most symbols that are followed. tradifi:
+    whether contracts on shares and commodities are followed too."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class FollowedSymbols:
 
     @property
     def failures(self) -> int:
-        """Looks in a row at which the exchange did not answer."""
+        """Number of consecutive requests that the exchange did not answer."""
         return self._outage.failures
 
     @property

@@ -1,1 +1,1 @@
-"""The exchanges the feed can follow: their words, their REST side, their limits."""
+"""The exchanges the feed can follow: their protocols, their REST requests, their limits."""

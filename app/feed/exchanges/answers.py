@@ -1,4 +1,4 @@
-"""Answers of an exchange: read, told apart by their meaning, and made short enough to show."""
+"""Answers of an exchange: reading them, telling their faults apart, and shortening them for messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reading_answer(venue: Venue, asked_for: str) -> Iterator[None]:
 
 
 def shown(said: bytes | str) -> str:
-    """At most 200 characters on one line, without control characters and tags; never empty."""
+    """Return at most 200 characters on one line, without control characters and tags; never empty."""
     text = said[:_LOOKED_AT_BYTES]
     text = text.decode(errors="replace") if isinstance(text, bytes) else text
     text = _NOT_SHOWN.sub(" ", text)

@@ -36,9 +36,9 @@ _FAULTS: Final[dict[int, type[ExchangeError]]] = {
     10000: ExchangeUnreachable,  # server time-out
     10016: ExchangeUnreachable,  # internal error
 }
-"""Codes that mean something else than that this request is wrong."""
+"""Codes of faults other than a wrong request."""
 _MOST_PAGES: Final = 20
-"""Of a thousand contracts each; a cursor that never ends would be followed for ever."""
+"""Most pages, of a thousand contracts each: a cursor that never ends would be followed for ever."""
 _REQUESTS_PER_MINUTE: Final = 6_000
 """600 in 5 s are allowed to an address; this spreads them."""
 _MULTIPLIER_LAST: Final = re.compile(r"([A-Z]+?)(10{2,})")
@@ -96,7 +96,8 @@ class BybitLinear(Venue):
     ) -> CandleBatch | None:
         minutes = TIMEFRAMES[timeframe]
         page_ms = self.page_bars * minutes * 60_000
-        # the newest bars of a span are given first, so that a page is a span; one without bars says nothing of the next
+        # the exchange gives the newest bars of a span first, so each page asks for its own span; even if one has no
+        # bars, the next may have some
         for start_ms in range(first_ms, last_ms + 1, page_ms):
             parameters = {
                 "category": _CATEGORY,
@@ -151,7 +152,7 @@ class BybitLinear(Venue):
         return reading
 
     def _bars(self, message: Any) -> list[tuple[str, int, Any]]:
-        """(symbol, event time, kline) of a push."""
+        """Return (symbol, event time, kline) of each kline of a push."""
         topic = message["topic"]
         if not topic.startswith(_TOPIC):
             raise ValueError("not a kline of one minute")
@@ -203,7 +204,8 @@ class BybitLinear(Venue):
 
 
 def _refusal(answer: Any) -> ExchangeError | None:
-    """Errors come with status 200 and a code of their own. Raises one of _UNFIT for no answer of Bybit's."""
+    """Return the fault in an answer: errors come with status 200 and a code of their own. Raises one of _UNFIT if it is
+    not an answer of Bybit."""
     code = answer["retCode"]
     if code == 0:
         return None

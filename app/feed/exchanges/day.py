@@ -1,4 +1,4 @@
-"""The exchange's 24 h summary of a symbol in its own digits: read where it is told, computed where it is not."""
+"""The 24 h summary of a symbol in the exchange's own digits: read if the exchange sends it, computed if it does not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from app.wire.tickers import ExchangeDay
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
 _UNTOLD: Final = "0"
-"""Stands for a quantity that the exchange does not tell: readers expect a number."""
+"""Stands for a quantity that the exchange does not send: readers expect a number."""
 
 
 def told_day(one: Mapping[str, Any], keys: tuple[str, ...]) -> ExchangeDay | None:
-    """Return the summary in a message that tells all of it; None for any other.
+    """Return the summary in a message that has all of its fields; None for any other message.
 
     keys: the exchange's names of the fields of ExchangeDay, in their order.
     """
@@ -38,8 +38,8 @@ def computed_day(
     quote_volume: object,
     close_time_ms: int,
 ) -> ExchangeDay | None:
-    """Return the summary where the exchange tells only these; None if one of them is no number. The last quantity and
-    the number of trades are 0."""
+    """Return the summary computed from these values; None if one of them is not a number. The last quantity and the
+    number of trades are 0."""
     try:
         last, first = _digits(last_price), _digits(open_price)
         base, quote = _digits(volume), _digits(quote_volume)

@@ -46,7 +46,7 @@ class LeftOut(StrEnum):
     """Reason why a listed contract is not followed: the label of the metric."""
 
     DATED = "dated"
-    """It ends on a day that is known, or is of another kind that is no perpetual."""
+    """It ends on a known day, or is of another kind that is not a perpetual."""
     OTHER_QUOTE = "other_quote"
     NOT_TRADING = "not_trading"
     TRADIFI = "tradifi"
@@ -60,8 +60,8 @@ class LeftOut(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listings:
-    """weight_limit: the weight that all requests of a minute may cost, None if unknown. left_out: contracts
-    that do not qualify, by reason."""
+    """The contracts of an exchange. weight_limit: the weight that all requests of a minute may cost, None if unknown.
+    left_out: number of contracts that do not qualify, by reason."""
 
     listings: tuple[Listing, ...]
     weight_limit: int | None = None
@@ -104,7 +104,7 @@ class Venue(ABC):
 
     @abstractmethod
     async def tickers(self, get: Get) -> list[Ticker]:
-        """24 h tickers of all symbols of the market."""
+        """Return the 24 h tickers of all symbols of the market."""
 
     @abstractmethod
     async def server_time_ms(self, get: Get) -> int:

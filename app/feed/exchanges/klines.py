@@ -1,4 +1,4 @@
-"""Klines of an exchange: one request for them, its columns as candles, and bars that cannot be used left out."""
+"""Klines of an exchange: requesting a page of them, parsing it into candles, and leaving out unusable bars."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = structlog.get_logger("feed")
 
 
 def floats(values: Iterable[str | float]) -> FloatArray:
-    """Parse a number. Raises ValueError or TypeError for any other value."""
+    """Parse numbers. Raises ValueError or TypeError for any other value."""
     return np.array([*map(float, values)], dtype=np.float64)
 
 
 def integers(values: Iterable[int | str]) -> IntArray:
-    """Parse a whole number. Raises ValueError or TypeError for any other value."""
+    """Parse whole numbers. Raises ValueError or TypeError for any other value."""
     return np.array([*map(int, values)], dtype=np.int64)
 
 
@@ -72,8 +72,8 @@ def closed_bars(
 async def klines_page(
     venue: Venue, get: Get, symbol: str, timeframe: str, first_ms: int, last_ms: int, now_ms: int
 ) -> CandleBatch | None:
-    """`Venue.klines`, without bars outside of the request, bars that end after `now_ms`, the exchange's
-    time, which still form, and invalid ones; None without bars.
+    """Return the bars of `Venue.klines` without bars outside of the request, bars that still form (they end after
+    `now_ms`, the exchange's time), and invalid bars; None without bars.
 
     Raises ExchangeError, also for an answer that breaks the protocol."""
     with reading_answer(venue, f"klines of {symbol}"):
@@ -83,7 +83,7 @@ async def klines_page(
     last_ms = min(last_ms, now_ms - TIMEFRAMES[timeframe] * MINUTE_MS)
     inside = (bars.open_time_ms >= first_ms) & (bars.open_time_ms <= last_ms)
     kept = bars if inside.all() else bars.take(inside)
-    # further on an invalid candle would be refused, and its minute count as there
+    # a later stage would reject an invalid candle, but its minute would count as published
     valid, refused = valid_rows(kept, now_ms)
     if refused:
         log.warning(

@@ -16,7 +16,7 @@ _UNFIT: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 def sorted_out(
     contracts: Iterable[Any], read: Callable[[Any], Listing | LeftOut]
 ) -> tuple[tuple[Listing, ...], Counter[LeftOut]]:
-    """Return (usable contracts, number left out by reason). read: raises the errors of reading a strange entry.
+    """Return (usable contracts, number left out by reason). read: may raise any error of `_UNFIT` for a strange entry.
 
     Raises ValueError where most entries cannot be read: then it is no list of contracts."""
     listings: dict[str, Listing] = {}

@@ -1,4 +1,4 @@
-"""Staying within an exchange's limits: a weight per minute, and pauses when it asks for one."""
+"""Staying within an exchange's limits: a weight per minute, and pauses when the exchange asks for one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from app.telemetry import FeedMetrics
 
 _MINUTE_S: Final = 60.0
 _SHARE: Final = 0.8
-"""Of the limit; the rest is for others behind our address."""
+"""The share of the limit that we use; the rest is for other programs behind our address."""
 _LONGEST_NAP_S: Final = 5.0
-"""A pause may be shortened meanwhile, and a weight may turn out smaller."""
+"""The longest sleep before looking again: a pause may be shortened meanwhile, and a weight may turn out smaller."""
 
 
 class RateLimit:

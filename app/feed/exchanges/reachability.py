@@ -19,11 +19,11 @@ _TIMEOUT_S: Final = 6.0
 
 
 async def check_exchange(exchange: ExchangeAccess) -> None:
-    """Wait until both its REST and its streams answer. Raises ExchangeError, within seconds, with where it was
-    looked for."""
+    """Wait until both its REST and its streams answer. Raises ExchangeError, within seconds, naming the address that
+    does not answer."""
     venue, rest_url, ws_url = exchange.venue, exchange.rest_url, exchange.ws_url
     async with aiohttp.ClientSession() as session:
-        # of a command, which no Prometheus asks
+        # metrics of a command, which no Prometheus reads
         metrics = feed_metrics(CollectorRegistry())
         rest = RestClient(session, venue, rest_url, RateLimit(1_000, metrics), metrics)
         try:

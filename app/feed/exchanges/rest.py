@@ -1,4 +1,4 @@
-"""Requests to an exchange: within its limits, with time-outs, repeated where that can help."""
+"""Requests to an exchange: within its limits, with time-outs, retried where that can help."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = structlog.get_logger("exchange")
 
 
 class RestClient:
-    """`get` is a `venue.Get`. Calls may run at the same time; they share the limit."""
+    """Sends requests to an exchange; `get` is a `Get`. Calls may run at the same time; they share the limit."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class RestClient:
         return f"the exchange {self._venue.name} at {self._base_url}{request.path}"
 
     def _pausing(self, fault: ExchangeError, answer: aiohttp.ClientResponse) -> ExchangeError:
-        """Return the same fault; if it asks for a pause, no request is sent for a while."""
+        """Return the same fault; if it asks for a pause, begin the pause."""
         if isinstance(fault, ExchangeLimited):
             for_s = pause_s(answer.status, answer.headers.get("Retry-After", ""))
             self.limit.pause(for_s)

@@ -23,8 +23,8 @@ class ExchangeAccess:
 
 
 def exchange_access(name: str, rest_url: str | None, ws_url: str | None) -> ExchangeAccess:
-    """Return the exchange of that name, without a URL at its own. Raises SettingsError for one that we cannot speak
-    to."""
+    """Return the exchange of that name; a URL that is None is replaced by the exchange's own. Raises SettingsError for
+    an exchange that we do not know."""
     try:
         venue = VENUES[name]()
     except KeyError:

@@ -1,11 +1,11 @@
-"""Pays owed minutes: closed minutes that are missing, from the exchange's REST klines.
+"""Fetches owed minutes: closed minutes that are missing, from the exchange's REST klines.
 
 A symbol begins with its history: its candles from sockets are published only after the minutes before them, so
-that every later stage meets them in order. Histories of many symbols are published together, minute by minute:
+that every later stage gets them in order. Histories of many symbols are published together, minute by minute:
 the stages keep a value per minute of all symbols, which a day of one symbol after the other would write hundreds of
-times over. After that, every minute that does not come by itself, or is reported missing by the collector, is asked
-for until it is there or the exchange has not had it for a long time. A symbol that is not followed any more is owed
-the minute it was left in, too: it is forgotten when the exchange was asked for that one after its end.
+times over. After that, every minute that does not come by itself, or that the collector reports missing, is requested
+until it is there or the exchange has not had it for a long time. When a symbol is not followed any more, the minute of
+that moment is owed too: the symbol is forgotten once the exchange was asked for this minute after its end.
 """
 
 from __future__ import annotations
@@ -61,11 +61,12 @@ class BackfillTimes:
 
 
 StoredRuns = Callable[[Sequence[str], int], Awaitable[list[Gap]]]
-"""Runs of minutes that are in the database: (symbols, since_ms)."""
+"""(symbols, since_ms) -> runs of minutes that are in the database."""
 
 
 class Backfill:
-    """`run` until cancelled; `follow` says whose minutes are owed. Symbols enter `live` with their history."""
+    """Fetches and publishes owed minutes: `run` until cancelled. `follow` sets the symbols whose minutes are owed; a
+    symbol enters `live` after its history."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Backfill:
         metrics: FeedMetrics,
         given_up: Callable[[Gap], None] = lambda _: None,
     ) -> None:
-        """given_up: told the minutes that are."""
+        """given_up: called with each run of minutes that is given up."""
         self._given_up = given_up
         self._metrics = metrics
         self._venue = venue
@@ -95,7 +96,7 @@ class Backfill:
         self._progress = progress
         self._missing = MissingMinutes(times.give_up_s)
         self._jobs: asyncio.Queue[str] = asyncio.Queue()
-        """Symbols to ask for; bounded by a job a symbol, as is the next."""
+        """Symbols whose minutes are to be requested; bounded, like `_histories`, by one job per symbol."""
         self._histories: asyncio.PriorityQueue[_History] = asyncio.PriorityQueue()
         self._busy: set[str] = set()
         """Symbols with a job that is waiting or being done."""
@@ -104,17 +105,17 @@ class Backfill:
         self._leaving: dict[str, int] = {}
         """Symbols that are not followed any more -> the last minute that is owed."""
         self._reported: set[tuple[str, int]] = set()
-        """(symbol, minute) that somebody downstream lacks."""
+        """(symbol, minute) of each minute that a later stage lacks."""
         self._stored: dict[str, list[Gap]] = {}
         self.refused = asyncio.Event()
-        """Set when the exchange refuses to speak of a symbol, which may be gone."""
+        """Set when the exchange refuses a request for a symbol, which may be gone."""
 
     @property
     def owed_minutes(self) -> int:
         return sum(self._coverage.owed_minutes().values())
 
     async def follow(self, listings: Sequence[Listing]) -> None:
-        """These, largest first, and no others."""
+        """Follow these contracts, largest first, and no others."""
         wanted = {listing.symbol for listing in listings}
         left = [symbol for symbol in self._coverage.symbols if symbol not in wanted | self._leaving.keys()]
         new = [
@@ -136,7 +137,7 @@ class Backfill:
             self._histories.put_nowait(_History(rank, listing.symbol, listing.onboard_ms))
 
     def _leave(self, symbols: Sequence[str]) -> None:
-        """Their last minute is the present one: a contract may end within it, and the exchange keeps its candles."""
+        """End symbols with the present minute: a contract may end within it, and the exchange keeps its candles."""
         last_ms = self._exchange_clock.now_ms() // MINUTE_MS * MINUTE_MS
         for symbol in symbols:
             self._live.discard(symbol)
@@ -151,7 +152,7 @@ class Backfill:
                 self._live.add(symbol)
 
     def report(self, gap: Gap) -> None:
-        """Somebody downstream lacks minutes."""
+        """Owe minutes again that a later stage lacks."""
         owed_again = self._coverage.report(gap)
         if owed_again:
             self._reported |= {(gap.symbol, at) for at in owed_again}
@@ -170,7 +171,7 @@ class Backfill:
         """Find owed minutes as the exchange's time continues."""
         passed_ms = 0
         while True:
-            # minutes found over in this pass count at the next, so that minutes on their way to us come in between
+            # minutes that are over in this pass count at the next one, so that candles on their way arrive in between
             self._coverage.pass_time(passed_ms)
             now_ms = self._exchange_clock.now_ms()
             passed_ms = now_ms - GRACE_MS
@@ -211,7 +212,7 @@ class Backfill:
                     self._begin(history)
                 await self._publish_histories(symbols)
             finally:
-                # without its history too: owed minutes are requested again, and live candles need not wait for them
+                # even if its history failed: owed minutes are requested again, and live candles need not wait for them
                 self._live.update(symbol for symbol in symbols if symbol not in self._leaving)
                 self._beginning.clear()
                 self._busy.difference_update(symbols)
@@ -259,7 +260,7 @@ class Backfill:
         self._progress.want(len(self._minutes(history.symbol)))
 
     async def _fill(self, symbol: str) -> None:
-        """Ask once for everything that a symbol is owed."""
+        """Request all owed minutes of a symbol once."""
         asked = self._minutes(symbol)
         last_asked = self._leaving.get(symbol) in asked
         for gap in self._coverage.owed(symbol):
@@ -305,7 +306,7 @@ class Backfill:
         ]
 
     def _forget_if_over(self, symbol: str) -> None:
-        """Forget a symbol that is left, once its last minute has ended."""
+        """Forget a symbol that is not followed any more, once its last minute has ended."""
         last_ms = self._leaving.get(symbol)
         if last_ms is None or not self._coverage.has_reached(symbol, last_ms):
             return
@@ -323,5 +324,5 @@ def _minutes_of(bars: CandleBatch) -> set[tuple[str, int]]:
 
 
 def _per_message(bars: CandleBatch) -> int:
-    """A few go each on its symbol's subject, as the exchange would have sent them."""
+    """Return the candles per message: a few candles go one by one on their symbols' subjects, as live candles do."""
     return 1 if len(bars) <= 5 else _CANDLES_PER_MESSAGE

@@ -1,7 +1,7 @@
 """Bars of long timeframes that a missing minute has broken: when to fetch them, and how often to try.
 
 Pure: times come in as arguments. A bar is fetched when it is over by the exchange's time; the request brings the bars
-before it too, so that one request mends all that were broken until then.
+before it too, so that one request repairs all bars that were broken until then.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Need:
 
 
 class BrokenBars:
-    """Times in seconds are monotonic."""
+    """The broken bars by symbol and timeframe. Times in seconds are monotonic."""
 
     def __init__(self, timeframes: Sequence[str]) -> None:
         self._timeframes = tuple(timeframes)
@@ -59,7 +59,7 @@ class BrokenBars:
             need.last_end_ms = max(need.last_end_ms, last_end_ms)
 
     def due(self, now_ms: int, now_s: float, most: int) -> list[BarSeries]:
-        """Return the symbols whose first broken bar is over, short timeframes first. now_ms: the exchange's time."""
+        """Return series whose first broken bar is over, short timeframes first. now_ms: the exchange's time."""
         found = [
             bar
             for bar, need in self._needs.items()
@@ -69,7 +69,8 @@ class BrokenBars:
         return found[:most]
 
     def done(self, bars: Iterable[BarSeries], asked_ms: int) -> None:
-        """They were fetched at `asked_ms` of the exchange's time; with a later broken bar they are due again then."""
+        """Note that these were fetched at `asked_ms` of the exchange's time; a series with a later broken bar is due
+        again when that bar is over."""
         for bar in bars:
             need = self._needs.get(bar)
             if need is None:
@@ -80,7 +81,8 @@ class BrokenBars:
                 need.first_end_ms, need.failures = need.last_end_ms, 0
 
     def again(self, bars: Iterable[BarSeries], now_s: float) -> list[BarSeries]:
-        """They were not available and are retried later; return the symbols that were tried too often, and are not."""
+        """Note that these were not available, to retry them later; return series that failed too often, which are not
+        retried."""
         lost = []
         for bar in bars:
             need = self._needs.setdefault(bar, _Need())

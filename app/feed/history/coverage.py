@@ -1,7 +1,7 @@
 """The owed minutes of each symbol: closed minutes that the exchange has had time to send and that have not arrived.
 
 Pure: time comes in as an argument, and it is the exchange's. Minutes are open times in UTC ms. A symbol is owed
-every minute since it was expected; one that is older than the horizon is not owed any more, and one that the
+every minute since it was expected; a minute older than the horizon is not owed any more, and a minute that the
 exchange does not give is given up in the end.
 """
 
@@ -25,7 +25,7 @@ class _Minutes:
 
 
 class Coverage:
-    """horizon_minutes: how far back from a symbol's newest minute anything is owed."""
+    """The owed minutes of all symbols. horizon_minutes: how far back from a symbol's newest minute they are owed."""
 
     def __init__(self, horizon_minutes: int) -> None:
         self._horizon_ms = horizon_minutes * MINUTE_MS
@@ -46,7 +46,7 @@ class Coverage:
         self._symbols.pop(symbol, None)
 
     def end(self, symbol: str, last_ms: int | None) -> None:
-        """Owe no minute after `last_ms`; None: owe them again."""
+        """Owe no minute after `last_ms`; None: owe all of them again."""
         minutes = self._symbols.get(symbol)
         if minutes is not None:
             minutes.last_ms = last_ms
@@ -101,7 +101,7 @@ class Coverage:
         return lacking
 
     def owed(self, symbol: str) -> list[Gap]:
-        """Run of owed minutes, oldest first."""
+        """Return the runs of owed minutes, oldest first."""
         minutes = self._symbols.get(symbol)
         return [] if minutes is None else runs(symbol, sorted(minutes.owed))
 
@@ -118,7 +118,7 @@ class Coverage:
             minutes.given_up |= gone
 
     def _reach(self, minutes: _Minutes, open_time_ms: int) -> None:
-        """Move the newest minute on; it and all between are owed, as far as the horizon reaches back."""
+        """Advance the newest minute; it and all minutes in between are owed, except those beyond the horizon."""
         oldest_ms = open_time_ms - self._horizon_ms + MINUTE_MS
         first_ms = max(minutes.through_ms + MINUTE_MS, oldest_ms)
         minutes.owed.update(range(first_ms, open_time_ms + 1, MINUTE_MS))
@@ -130,7 +130,7 @@ class Coverage:
 
 
 def runs(symbol: str, minutes: Iterable[int]) -> list[Gap]:
-    """Ascending minutes as runs of consecutive ones."""
+    """Return ascending minutes as runs of consecutive minutes."""
     found: list[Gap] = []
     for minute in minutes:
         if found and minute == found[-1].last_ms + MINUTE_MS:

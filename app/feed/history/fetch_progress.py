@@ -16,7 +16,7 @@ log = structlog.get_logger("feed")
 
 
 class MinutesProgress:
-    """Counts minutes fetched of the wanted ones, which may grow."""
+    """Shows how many of the wanted minutes, whose number may grow, are fetched."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(

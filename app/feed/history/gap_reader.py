@@ -25,8 +25,8 @@ log = structlog.get_logger("feed")
 async def read_gaps(kafka: KafkaAccess, take: Callable[[Gap], object]) -> None:
     """Pass on every reported gap, until cancelled; a broker that is down is waited for.
 
-    A report counts as read when it is handed on: after a crash the feed looks into the database at its start for
-    missing minutes, so no later step depends on it.
+    A report counts as read when it is passed on. A crash after that loses nothing: at its start the feed looks for
+    missing minutes in the database.
     """
     outage = OutageLog(log, "gap_reports_unavailable")
     await retried(lambda: _read(kafka, take, outage), outage, backoff=_BACKOFF)

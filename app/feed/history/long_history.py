@@ -1,7 +1,7 @@
 """History of many days: the exchange's own bars of long intervals, where the database lacks them.
 
-Nothing remembers how far it came but the database: what is stored is not requested again, so it can be stopped at any
-moment and called again.
+Only the database records progress: stored bars are not requested again, so that it can be stopped at any moment and
+called again.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class LongHistory:
     ) -> list[Page]:
         """Return the requests for all bars that begin from `since_ms` on and are over at `now_ms`, UTC ms.
 
-        None of a timeframe that the exchange does not have, or of the time before a symbol was listed.
+        There are no requests for a timeframe that the exchange does not have, or for the time before a symbol was
+        listed.
         """
         if timeframe not in self._venue.intervals:
             return []
@@ -90,10 +91,10 @@ class LongHistory:
         return pages
 
     async def fetch(self, pages: Sequence[Page], now_ms: int, done: Callable[[int], None]) -> int:
-        """Store the bars of these pages and return their number; `done` is told of each finished page.
+        """Store the bars of these pages and return their number; call `done` with 1 for each finished page.
 
         A symbol that the exchange refuses is left out. Raises ExchangeError if the exchange does not answer for long,
-        psycopg.Error; pages that are stored stay so.
+        psycopg.Error; stored pages stay stored.
         """
         waiting = iter(pages)
         counts = [0] * _AT_ONCE

@@ -20,9 +20,9 @@ class _Missing:
 
 
 class MissingMinutes:
-    """By symbol; times are monotonic seconds given by the caller, minutes are open times in UTC ms.
+    """Missing minutes by symbol; times are monotonic seconds given by the caller, minutes are open times in UTC ms.
 
-    give_up_s: a minute that the exchange has not had for so long is given up.
+    give_up_s: a minute that the exchange has not had for this long is given up.
     """
 
     def __init__(self, give_up_s: float) -> None:
@@ -30,7 +30,7 @@ class MissingMinutes:
         self._missing: dict[str, _Missing] = {}
 
     def is_due(self, symbol: str, minutes: Iterable[int], now_s: float) -> bool:
-        """Return whether to ask: at once for minutes never asked for, later and later for others."""
+        """Return whether to ask: at once for minutes never asked for, after growing waits for others."""
         missing = self._missing.get(symbol)
         if missing is None or now_s >= missing.due_s:
             return True
@@ -52,7 +52,7 @@ class MissingMinutes:
         since_s = missing.refused_since_s
         missing.refused_since_s = {minute: since_s.get(minute, now_s) for minute in still_owed}
         youngest_s = now_s - max(missing.refused_since_s.values())
-        # as long again as it has lasted, so that the waits double
+        # wait as long again as the youngest minute has been missing, so that the waits double
         missing.due_s = now_s + Backoff(max(_BACKOFF.first_s, youngest_s), _BACKOFF.longest_s).wait_s(1)
         return sorted(
             minute

@@ -1,8 +1,7 @@
-"""Bars of longer timeframes for indicators that minutes of one day cannot warm up, or a missing minute has broken.
+"""Bars of longer timeframes, for indicators that a day of minutes cannot warm up or that a missing minute has broken.
 
-They go straight to the calculator, by [candles]: they are no candles of minutes, so that neither the bridge nor the
-collector has anything to do with them. Many symbols travel in one record, since the calculator computes a symbol's
-last day again from them.
+They go straight to the calculator, by [candles]: they are not candles of minutes, so the bridge and the collector do
+not handle them. Many symbols share a record, since the calculator computes the last day of a symbol again from them.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ log = structlog.get_logger("feed")
 
 
 class WarmUp:
-    """`run` until cancelled; `follow` says which symbols there are. Each is warmed up once, after its history and
-    again when minutes of it are `given_up`."""
+    """Fetches bars and sends them to the calculator: `run` until cancelled. `follow` sets the symbols; each is warmed
+    up once after its history, and again when minutes of it are `given_up`."""
 
     def __init__(
         self,
@@ -80,7 +79,7 @@ class WarmUp:
         self._waiting += new
 
     def given_up(self, gap: Gap) -> None:
-        """The exchange does not have these minutes; the bars that hold them it may have whole."""
+        """Note minutes that the exchange does not have; it may still have the bars that contain them."""
         if gap.symbol in self._known:
             self._broken.note(gap)
 
@@ -103,7 +102,7 @@ class WarmUp:
         log.info("indicator_bars_sent", symbols=len(symbols), left=len(self._waiting))
 
     async def _repair(self) -> None:
-        """Take some of the due bars, at most for a second or so."""
+        """Fetch some of the due bars, for about a second at most."""
         asked_ms = self._exchange_clock.now_ms()
         due = self._broken.due(asked_ms, time.monotonic(), _REPAIRS_A_SECOND)
         for timeframe in dict.fromkeys(bar.timeframe for bar in due):

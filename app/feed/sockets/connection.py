@@ -1,4 +1,4 @@
-"""One shard of the exchange's streams: always a socket, reopened for ever, replaced with overlap.
+"""One shard of the exchange's streams: a socket that is reopened for ever, and replaced with overlap.
 
 A socket is replaced before the exchange cuts it (after 24 h on Binance), and when its streams change. The new one
 must speak before the old one is closed, so that no message is missed; messages of both come twice, which is harmless.
@@ -40,9 +40,9 @@ class ConnectionState(StrEnum):
 class SocketTimes:
     """Times of a connection, in seconds.
 
-    lifetime_s: a socket is replaced after so long, or up to a tenth less, so that sockets opened together are not
-    replaced together. calm_s: one that lived so long did not fail at once. backoff: before another
-    attempt. refused_wait_s: where the exchange does not want us.
+    lifetime_s: a socket is replaced after this time, or up to a tenth less, so that sockets opened together are not
+    replaced together. calm_s: a socket that lived this long resets the backoff. backoff: waits before another
+    attempt. refused_wait_s: the wait if the exchange refuses to serve us.
     """
 
     connect_s: float = 10.0
@@ -100,7 +100,7 @@ class Connection:
                 fresh = self._new_socket()
                 await fresh.until_ended_or(fresh.spoke if current else fresh.opened)
                 if current is not None:
-                    # an old one that cannot be replaced yet continues
+                    # an old socket that cannot be replaced yet continues
                     current = await self._keep_or_close(current, replaced=not fresh.ended)
                 if fresh.ended:
                     await self._after_loss(fresh, still_open=current is not None)

@@ -15,7 +15,7 @@ from app.process.tasks import ended
 _MOST_BYTES: Final = 16 * 1024 * 1024
 """Of one message: all tickers of a market take about 0.3 MB."""
 _CLOSING_S: Final = 1.0
-"""How long the other side is given to say goodbye."""
+"""How long the other side may take to answer a close."""
 _ANSWER_WITHIN_BYTES: Final = 200
 _MESSAGES_A_TURN: Final = 64
 _LOOKS_PER_STALE: Final = 4
@@ -30,7 +30,7 @@ Room = Callable[[], Awaitable[None]]
 
 
 async def always_room() -> None:
-    """For a taker that keeps nothing."""
+    """A `Room` for messages that are not queued."""
     await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""Shared by the request handlers: the type of a handler, and small wire values."""
+"""The type of a request handler, and small wire values that the handlers share."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from app.local.broker.group import Committed, ConsumerGroup, GroupError, Member
 
 
 class GroupApi:
-    """Holds all groups; the broker is told to be at `host` and `port`."""
+    """Answers requests about consumer groups. `host` and `port`: the broker's address, as clients are told."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
@@ -57,7 +57,7 @@ class GroupApi:
             group.close()
 
     def unread_from(self, topic: str, partition: int) -> int | None:
-        """Return the lowest offset that the groups which commit for this partition have committed; None without any."""
+        """Return the lowest offset that any group has committed for this partition; None if no group has."""
         places = [group.offsets.get((topic, partition)) for group in self._groups.values()]
         return min((place.offset for place in places if place is not None), default=None)
 

@@ -21,14 +21,14 @@ from app.local.broker.api import NO_THROTTLE, Api
 from app.local.broker.log import CorruptBatchError, PartitionLog
 from app.local.broker.topics import TopicLogs
 
-# Values of ListOffsets' timestamp that name a place instead of a time.
+# Values of ListOffsets' timestamp that mean an end of the log instead of a time.
 _LATEST = -1
 _EARLIEST = -2
 _NOTHING = Records(b"")
 
 
 class RecordApi:
-    """Answers from `topics`."""
+    """Answers requests that write or read records of `topics`."""
 
     def __init__(self, topics: TopicLogs, clock: Clock) -> None:
         self._topics = topics
@@ -76,7 +76,7 @@ class RecordApi:
         )
 
     async def fetch(self, request: fetch_request.FetchRequest) -> fetch_response.FetchResponse:
-        """Wait, as long as the reader allows, until there are at least as many bytes as it wants."""
+        """Return records. Wait, as long as the client allows, until there are at least as many bytes as it wants."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + request.max_wait.total_seconds()
         while not self._is_due(request):
@@ -87,8 +87,8 @@ class RecordApi:
         return self._collect(request)
 
     def _is_due(self, request: fetch_request.FetchRequest) -> bool:
-        """Return whether there are as many bytes as the reader wants, or a partition fails. Reads nothing: a reader
-        that wants many comes here at each append."""
+        """Return whether there are as many bytes as the client wants, or a partition fails. Read no records: for a
+        client that wants many bytes this runs at each append."""
         wanted_bytes = int(request.min_bytes)
         for topic in request.topics:
             for one in topic.partitions:
@@ -138,7 +138,7 @@ class RecordApi:
         )
 
     async def _next_append(self, request: fetch_request.FetchRequest, timeout_s: float) -> None:
-        """Wait until one of the reader's partitions grows, or `timeout_s` passed."""
+        """Wait until one of the requested partitions grows, or `timeout_s` has passed."""
         logs = [
             self._topics.log(topic.topic, one.partition)
             for topic in request.topics
@@ -161,7 +161,7 @@ class RecordApi:
     async def list_offsets(
         self, request: offsets_request.ListOffsetsRequest
     ) -> offsets_response.ListOffsetsResponse:
-        """First, next, or by time."""
+        """Return the first offset of each partition, the next one, or the one at a time."""
         topics = tuple(
             offsets_response.ListOffsetsTopicResponse(
                 name=topic.name, partitions=tuple(self._offset(topic.name, one) for one in topic.partitions)
@@ -193,7 +193,7 @@ class RecordApi:
     async def delete_records(
         self, request: delete_request.DeleteRecordsRequest
     ) -> delete_response.DeleteRecordsResponse:
-        """Forget all before an offset (-1: before the end)."""
+        """Drop all records before an offset (-1: before the end)."""
         topics = tuple(
             delete_response.DeleteRecordsTopicResult(
                 name=topic.name, partitions=tuple(self._cut(topic.name, one) for one in topic.partitions)

@@ -24,7 +24,7 @@ _TOPIC_CONFIG_SOURCE = 1
 
 
 class TopicApi:
-    """Answers from `topics`; the broker is told to be at `host` and `port`."""
+    """Answers requests about the broker and `topics`. `host` and `port`: the broker's address, as clients are told."""
 
     def __init__(self, topics: TopicLogs, cluster_id: str, host: str, port: int) -> None:
         self._topics = topics
@@ -39,7 +39,7 @@ class TopicApi:
         yield Api(configs_request.DescribeConfigsRequest, self.describe_configs)
 
     async def metadata(self, request: metadata_request.MetadataRequest) -> metadata_response.MetadataResponse:
-        """Topics are never made by asking for them."""
+        """Describe the broker and topics. Asking for a topic never creates it."""
         if request.topics is None:
             names = [topic.name for topic in self._topics]
         else:

@@ -52,7 +52,7 @@ class Joined:
     leader: str
     member_id: str
     members: tuple[tuple[str, str | None, bytes], ...]
-    """Id, instance id and metadata of everyone, for the leader only."""
+    """Id, instance id and metadata of every member for the leader; empty for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class ConsumerGroup:
     _deadline: asyncio.TimerHandle | None = None
 
     async def join(self, candidate: Member, protocol_type: str) -> Joined:
-        """Take part in the next generation (or the present one, for a member that already does); waits until
-        all have joined. `candidate.member_id` is empty for a newcomer. Raises GroupError."""
+        """Join the next generation, and wait until all members have joined; a member that belongs to the present
+        generation may stay in it. `candidate.member_id` is empty for a new member. Raises GroupError."""
         known = self._admit(candidate, protocol_type)
         member = self.members[candidate.member_id]
         # A leader that asks again when all is settled wants a new assignment; others only missed the answer.
@@ -94,7 +94,7 @@ class ConsumerGroup:
         return self._joined(member)
 
     def _admit(self, candidate: Member, protocol_type: str) -> bool:
-        """Enter a newcomer, or renew a member; whether it was a member with the same protocols."""
+        """Add a new member, or update a known one. Return whether it was a member with the same protocols."""
         others = [one for one in self.members.values() if one.member_id != candidate.member_id]
         common = set(candidate.protocols).intersection(*(one.protocols for one in others))
         if not common or (others and protocol_type != self.protocol_type):
@@ -114,7 +114,8 @@ class ConsumerGroup:
         return False
 
     async def sync(self, member_id: str, generation: int, assignments: Mapping[str, bytes]) -> bytes:
-        """Return the member's assignment; the leader brings everyone's, the others wait. Raises GroupError."""
+        """Return the member's assignment. The leader sends all assignments; the others wait for them.
+        Raises GroupError."""
         member = self._member(member_id, generation)
         if self.state is GroupState.PREPARING:
             raise GroupError(ErrorCode.rebalance_in_progress)
@@ -147,8 +148,8 @@ class ConsumerGroup:
         self._remove(self._member(member_id), ErrorCode.unknown_member_id)
 
     def commit(self, member_id: str, generation: int, offsets: Mapping[tuple[str, int], Committed]) -> None:
-        """Note how far a member has read; without member and generation, for consumers that assign partitions
-        themselves. Raises GroupError, and then notes nothing."""
+        """Store the offsets that a member commits; consumers that assign partitions themselves commit without
+        member and generation. Raises GroupError, and then stores nothing."""
         if member_id or generation >= 0 or self.members:
             member = self._member(member_id, generation)
             if self.state is GroupState.SYNCING:

@@ -1,6 +1,6 @@
 """The log of one partition: record batches as the producers sent them, addressed by offset.
 
-The batches are in files; a compacted topic's are in memory, since it keeps the last record of each key only.
+The batches are in files; those of a compacted topic are in memory, since it keeps only the last record of each key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CRC_END_BYTES = 21
 _MAGIC = 2
 # As Apache Kafka does, a log is compacted when half of it may be superseded; a short one is not worth the pass.
 _COMPACT_FROM_BYTES = 1024 * 1024
-# Dropped batches are cut from the lists in runs, so that retention costs O(1) a batch.
+# Dropped batches are cut from the lists many at a time, so that retention costs O(1) per batch.
 _TRIM_BATCHES = 1024
 
 
@@ -44,7 +44,7 @@ class Batch:
     size_bytes: int
     stored: bytes | Piece
     keys: tuple[bytes | None, ...] = ()
-    """Of its records, in a compacted log."""
+    """The keys of its records in a compacted log; empty in other logs."""
 
     @property
     def data(self) -> bytes:
@@ -82,7 +82,7 @@ class PartitionLog:
         return self._batches[self._dropped] if self._dropped < len(self._batches) else None
 
     def append(self, records: bytes, now_ms: int) -> int:
-        """Add record batches and wake the readers; the first offset. Raises CorruptBatchError."""
+        """Add record batches, wake the readers, and return the first offset. Raises CorruptBatchError."""
         batches = _split(records)
         first = self.end_offset
         for header, data in batches:
@@ -115,8 +115,8 @@ class PartitionLog:
         return piece
 
     def compact(self) -> None:
-        """Drop batches of which every record has a newer one with the same key, if they may be half of the log. The
-        last batch stays, so that the end can be read."""
+        """If superseded batches may be half of the log, drop them: a batch is superseded when each of its records has
+        a newer one with the same key. The last batch stays, so that the end can be read."""
         if not self._compacts or self.size_bytes < 2 * self._compacted_bytes + _COMPACT_FROM_BYTES:
             return
         kept: list[Batch] = []
@@ -131,7 +131,7 @@ class PartitionLog:
         self.size_bytes = self._compacted_bytes = sum(batch.size_bytes for batch in kept)
 
     def holds_bytes(self, offset: int, most: int) -> int:
-        """Return how many bytes `read` has from an offset on; counted no further than to `most`."""
+        """Return how many bytes can be read from an offset on; stop counting at `most`."""
         size = 0
         for position in range(self._position(offset), len(self._batches)):
             size += self._batches[position].size_bytes
@@ -140,15 +140,15 @@ class PartitionLog:
         return size
 
     def _position(self, offset: int) -> int:
-        """Return which batch holds the offset, or the first record after it."""
+        """Return the position of the batch that contains the offset, or else the first record after it."""
         position = max(bisect_right(self._base_offsets, offset) - 1, self._dropped)
         if position < len(self._batches) and self._batches[position].last_offset < offset:
-            position += 1  # compaction dropped the batch that held it
+            position += 1  # compaction dropped the batch that contained it
         return position
 
     def read(self, offset: int, max_bytes: int) -> bytes:
-        """Whole batches from the one that holds `offset` on (it may begin earlier): at least one if there is
-        any, then as many as fit `max_bytes`."""
+        """Return whole batches, from the one that contains `offset` on (it may begin earlier): at least one if there
+        is any, then as many as fit into `max_bytes`."""
         position = self._position(offset)
         found: list[bytes] = []
         size = 0
@@ -162,7 +162,7 @@ class PartitionLog:
         return found[0] if len(found) == 1 else b"".join(found)
 
     def offset_at(self, timestamp_ms: int) -> tuple[int, int] | None:
-        """Return offset and timestamp of the first record with at least `timestamp_ms`; None without one."""
+        """Return offset and timestamp of the first record at or after `timestamp_ms`; None if there is none."""
         for batch in self._batches[self._dropped :]:
             if batch.max_timestamp_ms >= timestamp_ms:
                 for record in MemoryRecords(batch.data).next_batch():
@@ -171,7 +171,7 @@ class PartitionLog:
         return None
 
     def drop_oldest(self) -> int:
-        """Forget the first batch; its size in bytes (0 if the log is empty)."""
+        """Drop the first batch, and return its size in bytes (0 if the log is empty)."""
         oldest = self.oldest
         if oldest is None:
             return 0
@@ -186,13 +186,13 @@ class PartitionLog:
         return oldest.size_bytes
 
     def drop_before(self, offset: int) -> None:
-        """Forget all records before `offset`, which is at most the end."""
+        """Drop all records before `offset`, which is at most the end."""
         while (oldest := self.oldest) is not None and oldest.last_offset < offset:
             self.drop_oldest()
         self._start_offset = max(self._start_offset, offset)
 
     def waiter(self) -> asyncio.Future[None]:
-        """Return a future that ends with the next append; hand it back to `forget` when done."""
+        """Return a future that completes at the next append; pass it to `forget` when done."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         return future
@@ -201,7 +201,7 @@ class PartitionLog:
         self._waiting.discard(waiter)
 
     def wake(self) -> None:
-        """Let all who wait for an append look again."""
+        """Complete the futures of all waiters, so that they look again."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():

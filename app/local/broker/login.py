@@ -37,7 +37,7 @@ class Login:
         self._begun = False
         self.done = False
         self.refused = False
-        """The connection is to be closed once that is said."""
+        """The connection must be closed after the answer."""
 
     def apis(self) -> Iterable[Api]:
         yield Api(handshake_request.SaslHandshakeRequest, self.handshake)
@@ -74,7 +74,7 @@ class Login:
             return ErrorCode.illegal_sasl_state, "the handshake is missing"
         self._begun = False
         wanted = b"\0".join((self._user.name.encode(), self._user.password.encode()))
-        # whom to act for comes before the first zero byte: it may be left out
+        # the name of the user to act for comes before the first zero byte; it may be empty
         acting_for, _, given = proof.partition(b"\0")
         right = compare_digest(given, wanted) and acting_for in (b"", self._user.name.encode())
         self.done, self.refused = right, not right

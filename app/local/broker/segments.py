@@ -13,8 +13,8 @@ SEGMENT_BYTES: Final = 8 * 1024 * 1024
 
 
 class Segments:
-    """The files of one partition. They have no name: they end with the process, and a full one when its last
-    `Piece` is released."""
+    """The files of one partition. They have no name, so the system removes them when the process ends, and a full
+    one when its last `Piece` is released."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""The broker's connections: requests in, in order, answers out."""
+"""The broker's connections: each answers its requests in order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _MAX_REQUEST_BYTES = 100 * 1024 * 1024
 _MAX_LOGIN_BYTES = 64 * 1024
-"""Of a request before its sender has proved who it is."""
+"""The most bytes of a request before the login."""
 _RETENTION_INTERVAL_S = 1.0
 _SIZE = struct.Struct(">i")
 # Request header version 1: API key, API version, correlation id, length of the client id that follows.
@@ -164,7 +164,7 @@ class Broker:
         return versions_v0.ApiVersionsResponse(error_code=error, api_keys=keys)
 
     def _served(self) -> list[tuple[int, int, int]]:
-        """Key, lowest and highest version of every API."""
+        """Return (key, lowest version, highest version) of every API."""
         keys = sorted({key for key, _ in self._versions_served})
         versions = {
             key: sorted(version for one, version in self._versions_served if one == key) for key in keys

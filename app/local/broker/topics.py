@@ -40,9 +40,9 @@ class Topic:
     configs: dict[str, str]
     """As given at creation, over the defaults; unknown names are kept and ignored."""
     retention_ms: int = field(init=False)
-    """-1: without end"""
+    """-1: no limit"""
     retention_bytes: int = field(init=False)
-    """Of a partition, which keeps at least so much; -1: without end"""
+    """Of a partition, which keeps at least this much; -1: no limit"""
     max_message_bytes: int = field(init=False)
     deletes: bool = field(init=False)
     """Whether old records may be deleted (cleanup.policy)."""
@@ -64,14 +64,17 @@ class Topic:
 
 
 UnreadFrom = Callable[[str, int], int | None]
-"""(topic, partition) -> the first offset that some consumer group has not committed; None without any group."""
+"""(topic, partition) -> the first offset that some consumer group has not read; None if no group has committed one."""
 
 
 class TopicLogs:
-    """All topics, in files without a name in `directory` (None: in memory). `max_bytes` bounds their total size:
-    above it records of topics with deletion go before their time. First go records that every consumer group has
-    committed, the oldest first. If that is not enough, unread records are lost: first records of the topics with
-    the shortest retention (metrics, which can be computed again, before candles that are not stored yet)."""
+    """All topics, in unnamed files in `directory` (None: in memory).
+
+    `max_bytes` bounds their total size. Above it, records of topics with deletion are dropped before they expire:
+    first records that every consumer group has committed, the oldest first. If that is not enough, unread records
+    are lost, first those of the topics with the shortest retention (metrics, which can be computed again, before
+    candles that are not stored yet).
+    """
 
     def __init__(self, max_bytes: int, directory: Path | None = None) -> None:
         self._max_bytes = max_bytes
@@ -113,14 +116,14 @@ class TopicLogs:
         self._topics[name] = self.check(name, partitions, configs)
 
     def delete(self, name: str) -> bool:
-        """Return whether there was a topic of this name."""
+        """Delete the topic, and return whether there was one of this name."""
         topic = self._topics.pop(name, None)
         for log in topic.logs if topic else ():
             log.wake()
         return topic is not None
 
     def enforce_retention(self, now_ms: int, unread_from: UnreadFrom) -> int:
-        """Drop superseded, expired and excess records; return how many bytes were dropped unread for want of room.
+        """Drop superseded, expired and excess records; return how many unread bytes were dropped for lack of room.
 
         Age counts from the arrival of a batch, not from its timestamps, so that replayed data stay.
         """
@@ -151,7 +154,7 @@ class TopicLogs:
 
 @dataclass(frozen=True, slots=True)
 class _Shed:
-    """A log to drop batches from that lie wholly before the offset `until`; a lower `turn` goes first."""
+    """A log whose batches wholly before the offset `until` may be dropped; logs with a lower `turn` come first."""
 
     turn: float
     log: PartitionLog
@@ -164,7 +167,8 @@ class _Shed:
 
 
 def _shed(logs: list[_Shed], excess_bytes: int) -> int:
-    """Drop batches, by turn, then by age, until `excess_bytes` are gone or there are no more; the bytes that went."""
+    """Drop batches, by turn, then by age, until `excess_bytes` are gone or no batch is left; return the bytes
+    dropped."""
     gone_bytes = 0
     while gone_bytes < excess_bytes:
         held = [(one.turn, batch.appended_ms, at) for at, one in enumerate(logs) if (batch := one.next)]

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class Exchange:
-    """Give it the minutes in order with `turn_to`; ask it for anything in between.
+    """Prices and candles of all contracts. Call `turn_to` for each minute in order, and anything else in between.
 
     Long computations run on threads, one call at a time, so that they neither block the loop nor run twice.
     """
@@ -41,7 +41,7 @@ class Exchange:
         """For the next minute alone, which must not wait for requests."""
         self._path: MinutePath | None = None
         self.minute = now_minute
-        """The one that forms."""
+        """The minute that forms."""
         self._next: tuple[int, asyncio.Future[MinutePath]] | None = None
         self._day_bars: tuple[int, asyncio.Future[Planes]] | None = None
 
@@ -50,7 +50,7 @@ class Exchange:
             thread.shutdown(wait=True, cancel_futures=True)
 
     async def turn_to(self, minute: int) -> None:
-        """Make `minute` the one that forms, and get the one after it ready."""
+        """Make `minute` the minute that forms, and prepare the next one."""
         if self._next is None or self._next[0] != minute:
             self._next = (minute, self._prepare(minute))
         self._path = await self._next[1]
@@ -59,7 +59,7 @@ class Exchange:
 
     @property
     def forming_minute(self) -> MinutePath:
-        """Raises RuntimeError before the first `turn_to`."""
+        """The prices within the minute that forms. Raises RuntimeError before the first `turn_to`."""
         if self._path is None:
             raise RuntimeError("the exchange has no current minute yet")
         return self._path
@@ -114,10 +114,11 @@ class Exchange:
 
 
 class SimulatedClock:
-    """Runs `speed` times as fast as `clock` from `start_ms` on; started in the past, it never overtakes it.
+    """A clock that starts at `start_ms` and runs `speed` times as fast as `clock`; started in the past, it never
+    overtakes `clock`.
 
-    Readers reject candles from the future, so a market that is played fast begins in
-    the past and ends up at the present. start_ms: UTC ms, None for now.
+    Readers reject candles from the future, so a market that is played fast begins in the past and ends up at the
+    present. start_ms: UTC ms, None for now.
     """
 
     def __init__(self, clock: Clock, start_ms: int | None = None, speed: float = 1.0) -> None:

@@ -14,7 +14,8 @@ _ASSETS: Final = (("USDT", "-10000"), ("BTC", "-0.00100000"), ("BNB", "0"))
 
 
 def exchange_info(listings: TradedContracts, now_ms: int, weight_per_minute: int) -> dict[str, object]:
-    """With the USDT perpetuals of the market, and three contracts of other kinds that are never traded here."""
+    """Return the answer, with the USDT perpetuals of the market, and three contracts of other kinds that are never
+    traded here."""
     minute = now_ms // MINUTE_MS
     symbols = [
         _entry(

@@ -1,6 +1,6 @@
-"""Candles of any time and interval, out of a market's days: computed on request, and kept a while.
+"""Candles of any time and interval, made from a market's days on request, with a cache of days.
 
-Everything here is plain and may take long, so the server runs it on a thread of its own, one call at a time.
+Everything here is synchronous and may take long, so the server runs it on a thread of its own, one call at a time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from app.local.exchange.market.planes import Planes, bars_of, stack
 
 _HOUR: Final = 60
 _WHOLE: Final = np.zeros(1, dtype=np.intp)
-"""Bars start here: all rows are one."""
+"""Starts of bars, for one bar of all rows."""
 _KEPT_BYTES: Final = 256 * 1024 * 1024
-"""Of days in minutes; days in hours, a sixtieth of the size, may take twice as much."""
+"""The limit for days in minutes; for days in hours, each a sixtieth of the size, it is twice as much."""
 Key = tuple[int, int]
 """day (since 1970), block of contracts"""
 
@@ -52,7 +52,7 @@ class History:
     def __init__(
         self, market: Market, first_day: int, *, kept_bytes: int = _KEPT_BYTES, kept_days: int = 3
     ) -> None:
-        """Days in minutes are kept up to `kept_bytes`, but the `kept_days` used last in any case."""
+        """Keep days in minutes up to `kept_bytes`, but the `kept_days` used last in any case."""
         self.market = market
         begins = market.first_minute()
         self.first_minute = first_day * DAY_MINUTES if begins is None else begins
@@ -65,7 +65,8 @@ class History:
         return stack([self._block_rows(block, minute, end_minute) for block in range(self.blocks)], axis=1)
 
     def steps(self, contract: int, asked: Asked, first: int, closed: int) -> list[Callable[[], Planes]]:
-        """Work that `klines` would have to do first, in parts of a day each that others can come between."""
+        """Return the work that `klines` would have to do first, in parts of a day each, so that other calls can come
+        in between."""
         first = max(first, self.first_minute)
         opens = _opens(asked, first, closed - 1)
         if not len(opens):
@@ -83,7 +84,7 @@ class History:
         return missing
 
     def klines(self, contract: int, asked: Asked, first: int, closed: int, forming: Planes | None) -> Klines:
-        """Return bars of one contract, oldest first, the last one of its minutes so far.
+        """Return bars of one contract, oldest first; the last one is made of its minutes so far.
 
         first: first minute of the contract. closed: the minute before which its candles are closed.
         forming: the candle of that minute, shape (), if it has begun.
@@ -133,7 +134,7 @@ class History:
     def _column(
         self, contract: int, start: int, end: int, interval: str, first: int
     ) -> tuple[list[Planes], IntArray]:
-        """Rows of one contract and the minute that each begins at; hours where the interval is made of them."""
+        """Return rows of one contract, and the minute that each begins at; hours where whole hours will do."""
         block, at = divmod(contract, BLOCK)
         of_hours = LENGTHS[interval] % _HOUR == 0
         parts, times = [], [np.zeros(0, dtype=np.int64)]
@@ -162,7 +163,7 @@ class History:
         found = self._hours.get((day, block))
         if found is None:
             starts = np.arange(0, DAY_MINUTES, _HOUR, dtype=np.intp)
-            # a day that is read for its hours alone must not push others out
+            # a day that is read for its hours alone must not push others out of the cache
             minutes = self._minutes.get((day, block)) or self.market.day(day, block)
             found = self._hours.put((day, block), bars_of(minutes, starts))
         return found
@@ -182,7 +183,7 @@ def _by_hours(of_hours: bool, start: int, end: int, first: int) -> bool:
 
 
 def _opens(asked: Asked, first: int, last: int) -> IntArray:
-    """Return the opens of the requested bars, of bars with minutes from `first` to `last`."""
+    """Return the opens of the requested bars, among the bars with minutes from `first` to `last`."""
     if last < first:
         return np.zeros(0, dtype=np.int64)
     if asked.end_ms is not None:
@@ -199,7 +200,7 @@ def _opens(asked: Asked, first: int, last: int) -> IntArray:
 
 
 def empty_bars(contracts: int) -> Planes:
-    """Return a bar without a candle of each contract."""
+    """Return, for each contract, one bar without candles."""
     no_price, nothing = np.zeros(contracts, np.int32), np.zeros(contracts)
     none = np.zeros(contracts, np.int64)
     return Planes(no_price, no_price, no_price, no_price, nothing, nothing, nothing, none)
@@ -209,7 +210,7 @@ _NOTHING: Final = empty_bars(0)
 
 
 class KeptDays:
-    """Up to `most_bytes`, the ones used last; but `at_least` of them in any case."""
+    """A cache of days of blocks: the ones used last, up to `most_bytes`, but `at_least` of them in any case."""
 
     def __init__(self, most_bytes: int, at_least: int) -> None:
         self._most_bytes = most_bytes

@@ -12,7 +12,7 @@ from app.candles.intervals import DAY_MS, INTERVALS
 LENGTHS: Final[dict[str, int]] = {
     name: (interval.length_ms or 30 * DAY_MS) // MINUTE_MS for name, interval in INTERVALS.items()
 }
-"""Minutes; of a month, about."""
+"""In minutes; approximate for a month."""
 
 
 def bar_open(interval: str, minute: int) -> int:

@@ -1,4 +1,4 @@
-"""The traded contracts, since when, and until when."""
+"""The traded contracts, and the first and last minute of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _NEVER: Final = np.iinfo(np.int64).max
 
 
 class TradedContracts:
-    """first, end: per contract, the first minute (since 1970) with candles, and that after the last; int64."""
+    """The contracts of a market, traded or not yet listed.
+
+    first, end: per contract, the first minute (since 1970) with candles, and the minute after the last; int64.
+    """
 
     def __init__(self, market: Market, first_minute: int) -> None:
         self.contracts = market.contracts
@@ -55,6 +58,6 @@ class TradedContracts:
         return [self.contracts[contract].symbol for contract in gone]
 
     def newest(self, count: int, minute: int) -> list[int]:
-        """Return the `count` traded contracts that stand last."""
+        """Return the `count` traded contracts with the highest numbers."""
         newest: list[int] = np.flatnonzero(self.traded(minute))[::-1][:count].tolist()
         return newest

@@ -13,11 +13,11 @@ class ExchangeOptions:
     """updates_per_s: of each stream, by the wall clock. speed: simulated time to wall clock.
 
     start_ms: simulated time at the start, UTC ms; None for the present. history_days: how far back candles
-    reach. weight_per_minute: what one address may ask over REST (exchangeInfo tells it). ping_s: between pings
-    to every connection. silence_s: after which one that answers no ping is closed. lifetime_s: after which the
-    exchange closes any. streams_per_connection:
-    most that one may subscribe to. send_buffer_max_bytes: what may wait for a slow client before it is cut.
-    schedule: faults that come by themselves.
+    reach. weight_per_minute: request weight that one address may use over REST (exchangeInfo tells it). ping_s:
+    time between pings to a connection. silence_s: time after which a connection that answers no ping is closed.
+    lifetime_s: time after which any connection is closed. streams_per_connection: most streams that one
+    connection may subscribe to. send_buffer_max_bytes: most bytes that may wait for a slow client before it is
+    disconnected. schedule: faults that begin by themselves.
     """
 
     host: str = "127.0.0.1"

@@ -29,7 +29,7 @@ def stream_of(symbol: str, interval: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def kline_template(contract: Contract, interval: str) -> bytes:
-    """Return an event of `<symbol>@kline_<interval>`; takes a row of `kline_rows`."""
+    """Return the template of an event of `<symbol>@kline_<interval>`, to be formatted with a row of `kline_rows`."""
     price, quantity, quote = (
         f"%.{digits}f"
         for digits in (contract.price_decimals, contract.quantity_decimals, contract.quote_decimals)
@@ -93,7 +93,7 @@ _TICKER_KEYS: Final = {
 def tickers_json(
     form: str, contracts: Sequence[Contract], which: NDArray[np.intp], day: Planes, now_ms: int
 ) -> list[str]:
-    """24 h tickers of the contracts numbered `which`: form is `rest`, `24hrTicker` or `24hrMiniTicker`.
+    """Return 24 h tickers of the contracts numbered `which`: form is `rest`, `24hrTicker` or `24hrMiniTicker`.
 
     day: the last 24 hours as one bar, shape (contracts,).
     """

@@ -46,8 +46,8 @@ class ApiError(Exception):
 
 
 async def allow_pages(request: web.Request, response: web.StreamResponse) -> None:
-    """Let pages of any origin read the answers of the exchange's protocol, errors too, but not of commands to the
-    simulation."""
+    """Let pages of any origin read the answers of the exchange's protocol, errors too, but not the answers to
+    commands to the simulation."""
     if request.path.startswith(_PREFIX):
         response.headers.update(_CORS)
 
@@ -57,7 +57,7 @@ async def _preflight(_: web.Request) -> web.Response:
 
 
 class Rest:
-    """`requests`, `refused`: answered so far, and the part answered with 418 or 429."""
+    """Handlers of REST requests. `requests`: requests so far. `refused`: requests answered with 418 or 429."""
 
     def __init__(self, exchange: Exchange, faults: Faults, weights: Weights) -> None:
         self._exchange = exchange
@@ -169,7 +169,7 @@ def _number(request: web.Request, name: str, least: int, most: int) -> int | Non
 
 
 def _klines_weight(request: web.Request) -> int:
-    """As the exchange counts: by the number of candles asked for."""
+    """Return the weight of a request as the exchange counts it: by the number of requested candles."""
     text = request.query.get("limit", "")
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else _KLINES_DEFAULT
     for below, weight in ((100, 1), (500, 2), (1001, 5)):

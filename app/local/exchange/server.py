@@ -35,7 +35,7 @@ from app.telemetry.health_server import listen
 _HOUSEKEEPING_S: Final = 0.5
 _SHUTDOWN_GRACE_S: Final = 1.0
 _LINE_BYTES: Final = 64 * 1024
-"""Of a request's first line, which may name a thousand streams."""
+"""Limit of a request's first line, which may name a thousand streams."""
 log = structlog.get_logger("simexchange")
 
 

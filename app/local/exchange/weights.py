@@ -1,4 +1,4 @@
-"""Request weight by client address and minute of the wall clock, refused and punished as the exchange does."""
+"""Request weight per client address and minute of the wall clock, with refusals and bans as on the exchange."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Weights:
         self._accounts: dict[str, _Account] = {}
 
     def spend(self, address: str, weight: int) -> tuple[int, Refusal | None]:
-        """(weight used in this minute, why the request is refused or None)."""
+        """Count a request. Return (weight used in this minute, why the request is refused or None)."""
         now_ms = self._clock.now_ms()
         minute = now_ms // MINUTE_MS
         account = self._account(address, minute)

@@ -1,1 +1,1 @@
-"""The servers of a machine of its own, started from Python wheels."""
+"""Servers started from Python wheels, for a machine that has none of its own."""

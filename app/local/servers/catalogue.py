@@ -1,4 +1,4 @@
-"""The servers we can start: which program, with which arguments, and the URL it then answers at."""
+"""The servers we can start: the program of each, its arguments, and the URL it answers at."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ _NATS_MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to run a server, and where it will be. `stop_signal` lets it end in good order."""
+    """How to start a server, and its URL. `stop_signal` makes it shut down cleanly."""
 
     argv: tuple[str, ...]
     url: str
     stop_signal: signal.Signals = signal.SIGTERM
     identity: Identity | None = None
     environ: Mapping[str, str] | None = None
-    """None: ours"""
+    """None: that of this process"""
 
 
 class Server(Protocol):
-    """`title` is its name in messages, `setting` the variable that replaces it by a server of one's own."""
+    """A server we can start. `title` is its name in messages; `setting` is the variable that names another server to
+    use instead."""
 
     title: str
     setting: str
@@ -52,7 +53,7 @@ class Server(Protocol):
 
 
 class NatsServer:
-    """NATS with JetStream on files. The default sync interval: a power cut may cost the last minutes."""
+    """NATS with JetStream on files. It has the default sync interval: a power cut may cost the last minutes."""
 
     title = "NATS"
     setting = "SCREENER_NATS_URL"
@@ -83,7 +84,7 @@ class NatsServer:
 
 
 class ValkeyServer:
-    """Valkey (the Redis protocol); an append-only file keeps the cooldowns over a restart."""
+    """Valkey (the Redis protocol); an append-only file keeps the cooldowns across restarts."""
 
     title = "Redis (Valkey)"
     setting = "SCREENER_REDIS_URL"
@@ -131,7 +132,7 @@ class PostgresServer:
 
 
 class KafkaServer:
-    """Our own broker of the Kafka protocol: topics end with it."""
+    """Our own broker of the Kafka protocol; its topics are lost when it stops."""
 
     title = "Kafka"
     setting = "SCREENER_KAFKA_URL"

@@ -24,7 +24,7 @@ from app.process.tasks import together
 
 ALL_SERVERS = tuple(SERVERS)
 _SILENT_S = 60.0
-"""A server that neither answers nor does anything for so long will not come up."""
+"""A server that neither answers nor does any work for this long will not start."""
 _START_LIMIT_S = 900.0
 _STOP_TIMEOUT_S = 10.0
 _PORT_ATTEMPTS = 5
@@ -44,9 +44,9 @@ class _Running:
 class EmbeddedStack:
     """Started servers. Use it as a context manager, or call `stop`.
 
-    NATS, Redis and PostgreSQL keep their data in the directory; Kafka topics live in memory. `urls` maps the
-    names "nats", "redis", "postgres" and "kafka" (those started) to URLs, as `app.settings.ServerUrls` takes
-    them; they hold a password: print them nowhere.
+    NATS, Redis and PostgreSQL keep their data in the directory; Kafka topics are lost when the broker stops. `urls`
+    maps the names "nats", "redis", "postgres" and "kafka" (of the started servers) to URLs, as
+    `app.settings.ServerUrls` takes them. The URLs contain passwords: never print them.
     """
 
     def __init__(self, directory: Path, lock: DirectoryLock) -> None:
@@ -94,7 +94,7 @@ class EmbeddedStack:
         return tuple(fault for name in self._running if (fault := self.fault(name)) is not None)
 
     def restart(self, name: str) -> None:
-        """Start a server that ended again, on the same port and with its data; return when it answers.
+        """Restart a server that ended, on the same port and with its data; return when it answers.
 
         Raises PortTaken, ServerDied, or ServerUnreachable. Harmless during and after `stop`.
         """
@@ -102,7 +102,7 @@ class EmbeddedStack:
         asyncio.run(self._ready(name, port_is_fixed=True))
 
     def stop(self) -> None:
-        """Stop all servers in good order, leaving no process. Harmless to repeat."""
+        """Stop all servers cleanly, leaving no process. Harmless to repeat."""
         self.faults()
         with self._changing:
             self._stopping.set()
@@ -163,7 +163,7 @@ class EmbeddedStack:
         await together(*(self._ready(name, name in fixed_ports) for name in self._running))
 
     async def _ready(self, name: str, port_is_fixed: bool) -> None:
-        """Wait until our own process listens and answers; on a port somebody else took, try another."""
+        """Wait until our own process listens and answers; if another program has taken its port, try another port."""
         for attempt in range(_PORT_ATTEMPTS):
             try:
                 await self._answers(name)
@@ -174,7 +174,8 @@ class EmbeddedStack:
                 self._launch(name, free_port())
 
     async def _answers(self, name: str) -> None:
-        """Raises ServerUnreachable when it has done nothing for a minute: a busy machine only makes it slower."""
+        """Wait until the server answers. Raises ServerUnreachable when it has done no work for a minute: one that
+        works is only slow, for example on a busy machine."""
         running = self._running[name]
         began_s = moved_s = time.monotonic()
         seen = running.process.work_done()
@@ -199,7 +200,7 @@ class EmbeddedStack:
             await asyncio.sleep(_POLL_S)
 
     def fault(self, name: str) -> ServerDied | None:
-        """How a server ended that was not asked to; None while it runs."""
+        """Return how a server ended without being asked to; None while it runs."""
         running = self._running[name]
         if running.fault is None and not self._stopping.is_set() and running.process.poll() is not None:
             running.fault = ServerDied(

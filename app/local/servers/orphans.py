@@ -16,7 +16,7 @@ _FILE = "processes.json"
 
 
 def record(directory: Path, processes: Iterable[ChildProcess]) -> None:
-    """Note the running processes: number and time of birth, which together name one for good."""
+    """Store number and start time of the running processes: together they identify a process for good."""
     entries = []
     for process in processes:
         if process.pid is not None:

@@ -24,8 +24,8 @@ _TURN = itertools.count(random.SystemRandom().randrange(1 << 16))
 def free_port() -> int:
     """Return a loopback port that nobody listens on now. Another program may take it first, so the caller checks again.
 
-    The port is below the range that the system takes the ports of outgoing connections from: a server that
-    starts later, or starts again, could find a port of that range taken by a connection.
+    The port is below the range from which the system takes the ports of outgoing connections: a server that
+    starts later, or restarts, could find a port of that range taken by a connection.
     No port is returned twice before all others were.
     """
     ports = range(_LOWEST_PORT, _lowest_ephemeral_port())

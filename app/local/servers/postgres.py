@@ -1,7 +1,7 @@
-"""An own PostgreSQL: its data directory, its owner and password, and its tuning for a laptop.
+"""A PostgreSQL of our own: its data directory, its owner and password, and its tuning for a laptop.
 
-The screener uses it as an ordinary owner of the database, as it would any other PostgreSQL: the superuser that
-initdb makes only sets that owner up, in single-user mode before the server starts.
+The screener uses it as an ordinary owner of the database, as it would any other PostgreSQL. The superuser that
+initdb makes only creates this owner, in single-user mode before the server starts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OWNER = "screener_owner"
 _DATABASE = "postgres"
 _INITDB_TIMEOUT_S = 120.0
 _OWNER_TIMEOUT_S = 60.0
-# The log must not hold the statement that fails: it holds a password.
+# A statement that fails must not be logged, because it contains a password.
 _SINGLE_OPTIONS = ("-c", "exit_on_error=on", "-c", "log_min_error_statement=panic")
 
 # For two cores and a few GB that other programs share. A crash of the machine may cost the last
@@ -51,7 +51,7 @@ _OPTIONS = {
 }
 
 
-# The loops hand over what a superuser made here: directories of servers from before there was an owner have that.
+# The loops give the superuser's objects to the owner: data directories from before there was an owner have some.
 _MAKE_OWNER = """\
 DO $$
 DECLARE
@@ -103,7 +103,7 @@ def prepare_postgres(directory: Path, program: Callable[[str], Path]) -> None:
 
 def _make_data(directory: Path, initdb: Path) -> None:
     data, fresh, password = _data(directory), directory / "data.new", _superuser_file(directory)
-    shutil.rmtree(fresh, ignore_errors=True)  # of an initdb that was interrupted
+    shutil.rmtree(fresh, ignore_errors=True)  # left by an interrupted initdb
     fresh.mkdir(mode=0o700)
     _write_secret(password, secrets.token_urlsafe(24))
     identity = unprivileged_identity(directory, fresh, initdb)
@@ -167,7 +167,7 @@ def _run(process: ChildProcess, timeout_s: float, failure: str) -> None:
 def launch_postgres(
     directory: Path, program: Path, port: int
 ) -> tuple[tuple[str, ...], str, Identity | None]:
-    """Command line, URL and user for the data directory made by `prepare_postgres`."""
+    """Return command line, URL and user for the data directory made by `prepare_postgres`."""
     data = _data(directory)
     _forget_dead_postmaster(data)
     options = [part for name, value in _OPTIONS.items() for part in ("-c", f"{name}={value}")]
@@ -190,7 +190,7 @@ def _owner_file(directory: Path) -> Path:
 
 
 def _write_secret(file: Path, text: str) -> None:
-    """For us alone, from the moment it exists."""
+    """Write a file that only we can read, from the moment it exists."""
     file.unlink(missing_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
         opened.write(text)
@@ -203,13 +203,13 @@ def _give_to(identity: Identity | None, *paths: Path) -> None:
 
 
 def _forget_dead_postmaster(data: Path) -> None:
-    """Remove the pid file of a killed PostgreSQL whose process number another program has by now (usual after
-    a container restart): PostgreSQL would take that program for itself and refuse to start."""
+    """Remove the pid file of a killed PostgreSQL if its process number belongs to another program (usual after a
+    container restart): PostgreSQL would mistake that program for itself and refuse to start."""
     pid_file = data / "postmaster.pid"
     try:
         pid = int(pid_file.read_text().split()[0])
         alive = psutil.Process(pid).name().startswith("postgres")
     except (OSError, ValueError, IndexError, psutil.Error):
-        return  # no such file, or a number PostgreSQL itself sees to be free
+        return  # no such file, or a number that PostgreSQL itself finds to be free
     if not alive:
         pid_file.unlink()

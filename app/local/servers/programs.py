@@ -40,7 +40,7 @@ def require_packages(packages: Sequence[str], server: str, setting: str) -> None
 
 
 def executable(program: Path) -> Path:
-    """`program`, with the executable bit that some installers drop."""
+    """Return `program`, with the executable bit that some installers drop set."""
     if not program.stat().st_mode & stat.S_IXUSR:
         program.chmod(program.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     return program

@@ -1,4 +1,4 @@
-"""Before anything else starts: do all four servers answer, and if not, which setting is wrong and why."""
+"""The check, before anything else starts, that all four servers answer; if not, which setting is wrong and why."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _EXAMPLES: Mapping[str, str] = {
 
 
 async def check_servers(urls: ServerUrls, access: Mapping[str, Any] | None = None) -> None:
-    """Raises one ServerUnreachable that names every server that does not answer in its own protocol within
-    3 s, with the setting to correct. No URL is shown, since it may hold a password; host and port are.
+    """Check all servers. Raises one ServerUnreachable that names every server that does not answer in its own
+    protocol within 3 s, with the setting to correct. It shows host and port, but no URL, which may hold a password.
 
-    access: Kafka's, as of app.wire.kafka; by default what the URL says.
+    access: client options of Kafka, as of app.wire.kafka; None: from the URL.
     """
     probes: dict[str, Probe] = {**PROBES, "kafka": partial(probe_kafka, access=access)}
     servers = asdict(urls)
@@ -69,7 +69,7 @@ async def _fault(server: str, url: str, probe: Probe) -> str | None:
         why = f"unknown host name in {where}; correct the host"
     except ConnectionRefusedError:
         why = f"nothing listens at {where}; start {title} there, or correct host and port"
-    except Exception as error:  # the clients raise what they like; whatever it is, the server is of no use
+    except Exception as error:  # of any type of the client; whichever it is, the server is unusable
         why = _explain(error, title, where)
     else:
         return None

@@ -18,13 +18,13 @@ from app.process.child import has_ended
 from app.process.private_files import make_private, name_of, write_private
 
 EXCHANGE_URLS = ("exchange_rest", "exchange_ws")
-"""A simulated exchange's; its protocol is Binance's."""
+"""Names of the URLs of a simulated exchange, whose protocol is Binance's."""
 _URLS_FILE = "urls.json"
 _LOCK_FILE = "stack.lock"
 
 
 def holder_of(directory: Path) -> int | None:
-    """Return the living process that took the directory's lock last; None if it has ended, or nobody ever did."""
+    """Return the process that took the directory's lock last; None if it has ended, or no process ever took it."""
     try:
         pid = int((directory / _LOCK_FILE).read_text())
         return None if has_ended(psutil.Process(pid)) else pid
@@ -33,14 +33,14 @@ def holder_of(directory: Path) -> int | None:
 
 
 class DirectoryLock:
-    """Held by an open file, so that the system releases it however we end: a lock is never stale.
+    """A lock on a data directory, held by an open file: the system releases it however we end, so it is never stale.
 
-    Nobody else can open the file: directory and file are ours alone.
+    No other user can open the file: directory and file are private.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Take it, and close the directory to others. Raises ServerError naming the process that has it, or the
-        owner of the directory if that is somebody else."""
+        """Take the lock, and close the directory to other users. Raises ServerError naming the process that holds the
+        lock, or the owner of the directory if that is another user."""
         make_private(directory)
         self._path = directory / _LOCK_FILE
         self._file = self._open()
@@ -82,7 +82,7 @@ class DirectoryLock:
 
 
 def _holder(file: TextIO) -> str:
-    """Return the lock's holder, by the system's own list: the number in the file may be an earlier one's."""
+    """Return the lock's holder, by the system's own list: the number in the file may be that of an earlier holder."""
     pid = _locker(os.fstat(file.fileno()))
     if pid is None:
         file.seek(0)
@@ -109,20 +109,20 @@ def _locker(status: os.stat_result) -> int | None:
 
 
 def tell_urls(directory: Path, urls: Mapping[str, str]) -> None:
-    """Write what `urls_of_running` returns. Only for the holder of the directory's lock. The URLs hold passwords:
-    nobody else may read the file."""
+    """Write the URLs that `urls_of_running` returns. Only for the holder of the directory's lock. The URLs contain
+    passwords: no other user may read the file."""
     write_private(directory / _URLS_FILE, json.dumps(dict(urls)))
 
 
 def forget_urls(directory: Path) -> None:
-    """Harmless to repeat."""
+    """Remove the file that `tell_urls` wrote. Harmless to repeat."""
     with suppress(FileNotFoundError):
         (directory / _URLS_FILE).unlink()
 
 
 def urls_of_running(directory: Path) -> dict[str, str]:
-    """Server -> URL of the stack that somebody runs in this directory; empty if nobody does. Beside a simulated
-    exchange also the URLs of EXCHANGE_URLS."""
+    """Return server -> URL of the stack that runs in this directory; empty if none runs. With a simulated exchange,
+    its URLs are included, under the names of EXCHANGE_URLS."""
     if holder_of(directory) is None:
         return {}
     try:

@@ -43,7 +43,7 @@ Lasting = RefuseConnections | TooManyRequests | ServerErrors | SlowRest | Stall
 
 
 class FaultRefused(Exception):
-    """It cannot be done to this exchange; the text says why."""
+    """The fault cannot be applied to this exchange; the text says why."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,11 @@ class _Active:
 
 
 class Faults:
-    """commanded, befallen: kind -> commands, and connections, requests, candles or contracts that were hit."""
+    """The faults of an exchange.
+
+    commanded: kind -> number of commands. befallen: kind -> number of connections, requests, candles or contracts
+    that were hit.
+    """
 
     def __init__(self, exchange: Exchange, seed: int) -> None:
         self._exchange = exchange
@@ -122,7 +126,7 @@ class Faults:
         return refused
 
     def lost_minutes(self, contract: int) -> list[int]:
-        """Return the minutes that REST never has."""
+        """Return the minutes that REST never returns."""
         return sorted(self._lost.get(contract, ()))
 
     def rest_delay_s(self) -> float:
@@ -133,7 +137,8 @@ class Faults:
         return slow.delay_s
 
     def rest_error(self) -> tuple[int, float] | None:
-        """(status, seconds until it is over) of the answer that a REST request gets instead of its own."""
+        """Return (status, seconds until the fault is over) of the answer that a REST request gets instead of its own;
+        None without a fault."""
         for kind in (TooManyRequests, ServerErrors):
             found = self._find(kind)
             if found is None or not isinstance(found.fault, TooManyRequests | ServerErrors):

@@ -57,11 +57,11 @@ class Garbage(_OfConnections):
     kind: Literal["garbage"]
     frames: int = Field(default=1, ge=1, le=100)
     utf8: bool = True
-    """Without it the texts are not even text, on which a client has to close the connection (RFC 6455, 8.1)."""
+    """False: the texts are not UTF-8, so that a client has to close the connection (RFC 6455, 8.1)."""
 
 
 class RefuseConnections(_Lasting):
-    """No new WebSocket connection is taken: 503."""
+    """New WebSocket connections are refused with 503."""
 
     kind: Literal["refuse_connections"]
 
@@ -83,7 +83,7 @@ class ServerErrors(_Lasting):
 
 
 class SlowRest(_Lasting):
-    """Every REST answer waits first."""
+    """Every REST answer is delayed."""
 
     kind: Literal["slow_rest"]
     delay_s: _Seconds = 2.0
@@ -94,7 +94,7 @@ class WithheldMinutes(_OfMinutes):
 
     kind: Literal["gap"]
     rest: bool = True
-    """Without it REST does not have them either, but bars of longer intervals include them."""
+    """False: REST does not have them either, but bars of longer intervals include them."""
 
 
 class Late(_OfMinutes):
@@ -117,7 +117,7 @@ class OutOfOrder(_OfMinutes):
 
 
 class Correction(_OfMinutes):
-    """A closed candle is sent with a wrong close and volume, and right some time later; REST has the right one."""
+    """A closed candle is sent with a wrong close and volume, and corrected later; REST has the right one."""
 
     kind: Literal["correction"]
     after_s: _Seconds = 2.0
@@ -136,7 +136,7 @@ class Delisting(_Fault):
     kind: Literal["delisting"]
     symbols: tuple[str, ...] = ()
     count: int = Field(default=1, ge=1, le=100)
-    """That many, the last ones listed, if no symbols are given."""
+    """Number of contracts, the last ones listed, if no symbols are given."""
 
 
 Fault = Annotated[

@@ -54,7 +54,7 @@ class Send(Protocol):
 
 @dataclass(slots=True)
 class _Held:
-    """Candles that wait for so many rounds of forming ones."""
+    """Candles that wait until `rounds` more rounds of forming candles are sent."""
 
     minute: ClosedMinute
     which: Mask
@@ -62,10 +62,11 @@ class _Held:
 
 
 class MinuteFaults:
-    """Active faults of minutes, for an exchange with so many `contracts`."""
+    """The active faults of minutes."""
 
     def __init__(self, contracts: int, send: Send, count: Callable[[str, int], None]) -> None:
-        """count: takes the kind of a fault and how many candles it has befallen."""
+        """contracts: number of contracts of the exchange. count: takes the kind of a fault and the number of candles
+        that it has hit."""
         self._none = np.zeros(contracts, dtype=np.bool_)
         self._send = send
         self._count = count
@@ -78,7 +79,7 @@ class MinuteFaults:
         return self._befallen("gap", minute)
 
     def after_round(self) -> None:
-        """Send candles that were suppressed long enough, and then the same again as if they still formed."""
+        """Send candles that were held back long enough, and then the same candles as if they still formed."""
         for held in self._held:
             held.rounds -= 1
             if held.rounds <= 0:
@@ -89,7 +90,7 @@ class MinuteFaults:
     def on_close(self, closed: ClosedMinute, rounds: int) -> None:
         """Send the candles of a minute that is over, with their faults.
 
-        rounds: of forming candles until every contract has had its turn.
+        rounds: number of rounds of forming candles until every contract has had its turn.
         """
         left = ~self._none
         for running in self.running:

@@ -12,7 +12,7 @@ from app.candles.batch import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """By minute, each of shape (minutes,).
+    """The effects of an event by minute, each of shape (minutes,).
 
     drift: added to the log price. volume: factor on turnover. liveliness: factor on all other moves.
     """
@@ -26,7 +26,7 @@ class Event:
 
 
 def ramp(random: np.random.Generator) -> Event:
-    """Ever faster for 8 to 25 minutes, then a third to a half given back in twice that time."""
+    """Return a move that gets faster for 8 to 25 minutes, and then gives back 30 to 50 percent in twice that time."""
     size = _side(random) * random.uniform(0.012, 0.04)
     minutes = int(random.integers(8, 26))
     way = np.linspace(0.2, 1.8, minutes) / minutes
@@ -37,7 +37,7 @@ def ramp(random: np.random.Generator) -> Event:
 
 
 def plunge(random: np.random.Generator) -> Event:
-    """Return one way for 8 to 14 minutes, half to four fifths of it back within 4, and ten that calm down."""
+    """Return a move of 8 to 14 minutes, of which 50 to 80 percent come back within 4, and ten minutes to calm down."""
     size = _side(random) * random.uniform(0.012, 0.04)
     minutes = int(random.integers(8, 15))
     way = np.full(minutes, 1 / minutes)
@@ -60,7 +60,7 @@ def whale(random: np.random.Generator) -> Event:
 
 
 def surge(random: np.random.Generator) -> Event:
-    """Steady buying or selling for 20 to 30 minutes on several times the usual turnover."""
+    """Return steady buying or selling for 20 to 30 minutes on several times the usual turnover."""
     minutes = int(random.integers(20, 31))
     drift = np.full(minutes, _side(random) * random.uniform(0.0004, 0.0009))
     fading = 1 + 3 * np.exp(-np.arange(10) / 3)
@@ -69,7 +69,7 @@ def surge(random: np.random.Generator) -> Event:
 
 
 def lull(random: np.random.Generator) -> Event:
-    """Prices nearly stand still for 20 to 45 minutes."""
+    """Return 20 to 45 minutes in which prices nearly stand still."""
     minutes = int(random.integers(20, 46))
     return Event(np.zeros(minutes), np.full(minutes, 0.25), np.full(minutes, 0.06))
 

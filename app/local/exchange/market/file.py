@@ -14,15 +14,16 @@ _MOST_DECIMALS: Final = 8
 _LARGEST_TICKS: Final = 2_000_000_000
 _LARGEST_LOTS: Final = 2**52
 _HISTORY_MINUTES: Final = DAY_MINUTES
-"""Of the file that are history when the exchange opens, at most half of it."""
+"""Minutes of the file that are history when the exchange opens; at most half of the file."""
 _TAKER_SHARE: Final = 0.5
-"""Where the file does not tell."""
+"""For candles whose taker volume the file does not give."""
 
 
 class FileMarket:
-    """`start_ms`: when the exchange should open, so that a day of the file is history by then; UTC ms.
+    """The market of a candle file. `start_ms`: UTC ms at which the exchange should open, so that a day of the file is
+    history by then.
 
-    A candle that the file repeats counts as it stands last; minutes that it lacks have none here either.
+    Of a repeated candle the last one counts; a minute without a candle in the file has none here either.
     """
 
     def __init__(self, candles: CandleBatch, seed: int, *, begins_ms: int | None) -> None:
@@ -84,7 +85,7 @@ class FileMarket:
 
 
 def _contracts(candles: CandleBatch) -> tuple[Contract, ...]:
-    """Return one for each symbol, with the digits that its own candles need."""
+    """Return a contract for each symbol, with the digits that its own candles need."""
     by_symbol = np.argsort(candles.symbol_index, kind="stable")
     starts = np.searchsorted(candles.symbol_index[by_symbol], np.arange(1, len(candles.symbols)))
     contracts = []
@@ -97,8 +98,8 @@ def _contracts(candles: CandleBatch) -> tuple[Contract, ...]:
 
 
 def _decimals(values: FloatArray, largest: int) -> int:
-    """Return the fewest digits after the point that tell all values, while none then is beyond `largest` units of
-    the last digit; 0 for no values."""
+    """Return the fewest digits after the point that represent all values, or fewer if a value would exceed `largest`
+    units of the last digit; 0 for no values."""
     if not len(values):
         return 0
     for decimals in range(_MOST_DECIMALS):

@@ -35,29 +35,29 @@ class Contract:
 
 
 class Market(Protocol):
-    """Candles by UTC day (days since 1970) and block of 128 contracts, the last block narrower perhaps."""
+    """A source of candles by UTC day (days since 1970) and block of 128 contracts; the last block may be narrower."""
 
     @property
     def seed(self) -> int:
-        """Of the simulated path between a minute's open and its close."""
+        """The seed of the simulated path between a minute's open and its close."""
         ...
 
     @property
     def contracts(self) -> tuple[Contract, ...]:
-        """All contracts there ever will be; block b holds contracts from 128 * b on."""
+        """All contracts, also the ones not yet listed; block b holds contracts from 128 * b on."""
         ...
 
     @property
     def first_listed(self) -> int:
-        """So many of them are listed at the start; the others wait for their listing."""
+        """Number of contracts listed at the start; the others wait for their listing."""
         ...
 
     def first_minute(self) -> int | None:
-        """Minutes since 1970; None without a beginning."""
+        """Return the first minute, in minutes since 1970; None without a beginning."""
         ...
 
     def last_minute(self) -> int | None:
-        """Minutes since 1970; None without an end."""
+        """Return the last minute, in minutes since 1970; None without an end."""
         ...
 
     def day(self, day: int, block: int) -> Planes:

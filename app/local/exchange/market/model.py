@@ -1,11 +1,11 @@
-"""The price and volume model: one UTC day of a block of contracts, from random numbers seeded by their place.
+"""The price and volume model: one UTC day of a block of contracts, from random numbers seeded by day and block.
 
 Log prices follow a common market factor and a part of their own, with volatility that clusters and turnover
 that grows with it. The market goes through regimes of some hours (calm, usual, turbulent, rising, falling), a
 contract through trends of its own, and now and then an event befalls one or all of them (events.py).
 
-Every day stands for itself: it starts at prices given by the seed and the day, and ends at the next day's prices.
-Always a whole block is computed, in one order of operations, so that the number of contracts changes nothing.
+Every day is computed by itself: it starts at prices given by the seed and the day, and ends at the next day's prices.
+A whole block is always computed, in one order of operations, so that the number of contracts changes nothing.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _REGIME_MINUTES: Final = 240
 _TREND_MINUTES: Final = 180
 _TREND_CHANCE: Final = 0.3
 _TREND_DRIFT: Final = 0.00012
-"""Standard deviation of the log price a minute, in the trends of single contracts."""
+"""Standard deviation of the drift of the log price per minute, in the trends of single contracts."""
 _MARKET_SIGMA: Final = 0.0005
 """Standard deviation of the market factor's move in one minute, log price, in the usual regime."""
 _EVENTS_A_DAY: Final = 2.0
-"""Of each contract, on average."""
+"""Events of each contract, on average."""
 _MARKET_EVENTS_A_DAY: Final = 3.0
 _VOLATILITY_KNOTS: Final = 30
 _ACTIVITY_KNOTS: Final = 10
@@ -42,8 +42,8 @@ _ACTIVITY_KNOTS: Final = 10
 class ContractTraits:
     """The properties of a block's contracts; every array has shape (BLOCK,).
 
-    log_price: around which the prices of all days lie. turnover: usual quote volume a minute. beta: share in
-    the moves of the market factor. sigma: standard deviation of the own move in one minute, log price.
+    log_price: level around which the prices of all days lie. turnover: usual quote volume a minute. beta: share in
+    the moves of the market factor. sigma: standard deviation of a contract's own move in one minute, log price.
     """
 
     log_price: FloatArray
@@ -74,7 +74,7 @@ def draw_listing(seed: int, block: int) -> ContractTraits:
 
 
 def simulate_day(listing: ContractTraits, seed: int, day: int, block: int) -> Day:
-    """`day`: days since 1970, UTC."""
+    """Return one day of a block. `day`: days since 1970, UTC."""
     market = _MarketDay.draw(seed, day)
     random = np.random.default_rng([seed, _OWN, day, block])
     log_volatility = _slowly(random, _VOLATILITY_KNOTS, correlation=0.55, deviation=0.3)
@@ -103,8 +103,8 @@ def simulate_day(listing: ContractTraits, seed: int, day: int, block: int) -> Da
 
 @dataclass(frozen=True, slots=True)
 class _MarketDay:
-    """Shared by all contracts: `moves` of the market factor and its `volatility`, shape (1440,), and the
-    events with their minute and the share that each contract of a block takes."""
+    """The part of a day that all contracts share: `moves` of the market factor and its `volatility`, shape (1440,),
+    and the events with their minute and the share that each contract of a block takes."""
 
     moves: FloatArray
     volatility: FloatArray
@@ -160,14 +160,14 @@ def _own_events(random: np.random.Generator, happening: _Happening) -> None:
 
 
 def _trends(random: np.random.Generator) -> FloatArray:
-    """Drift of the contracts' own trends, shape (1440, BLOCK)."""
+    """Return the drift of the contracts' own trends, shape (1440, BLOCK)."""
     shape = (DAY_MINUTES // _TREND_MINUTES, BLOCK)
     drift = np.where(random.random(shape) < _TREND_CHANCE, _TREND_DRIFT * random.standard_normal(shape), 0.0)
     return np.repeat(drift, _TREND_MINUTES, axis=0)
 
 
 def _slowly(random: np.random.Generator, minutes: int, *, correlation: float, deviation: float) -> FloatArray:
-    """Normal values that change slowly, shape (1440, BLOCK): an autoregression with a point every `minutes`,
+    """Return normal values that change slowly, shape (1440, BLOCK): an autoregression with a point every `minutes`,
     and straight lines between the points."""
     points = random.standard_normal((DAY_MINUTES // minutes + 1, BLOCK))
     fresh = (1 - correlation**2) ** 0.5
@@ -189,7 +189,7 @@ def _midnight(listing: ContractTraits, seed: int, block: int, day: int) -> Float
 def _extremes(
     random: np.random.Generator, start: FloatArray, close: FloatArray, variance: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return highest and lowest log price of each minute: of a Brownian bridge from its open to its close.
+    """Return the highest and lowest log price of each minute, as of a Brownian bridge from its open to its close.
 
     The law of a bridge's maximum is in Karatzas and Shreve, Brownian Motion and Stochastic Calculus, 4.3.40.
     """

@@ -1,4 +1,4 @@
-"""Prices within a minute: a way from its open to its close that touches its high and its low."""
+"""Prices within a minute: a path from its open to its close that touches its high and its low."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.local.exchange.market.market import BLOCK
 from app.local.exchange.market.planes import Planes, TickArray
 
 STEPS: Final = 120
-"""Price moves per minute, one in half a second."""
+"""Price moves per minute, one every half second."""
 _PATH: Final = 9
 """The purpose of the random numbers; part of their seed."""
 
@@ -55,7 +55,7 @@ class MinutePath:
 
 
 def walk(whole: Planes, seed: int, minute: int) -> MinutePath:
-    """Return the way of `minute` (since 1970); every contract's is its own, however many there are."""
+    """Return the path of `minute` (since 1970). The path of a contract does not depend on the number of contracts."""
     contracts = len(whole.open)
     blocks = range(-(-contracts // BLOCK))
     noise = np.concatenate(
@@ -92,7 +92,7 @@ def _between(whole: Planes, noise: FloatArray) -> TickArray:
     columns = np.arange(path.shape[1])
     inner = path[:-1]
     highest, lowest = inner.argmax(axis=0), inner.argmin(axis=0)
-    # A level path has both at one step, where the low would take the place of the high.
+    # A level path has both at one step, where the low would overwrite the high.
     lowest = np.where(lowest == highest, (highest + 1) % len(inner), lowest)
     ticks: TickArray = np.round(path).astype(np.int32)
     ticks[highest, columns] = whole.high

@@ -1,4 +1,4 @@
-"""The market of the price model: well-known names and made-up ones, for ever."""
+"""The market of the price model: contracts with well-known and made-up names, without beginning or end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.local.exchange.market.model import ContractTraits, draw_listing, simula
 from app.local.exchange.market.planes import Planes, TickArray
 
 _SPARE: Final = 4
-"""Contracts that wait for their listing, at least; the last block is filled up."""
+"""At least this many contracts wait for their listing; more of them fill up the last block."""
 _QUOTE_PER_TRADE: Final = 400.0
 _LEADERS: Final[tuple[tuple[str, float, float], ...]] = (
     # symbol, price, usual turnover per minute in the quote asset
@@ -27,7 +27,7 @@ _LEADERS: Final[tuple[tuple[str, float, float], ...]] = (
 
 
 class SimulatedMarket:
-    """`symbols` contracts listed from the start, and some more that may be."""
+    """A market with `symbols` contracts listed from the start, and some more that may be listed later."""
 
     def __init__(self, symbols: int, seed: int) -> None:
         self.seed = seed
@@ -84,7 +84,7 @@ class SimulatedMarket:
 
 
 def simulated_symbol(number: int) -> str:
-    """Return a few well-known names, two in Chinese, then SIM0015USDT and so on; the first `number` is 0."""
+    """Return the symbol of contract `number`, from 0: well-known names, two in Chinese, then SIM0015USDT and so on."""
     return _LEADERS[number][0] if number < len(_LEADERS) else f"SIM{number + 1:04}USDT"
 
 
@@ -93,7 +93,8 @@ def _whole_blocks(contracts: int) -> int:
 
 
 def _decimals(listing: ContractTraits) -> tuple[FloatArray, FloatArray]:
-    """Of prices and quantities: five digits of the price, and lots worth around one to a hundred USDT."""
+    """Return the decimals of prices and quantities: five digits of the price, and lots worth around one to a hundred
+    USDT."""
     magnitude = np.floor(listing.log_price / np.log(10))
     return np.clip(4 - magnitude, 1, 8), np.clip(magnitude - 1, 0, 3)
 

@@ -26,7 +26,7 @@ def frame(payload: bytes, opcode: int = _TEXT) -> bytes:
 
 
 class ClientConnection:
-    """`combined`: events come wrapped with the name of their stream, as on /stream."""
+    """The connection of one client. `combined`: events are wrapped with the name of their stream, as on /stream."""
 
     def __init__(
         self,

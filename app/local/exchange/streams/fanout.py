@@ -1,4 +1,4 @@
-"""Candles to subscribers: each event is worded and framed once, each connection written to once a round."""
+"""Sending candles to subscribers: each event is rendered and framed once, each connection written to once a round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.local.exchange.streams.subscriptions import Subscriptions
 
 
 class Fanout:
-    """`events`: sent so far, each counted once for each of its receivers."""
+    """Sends events to their subscribers. `events`: sent so far, each counted once per receiver."""
 
     def __init__(self, exchange: Exchange, subscriptions: Subscriptions) -> None:
         self._exchange = exchange
@@ -25,7 +25,7 @@ class Fanout:
     def send_klines(
         self, interval: str, bar: int, bars: Planes, which: Mask, *, event_ms: int, closed: bool
     ) -> None:
-        """Events of the contracts in `which`, shape (contracts,), that have a candle and somebody to hear it.
+        """Send events of the contracts in `which`, shape (contracts,), that have a candle and a subscriber.
 
         bars: shape (contracts,), of the bar that opens at minute `bar`.
         """
@@ -70,7 +70,7 @@ class Fanout:
 def _framed(
     event: bytes, stream: str, receivers: list[ClientConnection]
 ) -> Iterator[tuple[ClientConnection, bytes]]:
-    """Yield the event as each of the connections takes it, framed once for each of the two ways."""
+    """Yield each connection with the event in the form it takes; each of the two forms is framed once."""
     combined = raw = b""
     for connection in receivers:
         if connection.combined:

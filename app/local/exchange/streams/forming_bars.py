@@ -12,7 +12,7 @@ from app.local.exchange.market.planes import Planes, merged
 
 
 class RunningBars:
-    """Looked up once when an interval is first wanted, from then on kept by adding each minute."""
+    """The bars by interval: looked up once when an interval is first wanted, then updated with each minute."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -24,17 +24,17 @@ class RunningBars:
         return interval == "1m" or interval in self._bars
 
     def with_minute(self, interval: str, minute: Planes) -> Planes:
-        """Return the bar of `interval` that the minute's candles are the last of; shapes (contracts,)."""
+        """Return the bar of `interval` up to and including the candles of `minute`; shapes (contracts,)."""
         return minute if interval == "1m" else merged(self._bars[interval], minute)
 
     def turn(self, minute: int, whole: Planes) -> None:
-        """Add `minute`, which is over; a bar that ends with it makes room for the next."""
+        """Add `minute`, which is over; a bar that ends with it is replaced by an empty one."""
         for interval, bars in self._bars.items():
             over = next_open(interval, bar_open(interval, minute)) == minute + 1
             self._bars[interval] = empty_bars(len(whole.open)) if over else merged(bars, whole)
 
     def want(self, intervals: Iterable[str]) -> None:
-        """Sees to it that these are there in a while, and others no more."""
+        """Look up the bars of `intervals` in the background, and drop all others. Call it again to get the results."""
         wanted = [interval for interval in intervals if interval != "1m"]
         for interval in self._bars.keys() - set(wanted):
             del self._bars[interval]

@@ -20,13 +20,13 @@ from app.local.exchange.streams.forming_bars import RunningBars
 from app.local.exchange.streams.subscriptions import ARRAYS, Subscriptions
 
 _TICK_S: Final = 0.05
-"""Rounds are at least so far apart; in each, a share of the contracts is updated."""
+"""The least time between two rounds; each updates a share of the contracts."""
 _PAUSE_S: Final = 1.0
 _TICKERS_EVERY_S: Final = 1.0
 
 
 class LiveMarket:
-    """Send the kline streams of `exchange` until cancelled."""
+    """Sends the kline streams of `exchange` until cancelled."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class LiveMarket:
             rounds += 1
             late_s = time.monotonic() - (began_s + rounds * self._round_s)
             if late_s > _PAUSE_S:
-                # no catching up after a pause: the next round tells the newest state
+                # no catching up after a pause: the next round sends the newest state
                 began_s = time.monotonic() - rounds * self._round_s
             await asyncio.sleep(max(0.0, -late_s))
 
@@ -76,7 +76,7 @@ class LiveMarket:
                 over = next_open(interval, bar) == minute + 1
                 bars[interval] = (bar, self._so_far.with_minute(interval, whole), over)
             self._so_far.turn(minute, whole)
-            # first the turn: who hears of a close and asks REST must find it there
+            # turn first: a client that hears of a close and asks REST must find it there
             await exchange.turn_to(minute + 1)
             self._faults.on_close(ClosedMinute(minute, exchange.clock.now_ms(), bars), self._phases)
 
@@ -97,7 +97,7 @@ class LiveMarket:
 
 
 async def run_tickers(exchange: Exchange, subscriptions: Subscriptions, fanout: Fanout) -> None:
-    """Until cancelled."""
+    """Send the 24 h tickers of all contracts every second until cancelled."""
     while True:
         for stream in [stream for stream, receivers in subscriptions.arrays.items() if receivers]:
             day = await exchange.day_bars()

@@ -30,10 +30,8 @@ class Subscriptions:
         """Grows with every change of `klines`."""
 
     def add(self, connection: ClientConnection, streams: Iterable[str]) -> None:
-        """A name that is well formed but of no contract gives nothing, as on the exchange.
-
-        Raises BadStream for the others; then nothing is added.
-        """
+        """Subscribe to streams. A well-formed name of an unknown contract is accepted but sends nothing, as on the
+        exchange. Raises BadStream for other names; then nothing is added."""
         fresh = {name: self._parse(name) for name in streams if name not in connection.streams}
         for name, kline in fresh.items():
             connection.streams[name] = None
