@@ -124,7 +124,7 @@ def _print(letter: Mapping[str, Any], as_json: bool) -> None:
         return
     words = (letter.get(name, "-") for name in ("timestamp", "stage", "reason", "source"))
     click.echo("  ".join(printable(str(word)) for word in words))
-    # a fault of several has a line for each
+    # a message about several faults has a line for each
     for line in str(letter.get("message", "")).split("\n"):
         click.echo(f"    {printable(line)}")
     if letter["original"]:

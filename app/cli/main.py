@@ -34,9 +34,9 @@ from app.errors import Interrupted, ScreenerError
 from app.process.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
 
 EXIT_INTERRUPTED = 130
-"""As a shell tells of SIGINT."""
+"""As a shell reports SIGINT."""
 EXIT_PIPE = 141
-"""As a shell tells of SIGPIPE."""
+"""As a shell reports SIGPIPE."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,7 +54,8 @@ for command in (
 
 
 def main() -> None:
-    """Run; end on known errors with their words, not with a traceback: status 75 if retrying can help, else 78."""
+    """Run the command. A known error ends it with a message instead of a traceback: status 75 if retrying can help,
+    else 78."""
     try:
         screener(standalone_mode=False)
     except click.ClickException as error:

@@ -1,5 +1,5 @@
-"""Print results of commands: as JSON, as tables that are whole wherever they are printed (a cut-off id cannot be copied
-into the next command), and text of others so that a terminal shows it and does not obey it."""
+"""Output of commands: JSON, tables that are never cut off (a cut-off id cannot be copied into the next command), and
+foreign text in a form that a terminal shows and does not obey."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AT_MOST_CHARS = 100_000
 
 
 def show(table: Table, console: Console | None = None) -> None:
-    """Print it as wide as it is; a narrower terminal wraps its lines, a pipe gets them whole.
+    """Print the table at its full width; a narrower terminal wraps its lines, a pipe gets them whole.
 
     Cells are text, never markup: `[/x]` can be a name.
     """
@@ -38,5 +38,5 @@ def printable(text: str) -> str:
 
 
 def show_json(document: Any) -> None:
-    """Dataclasses, ids and times are written as JSON writes them."""
+    """Print the document as JSON; it may contain dataclasses, ids and times."""
     click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())

@@ -38,10 +38,10 @@ _PROBE_S = 5.0
 _REFUSALS = 3
 _ROOM_BYTES = 4 * 1024 * 1024
 _REWIND_S = 900.0
-"""Records in a broker in memory that are not yet stored are younger, unless a stage was further behind. As long as
-forming candles are kept on NATS."""
+"""How far records are computed again after the embedded broker ended: records that were not stored yet are younger,
+unless a stage was further behind. Forming candles are kept on NATS for the same time."""
 _SEQ_GAP = 100_000
-"""More alerts than a broker can have numbered and the database not stored yet."""
+"""More alerts than a broker can have numbered that the database has not stored yet."""
 _REDIS_WAIT_S = 30.0
 _KAFKA_ROLES = frozenset({"feed", "bridge", "all", "market", "sinks", "webhooks", "sidecar"})
 
@@ -58,7 +58,7 @@ async def first_seq(postgres: PostgresAccess) -> int:
 async def rewind_cooldowns(
     postgres: PostgresAccess, access: RedisAccess, alert_mode: Mode, time_ms: int
 ) -> None:
-    """Limit rules to their fires before `time_ms`, of which the database has the alerts.
+    """Set the cooldowns to the fires before `time_ms`, whose alerts the database has.
 
     Workers must not run. Raises RedisError, psycopg.OperationalError, OSError or TimeoutError while a server is
     down.
@@ -67,7 +67,7 @@ async def rewind_cooldowns(
         fired = await last_fires(connection, time_ms - LONGEST_KEPT_MS, time_ms, alert_mode)
     redis = connect_redis(access.url)
     try:
-        # of a command, which no Prometheus asks
+        # metrics of a command, which no Prometheus reads
         metrics = alert_metrics(CollectorRegistry())
         await Cooldowns(redis, access.namespace, metrics).replace(fired)
     finally:
@@ -76,12 +76,12 @@ async def rewind_cooldowns(
 
 @dataclass(slots=True)
 class ServerWatch:
-    """Starts servers that end again: on the same port, with their data.
+    """Restarts servers that end: on the same port, with their data.
 
-    The embedded broker has none: its end takes every stage with it. Roles start again on an empty one, and the
+    The embedded broker has no data: when it ends, every stage stops too. Roles restart on an empty broker, and the
     bridge goes back on NATS by a quarter of an hour, so that records under way are computed again; alerts that were
-    stored already come again under the same id. Cooldowns go back as far: by the recorded ones, alerts that ended
-    with the broker before they were stored would count as decided, and never come.
+    stored already come again under the same id. Cooldowns go back as far: with the recorded cooldowns, alerts that
+    were lost with the broker before they were stored would count as decided, and never come.
     """
 
     servers: AllServers
@@ -97,7 +97,7 @@ class ServerWatch:
 
     @property
     def away(self) -> Collection[str]:
-        """Servers that are being started again."""
+        """Servers that are being restarted."""
         return self._reviving.keys()
 
     async def watch(self) -> None:
@@ -120,8 +120,8 @@ class ServerWatch:
             await ended(looking, *self._reviving.values())
 
     async def _look_after_nats(self) -> None:
-        """NATS refuses messages for good after its disk was full: ends it once there is room again, which starts it
-        again."""
+        """End NATS, so that it is restarted, once a full disk has room again: after a full disk it refuses messages for
+        good."""
         refusals = 0
         while "nats" in self.stack.processes:
             await asyncio.sleep(_STORED_EVERY_S)
@@ -134,7 +134,7 @@ class ServerWatch:
                     self.stack.processes["nats"].ask_to_stop()
 
     async def _refuses(self) -> bool:
-        """Return whether it answers and yet stores nothing; one that does not answer is another matter."""
+        """Return whether NATS answers but stores nothing; False if it does not answer."""
         try:
             async with asyncio.timeout(_PROBE_S):
                 await probe_stream(self.servers.nats)

@@ -1,4 +1,4 @@
-"""`screener servers`: where the servers of a running screener listen; and settings that lead other commands there."""
+"""`screener servers`: where the servers of a running screener listen; and settings for other commands to find them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def servers(secrets: bool, as_json: bool) -> None:
 
 
 def urls_of(settings: Settings) -> dict[str, str | None]:
-    """Server -> URL, with its password."""
+    """Return server -> URL, with its password."""
     given = {field.name: getattr(settings, f"{field.name}_url") for field in fields(ServerUrls)}
     urls = {
         name: url.get_secret_value() if isinstance(url, SecretStr) else url for name, url in given.items()
@@ -44,7 +44,7 @@ def urls_of(settings: Settings) -> dict[str, str | None]:
 
 
 def place_of(url: str) -> str:
-    """Host, port and path of a URL or of several, without user, password and parameters."""
+    """Return host, port and path of a URL or of several, without user, password and parameters."""
     places = []
     for one in url.split(","):
         parts = urlsplit(one if "://" in one else f"kafka://{one}")
@@ -58,9 +58,9 @@ def places_line(urls: Mapping[str, str | None]) -> str:
 
 
 def settings_here() -> Settings:
-    """Return the environment's settings. A server without a URL is the one that `screener up`, or a replay, runs in the
-    same data directory, if it does; so is the exchange, if that one is simulated: real bars do not belong into its
-    database."""
+    """Return the environment's settings. If `screener up`, or a replay, runs in the same data directory, a server
+    without a URL is that of this run. So is the exchange, if this run simulates it: real bars do not belong in the
+    database of a simulated exchange."""
     settings = Settings.load()
     running = urls_of_running(settings.data_dir)
     names = (*(server.name for server in fields(ServerUrls)), *EXCHANGE_URLS)

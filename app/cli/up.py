@@ -53,7 +53,7 @@ _AWAITED = ("bridge", "collector", "market", "sinks", "webhooks", "sidecar")
 _SHOWN = ("collector", "calculator", "alerts", "market", "bridge", "sinks", "webhooks", "sidecar")
 """Each shows the metrics of its own role, so that sums count nothing twice."""
 _SILENT_S = 120.0
-"""A start without progress for so long is given up."""
+"""A start without progress for this long is given up."""
 _START_LIMIT_S = 1_800.0
 _LOOK_S = 0.2
 _TICK_S = 1.0
@@ -95,7 +95,7 @@ def up(symbols: int | None, live: bool, no_feed: bool) -> None:
 
 
 def _signing(settings: Settings) -> Settings:
-    """Return the same, with a secret of this data directory for tokens where there is no other."""
+    """Return the settings; if they have no secret for tokens, with the secret of this data directory."""
     if settings.jwt_secret is not None or settings.jwt_jwks_url is not None:
         return settings
     make_private(settings.data_dir)
@@ -103,7 +103,7 @@ def _signing(settings: Settings) -> Settings:
 
 
 def _simulated(settings: Settings, symbols: int | None) -> Settings:
-    """Return the same, with the feed on the simulated exchange that runs beside it."""
+    """Return the settings, changed so that the feed follows a simulated exchange on this machine."""
     count = symbols or settings.simulated_symbols
     port = settings.sim_exchange_port or free_port()
     return settings.model_copy(
@@ -113,7 +113,7 @@ def _simulated(settings: Settings, symbols: int | None) -> Settings:
             "exchange_ws_url": f"ws://{settings.bind_host}:{port}/market/stream",
             "sim_exchange_port": port,
             "simulated_symbols": count,
-            # symbols listed while it runs, too
+            # with room for symbols listed while it runs
             "exchange_symbols": min(5_000, count + 100),
         }
     )
@@ -168,13 +168,13 @@ class _Up:
         await ensure_topics(self.settings.kafka(), await self._first_seq())
 
     def _server_watch(self, roles: RoleProcesses) -> ServerWatch | None:
-        """None if all servers were given."""
+        """Return the watch over servers that we started; None if all servers were given."""
         if self.stack is None:
             return None
         return ServerWatch(self.settings.servers(), self.settings.alert_mode, self.stack, roles)
 
     async def _first_seq(self) -> int:
-        """Topics of a broker of ours ended with it."""
+        """Return the first alert number for new topics: the topics of our own broker are lost when it stops."""
         ours = self.stack is not None and "kafka" in self.stack.processes
         return await first_seq(self.settings.postgres()) if ours else 0
 

@@ -1,1 +1,1 @@
-"""Shared by every process: health, stop, supervisor, and a safe Faust worker."""
+"""Code shared by every process: health, orderly stop, supervisor, and a safe Faust worker."""

@@ -1,4 +1,4 @@
-"""Records that a process works on, and those at which one ended, as bytes in memory and in files."""
+"""The records that a process works on, and the records at which one ended, as bytes in memory and in files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ log = structlog.get_logger("quarantine")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """source: `topic/partition`, a stream, a table. stamp: tells it from another record in the same place, as of
-    a topic created again; its time, or a checksum."""
+    """source: `topic/partition`, a stream, a table. stamp: distinguishes it from another record at the same offset,
+    for example in a topic that was created again: its time, or a checksum."""
 
     source: str
     offset: int
@@ -51,11 +51,11 @@ class KnownEnds:
         )
 
     def count(self, spans: Sequence[Span], said: str) -> None:
-        """Note an end at these."""
+        """Count an end of a process at these spans."""
         if len(spans) == 1 and spans[0][1] == spans[0][2]:
             source, offset, _, stamp = spans[0]
             before = self.ends.pop((source, offset), (stamp, 0, ""))
-            # an end of the batch it was in counts for the one at which it ended again
+            # an earlier end at a whole batch counts for the record of that batch at which the process ended again
             ends = before[1] if before[0] == stamp and before[1] else int(self.is_suspect(source, offset))
             self.ends[source, offset] = (stamp, ends + 1, said)
             return
@@ -68,7 +68,7 @@ class KnownEnds:
 
 
 def spans_of(records: Sequence[Record]) -> list[Span]:
-    """Return one for each source."""
+    """Return one span for each source."""
     spans: dict[str, Span] = {}
     for record in records:
         _, first, last, stamp = spans.get(record.source, ("", record.offset, record.offset, record.stamp))
@@ -78,7 +78,7 @@ def spans_of(records: Sequence[Record]) -> list[Span]:
 
 def packed_note(records: Sequence[Record]) -> bytes:
     packed = orjson.dumps(spans_of(records))
-    # beyond it: too many sources to keep a note of each
+    # a longer note has too many sources, and is left empty
     return packed if len(packed) <= NOTE_BYTES - LENGTH_BYTES else b"[]"
 
 

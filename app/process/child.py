@@ -96,7 +96,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the latest start; None before the first."""
+        """The process number of the latest start; None before the first."""
         return self._popen.pid if self._popen else None
 
     @property

@@ -1,5 +1,5 @@
-"""Wait until all that is on its way has reached the database, after a replay and before a stop: NATS is drained, and a
-barrier has reached every end."""
+"""Waiting, after a replay and before a stop, until all data on its way has reached the database: NATS is drained, and a
+barrier has passed all stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.wire.topics import Topics
 STAGES = ("collector", "calculator", "alerts", "sinks-candles", "sinks-metrics", "sinks-alerts")
 """Consumers that report a barrier, once per partition, in the order it reaches them."""
 MARKET = "market"
-"""The stage that reports it too, where it runs."""
+"""The stage that reports a barrier too, where it runs."""
 _READERS_OF_ALERTS = ("sinks-alerts", "webhooks")
 _POLL_S = 0.02
 _GIVE_UP_S = 60.0
@@ -52,7 +52,7 @@ async def nats_behind(client: Client, namespace: Namespace) -> int:
 
 
 async def nats_drained(client: Client, namespace: Namespace, to_messages: int = 0) -> None:
-    """Wait until at most so many messages are not acknowledged; with 0, all is in Kafka."""
+    """Wait until at most `to_messages` messages are not acknowledged; with 0, all messages are in Kafka."""
     while await nats_behind(client, namespace) > to_messages:
         await asyncio.sleep(_POLL_S)
 
@@ -89,8 +89,8 @@ async def _reported(
 
 
 async def stop_in_order(roles: RoleProcesses, servers: AllServers) -> None:
-    """Stop the source first; then all that is on its way reaches the database, so that an in-memory broker that ends
-    with us takes nothing along; then the rest. After 10 s, or with a server away, it continues regardless and says so.
+    """Stop the feed; wait until all data on its way has reached the database, so that an embedded broker that ends with
+    us loses nothing; then stop the other roles. If that takes 10 s, or a server is down, log it and continue.
     Cancel `roles.watch` first."""
     await roles.stop_role("feed")
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a command ends by them in good order, whatever it waits for."""
+"""Ctrl-C and SIGTERM: they end a command in good order, whatever it waits for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class StopEvent(asyncio.Event):
-    """Set by the first signal."""
+    """An event that the first signal sets."""
 
     number: signal.Signals = signal.SIGINT
     """The signal that set it."""

@@ -14,7 +14,7 @@ from typing import Final
 from app.errors import ServerError
 
 _ENTERED_BY_OTHERS = os.geteuid() == 0 and sys.platform != "linux"
-"""Where root's servers run as another user who cannot be given the right to pass through."""
+"""Whether root's servers run as another user who cannot be given the right to enter any folder."""
 PRIVATE_MODE = 0o711 if _ENTERED_BY_OTHERS else 0o700
 _SIGNING_FILE: Final = "token-secret"
 _SIGNING_BYTES: Final = 48
@@ -22,7 +22,7 @@ _PASSWORD_BYTES: Final = 24
 
 
 def make_private(directory: Path) -> None:
-    """Make `directory` ours alone, with everything that an earlier version left open in it.
+    """Make `directory` private, with everything in it that an earlier version left open to others.
 
     Raises ServerError if it is another user's: its content could not be trusted.
     """
@@ -82,7 +82,7 @@ def token_secret_in(directory: Path) -> str:
 
 
 def kept_token_secret(directory: Path) -> str | None:
-    """Return None if no secret was created there yet."""
+    """Return the secret that `token_secret_in` made; None if there is none yet."""
     return _kept(directory / _SIGNING_FILE)
 
 

@@ -1,13 +1,13 @@
 """Records at which a process ends: noted while their code runs, counted after a restart, set aside at the third end.
 
 A record whose code raises, crashes the interpreter or is killed for its memory would be read again for ever. So a stage
-writes which record it works on into a file mapped into memory (`Attempts.watch`, `Attempts.watched`) and takes it back
-when that code gives the event loop its turn. The page outlives the process however it ends, and costs a store, not a
-system call. The next process to start finds the record whose code was running and counts it in a file beside.
+notes which record it works on in a file mapped into memory (`Attempts.watch`, `Attempts.watched`), and clears the note
+when that code yields to the event loop. The mapped page outlives the process however it ends, and a note costs a store,
+not a system call. The next process to start finds the record whose code was running, and counts it in a second file.
 
 Not counted: an end while a record waits for a server, an orderly stop, an error that `is_outage` (its process
 ends with status 75). A finished record is forgotten, so that occasional kills do not add up.
-Of a batch the culprit is unknown: all its records become suspects, to be worked on one at a time.
+If a process ends at a batch, the culprit is unknown: all its records become suspects, and are processed one at a time.
 
 Files, one set per stage in `data_dir/attempts`: `STAGE.N.note` for each process that runs at once (held by a lock),
 and `STAGE.ends.json` with the counts, shared by them.
@@ -47,7 +47,7 @@ from app.telemetry import PipelineMetrics
 from app.wire.faults import SERVER_ERRORS, is_of_the_data
 
 ENDS: Final = 3
-"""So many ends at a record set it aside."""
+"""A record is set aside after this many ends at it."""
 QUARANTINED: Final = "quarantined"
 """The reason of its dead letter."""
 
@@ -65,7 +65,7 @@ log = structlog.get_logger("quarantine")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether an error is a server's or the machine's, and not that of the record worked on."""
+    """Return whether an error comes from a server or the machine, and not from the record worked on."""
     if isinstance(error, ScreenerError):
         return error.retryable
     if isinstance(error, ProducerSendError) and error.__cause__ is not None:
@@ -104,8 +104,8 @@ class Attempts:
         self._opened_s: float | None = None
 
     def open(self) -> None:
-        """Count the ends of earlier processes. Idempotent. Without a writable directory it notes no attempt,
-        and logs that: a stage works all the same."""
+        """Count the ends of earlier processes. Idempotent. Without a writable directory, log that no attempts are
+        noted; the stage works all the same."""
         if self._opened_s is not None:
             return
         self._opened_s = time.monotonic()
@@ -131,7 +131,7 @@ class Attempts:
         return PastEnds(ends, said) if ends >= ENDS and stamp == record.stamp else None
 
     def set_aside(self, record: Record, verdict: PastEnds) -> None:
-        """Count and log; to be called once its dead letter is sent."""
+        """Count and log a quarantined record; call it once the dead letter of the record is sent."""
         self._metrics.quarantined.labels(stage=self._stage).inc()
         log.error(
             "record_quarantined", stage=self._stage, source=record.source, offset=record.offset,
@@ -144,7 +144,7 @@ class Attempts:
         return bool(self._known.ends or self._known.suspects)
 
     def is_suspect(self, record: Record) -> bool:
-        """Return whether it was in a batch at which the process ended: to be worked on alone."""
+        """Return whether it was in a batch at which a process ended: process it alone."""
         return bool(self._known.suspects) and self._known.is_suspect(record.source, record.offset)
 
     def is_known(self, record: Record) -> bool:
@@ -153,7 +153,7 @@ class Attempts:
         return (record.source, record.offset) in known.ends or self.is_suspect(record)
 
     def done(self, record: Record) -> None:
-        """Forget earlier ends at it, unless it was set aside: then it may be read again."""
+        """Forget earlier ends at a finished record, unless it was set aside, since it may be read again."""
         known = self._known
         if not known.ends and not known.suspects:
             return
@@ -207,7 +207,7 @@ class Attempts:
             self._map[:LENGTH_BYTES] = len(packed).to_bytes(LENGTH_BYTES)
 
     def close(self) -> None:
-        """Another process may have the slot."""
+        """Release the slot, which another process may then take."""
         self.withdraw()
         if self._map is not None:
             self._map.close()

@@ -8,7 +8,7 @@ from app.wire.retry import Backoff
 
 _BACKOFF = Backoff(0.2, 10.0)
 _CALM_S = 60.0
-"""After so long without an end, the next one is restarted at once again."""
+"""A program that ran for this long is restarted after the shortest wait."""
 _QUICK_S = 10.0
 _QUICK_ENDS = 8
 
@@ -20,9 +20,9 @@ class Restarts:
     started_s: float
     count: int = 0
     quick_ends: int = 0
-    """Ends in a row within seconds of the start."""
+    """Consecutive ends, each within seconds of its start."""
     recent_ends: int = 0
-    """In a row, each at most a minute after its start."""
+    """Consecutive ends, each at most a minute after its start."""
 
     def note_end(self, now_s: float, *, excused: bool = False) -> None:
         """`excused`: it ended because another server was down, which is not its own fault."""

@@ -13,11 +13,10 @@ _COLLECT_AFTER = (10_000, 20, 20)
 def avoid_pauses() -> None:
     """Tune garbage collection and threads; call it when everything is imported and built.
 
-    The 120,000 objects of imported modules, which live until the end, are taken out of garbage collections:
-    a full one takes 0.06 s with them. Without them Python takes what is left for a small heap and collects all of it
-    often, 4 ms in the middle of a market's close; so it waits for more new objects. And threads hand over after 0.5 ms
-    instead of 5: Faust fetches records in a thread of its own, which waits that long for a busy event loop whenever
-    something arrives.
+    The 120,000 objects of imported modules, which live until the end, are excluded from garbage collection: a full
+    collection takes 0.06 s with them. Without them Python sees a small heap and often collects all of it, 4 ms in the
+    middle of a market's close; so a collection waits for more new objects. Threads switch after 0.5 ms instead of 5:
+    Faust fetches records in a thread of its own, which waits that long for a busy event loop whenever records arrive.
     """
     gc.collect()
     gc.freeze()

@@ -38,7 +38,7 @@ class StageEdges:
     attempts: Attempts
     clock: Clock
     registry: CollectorRegistry
-    """Of the metrics of the stage's role."""
+    """The registry of the metrics of the stage's role."""
 
 
 class Edges:

@@ -70,13 +70,13 @@ class _Role:
 class RoleProcesses:
     """Runs `roles`, each in a process of its own with a log under `log_dir`.
 
-    A role that ends by itself is restarted, after a wait that doubles (with jitter, up to 10 s). A role that
-    reports a wrong setup (exit status 78), or that ends eight times in a row within seconds of its start
-    other than for a server that is down (75), is not: `watch` raises ServerDied with its words.
+    A role that ends by itself is restarted, after a wait that doubles (with jitter, up to 10 s). But for a role that
+    reports a wrong setup (exit status 78), or that ends eight times in a row within seconds of its start, other than
+    because a server is down (75), `watch` raises ServerDied with the end of its log.
     """
 
     environ: Mapping[str, str] = field(repr=False)
-    """Of every process: see `role_environ`."""
+    """The environment of every process: see `role_environ`."""
     log_dir: Path
     roles: Sequence[str]
     argv: Callable[[str], Sequence[str]] = role_argv
@@ -133,7 +133,7 @@ class RoleProcesses:
         role.process.start()
 
     async def pause(self, names: Collection[str]) -> None:
-        """End these roles, which stay away until `resume`."""
+        """Stop these roles until `resume`."""
         paused = [role for name, role in self._running.items() if name in names]
         for role in paused:
             role.paused = True

@@ -1,4 +1,4 @@
-"""Tasks that are neither lost nor left half way: kept running after errors, ended, or run to their end."""
+"""Ways to run tasks that lose none: restart them after errors, end them and wait, or run them to completion."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from app.wire.retry import Backoff
 
 _BACKOFF: Final = Backoff(0.2, 30.0)
 _CALM_S: Final = 60.0
-"""A task that ran so long starts again with the first wait."""
+"""A task that ran for this long is restarted after the shortest wait."""
 _CANCELLED_AGAIN_S: Final = 3.0
-"""In so long a task closes what it holds; a second cancellation would interrupt that."""
+"""The time in which a task closes its resources; a second cancellation would interrupt that."""
 
 log = structlog.get_logger("tasks")
 T = TypeVar("T")
@@ -25,7 +25,8 @@ T = TypeVar("T")
 async def kept_running(
     name: str, run: Callable[[], Awaitable[None]], registry: CollectorRegistry = REGISTRY
 ) -> None:
-    """Run it until it returns or is cancelled; start again, after a wait that doubles with jitter, when it raises."""
+    """Call `run` until it returns or is cancelled; when it raises, call it again after a wait that doubles, with
+    jitter."""
     failures = runtime_metrics(registry).task_failures.labels(task=name)
     loop = asyncio.get_running_loop()
     failures_in_a_row = 0
@@ -45,7 +46,7 @@ async def kept_running(
 
 
 async def together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
-    """Run them side by side and return their results in order. Raises the first error.
+    """Run coroutines at the same time and return their results in order. Raises the first error.
 
     Unlike with `asyncio.gather`, which returns as soon as one was cancelled, all have ended when this returns.
     """
@@ -60,7 +61,7 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks and return once all have ended, in whatever way; results and errors stay with them.
 
     Python 3.11 loses a cancellation: `asyncio.wait_for` drops one that comes together with an answer, and client
-    libraries wait with it. So whoever has not ended after a while is cancelled again.
+    libraries wait with it. So a task that has not ended after a while is cancelled again.
     """
     pending = {task for task in tasks if not task.done()}
     for task in pending:
@@ -81,7 +82,7 @@ async def to_its_end(
 ) -> T:
     """Return the result of `coroutine`, which leaves tasks or connections behind when cancelled while it opens them.
 
-    A cancellation waits for its end, undoes its result, and continues from there. So it must end by itself.
+    A cancellation waits until `coroutine` ends, undoes its result, and then takes effect. So it must end by itself.
     """
     task = asyncio.create_task(coroutine)
     try:

@@ -70,7 +70,7 @@ class Companion(Protocol):
     """A service beside the agents of a worker."""
 
     async def begin(self) -> None:
-        """Done before the first record is read."""
+        """Prepare the service, before the first record is read."""
 
     async def run(self) -> None:
         """Run until it is cancelled with the worker; an exception ends the worker."""
@@ -97,7 +97,7 @@ class Worker(faust.App):
         pages: Mapping[str, RolePages],
         dependencies: Sequence[Dependency] = (),
     ) -> None:
-        """pages: of each of its roles."""
+        """pages: the health pages of each of its roles."""
         self._options = options
         self._pages = pages
         self._dependencies = dependencies
@@ -131,7 +131,7 @@ class Worker(faust.App):
             os._exit(EXIT_UNEXPECTED)
 
     async def _assigned(self, *arguments: Any, **_: Any) -> None:
-        """Faust gives the worker and the partitions."""
+        """Drop the state of lost partitions. Faust passes the worker and the assigned partitions."""
         self._assigned_s = time.monotonic()
         self._with_tables = frozenset(arguments[1])
         for topic, stage in self._stages:
@@ -143,13 +143,13 @@ class Worker(faust.App):
     async def _rebalanced(self, *_: Any, **__: Any) -> None:
         """Rebuild the stages' state from the tables that Faust has recovered.
 
-        The consumer, in its own thread, may have the partitions of a next rebalance by now: of these the tables are not
+        The consumer, in its own thread, may have the partitions of a next rebalance by now, whose tables are not
         recovered yet. Faust calls again once they are.
         """
         if cast("TableManager", self.tables).recovery.signal_recovery_start.is_set():
             return
-        # From here on Faust fetches the stages' records, and before it is done it clears their queues: a record that
-        # is in one by then would never be processed. At the end of it Faust starts the flow itself.
+        # From here on Faust fetches the stages' records, and before the rebalance ends it clears their queues: a record
+        # that is in a queue by then would never be processed. At the end of the rebalance Faust restarts the flow.
         self.consumer.stop_flow()
         try:
             for topic, stage in self._stages:
@@ -219,7 +219,7 @@ class Worker(faust.App):
             return []
 
     def _records_behind(self, tp: TP, stage: WorkerStage) -> int | None:
-        """Unfinished records of a partition; None before its end is known."""
+        """Return the number of unfinished records of a partition; None before its end is known."""
         try:
             end = self.consumer.highwater(tp)
         except _UNASSIGNED:

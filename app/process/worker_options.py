@@ -1,4 +1,4 @@
-"""What a worker is given, and the settings of Faust, each with its reason."""
+"""The options of a worker, and the settings of Faust, each with its reason."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def faust_settings(identity: str, options: WorkerOptions) -> dict[str, Any]:
         "consumer_max_fetch_size": 1024 * 1024,
         # records are frames of up to four thousand rows: a deep buffer would only hold memory
         "stream_buffer_maxsize": 16,
-        # a dead member holds its partitions for so long; the least that brokers allow
+        # a dead member holds its partitions for this long; the least that brokers allow
         "broker_session_timeout": 6.0,
         "broker_heartbeat_interval": 2.0,
         "broker_rebalance_timeout": 20.0,
@@ -106,7 +106,7 @@ def _credentials(kafka: KafkaAccess) -> CredentialsT | None:
 
 
 def _logging_config(level: LogLevel, log_format: LogFormat) -> dict[str, object]:
-    """Faust clears the root logger's handlers at start; this gives it ours."""
+    """Return the logging configuration that gives the root logger our handler: Faust clears its handlers at start."""
     configure_logging(level, log_format)
     logging.getLogger("faust").setLevel(logging.WARNING)
     logging.getLogger("mode").setLevel(logging.WARNING)

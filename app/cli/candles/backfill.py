@@ -79,7 +79,7 @@ async def _backfill(access: ExchangeAccess, postgres: PostgresAccess, wanted: _W
 
             async def store(timeframe: str, bars: CandleBatch) -> int:
                 async with writing:
-                    # here too: the tasks raise a group, in which the outer one finds nothing
+                    # here too: the tasks raise an exception group, in which the outer context finds no error
                     with database_faults(postgres):
                         return await write_bars(connection, timeframe, bars)
 
@@ -95,7 +95,7 @@ def _stored_in(connection: AsyncConnection) -> StoredBars:
 
 
 async def _chosen(venue: Venue, get: Get, listings: Listings, wanted: _Wanted) -> list[Listing]:
-    """Return the given symbols, or those that a feed follows; largest first."""
+    """Return the listings of the given symbols, or of the symbols that a feed would follow, largest first."""
     by_symbol = {listing.symbol: listing for listing in listings.listings}
     if wanted.symbols is not None:
         unknown = sorted(set(wanted.symbols) - by_symbol.keys())
@@ -107,7 +107,7 @@ async def _chosen(venue: Venue, get: Get, listings: Listings, wanted: _Wanted) -
 
 
 async def _fetch_all(history: LongHistory, wanted: _Wanted, listings: Sequence[Listing]) -> int:
-    """Longest bars first: charts of long times are there soon."""
+    """Store all missing bars, the longest first, so that charts of long times are there soon. Return their number."""
     now_ms = SystemClock().now_ms()
     stored = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

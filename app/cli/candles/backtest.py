@@ -83,7 +83,7 @@ def backtest(
 
 @contextmanager
 def _alerts_to(path: Path | None) -> Iterator[Callable[[Alert], None] | None]:
-    """Yield what writes an alert to the file; None without a file."""
+    """Yield a function that writes an alert to the file; None without a file."""
     if path is None:
         yield None
         return
@@ -99,7 +99,7 @@ def _check_span(given: GivenFiles, since_ms: int | None, until_ms: int | None) -
 
 
 def _warm_up_from(since_ms: int | None, books: list[RuleBook]) -> int | None:
-    """From when on candles are needed so that the rules' windows are whole at `since_ms`."""
+    """Return the time from which candles are needed, so that the rules' windows are complete at `since_ms`."""
     if since_ms is None:
         return None
     conditions = [rule.condition() for book in books for rule in book.rules]

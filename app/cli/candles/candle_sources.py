@@ -1,4 +1,4 @@
-"""Candles for commands that take them: from a file, or from the minutes that the database keeps."""
+"""Candles for commands that read them: from a file, or from the minutes that the database keeps."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ _QUERY_ROWS = 100_000
 """About the size of one query's result."""
 
 Steps = Iterator[tuple[int, CandleBatch]]
-"""Candles in order of time, each batch with how far it brings the whole."""
+"""Candles in order of time, each batch after its part of the total progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """symbols: None for all. since_ms, until_ms: open times, UTC; until is exclusive; None for no limit."""
+    """The candles to use. symbols: None for all. since_ms, until_ms: open times, UTC; until is exclusive; None for no
+    limit."""
 
     symbols: tuple[str, ...] | None = None
     since_ms: int | None = None
@@ -83,7 +84,7 @@ class GivenFiles:
 
 
 def from_files(given: GivenFiles, chosen: Chosen) -> CandleSource:
-    """Return the candles chosen of the files; else as `candle_files`."""
+    """Return the chosen candles of the files, read by `candle_files`."""
     files = candle_files(given)
     steps = ((len(batch), chosen.of(batch)) for batch in files.parts(BATCH_ROWS))
     return CandleSource(len(files), steps, files.report)
@@ -122,7 +123,7 @@ def newest_stored(postgres: PostgresAccess, symbol: str) -> int | None:
 def alert_stored(
     postgres: PostgresAccess, rule_type: str, symbol: str, time_ms: int
 ) -> tuple[Alert, int] | None:
-    """As `app.rules.alert.alert_at`, of the stored alerts. Raises ServerUnreachable."""
+    """Return `app.rules.alert.alert_at` of the stored alerts. Raises ServerUnreachable."""
     around = AlertFilter(
         (symbol,),
         (rule_type,),

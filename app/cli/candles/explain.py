@@ -98,7 +98,7 @@ def _candles(symbol: str, at_ms: int | None, given: GivenFiles) -> CandleBatch:
 
 
 def _history(symbol: str | None, until_ms: int | None, given: GivenFiles) -> Steps:
-    """symbol: None for all."""
+    """Return the candles up to `until_ms`. symbol: None for all."""
     symbols = None if symbol is None else (symbol,)
     if given:
         return from_files(given, Chosen(symbols, None, until_ms)).steps

@@ -1,4 +1,4 @@
-"""Days of closes in a temporary file: what a long backtest has no memory for."""
+"""Days of closes in a temporary file, for a backtest too long to keep them in memory."""
 
 from __future__ import annotations
 

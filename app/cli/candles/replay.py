@@ -95,7 +95,7 @@ def replay(
 
 
 def _require_candles(outcome: ReplayResult) -> None:
-    """Raises BadInput if the pipeline took not one candle: a rate and "0 alerts" would then say that all went well."""
+    """Check that the pipeline took candles. Raises BadInput if not: a rate and "0 alerts" would look like success."""
     if outcome.candles and not _rows(outcome, "calculator"):
         why = f": {_by_reason(outcome.refused)}" if outcome.refused else ""
         raise BadInput(
@@ -112,7 +112,8 @@ def _rows(outcome: ReplayResult, stage: str) -> int:
 
 
 def _clean_up(given: Settings, complete: Settings, console: Console) -> None:
-    """Servers that we started end with all they hold, or are kept on purpose; the others must not fill up."""
+    """Drop the namespace on servers given by URL, which must not fill up. Servers that we started end with their data,
+    or are kept on purpose."""
     if not any((given.nats_url, given.kafka_url, given.redis_url, given.postgres_url)):
         return
     try:

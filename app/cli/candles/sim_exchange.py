@@ -80,7 +80,7 @@ def sim_exchange(
 
 
 def _file_market(given: GivenFiles, seed: int, begins_ms: int | None) -> FileMarket:
-    """begins_ms: when its exchange opens, UTC ms; None for the files' own time."""
+    """Return the market of the files. begins_ms: when its exchange opens, UTC ms; None for the files' own time."""
     candles = candle_files(given).whole()
     if not len(candles):
         raise click.UsageError(f"{given.name()} has no candle")

@@ -1,7 +1,7 @@
 """The command line: every command with its options and its help.
 
-These modules import click and little else. What a command does is imported when it runs, so that help and a mistake in
-the arguments do not wait for the libraries of the pipeline.
+These modules import click and little else. The work of a command is imported when it runs, so that help and a mistake
+in the arguments do not wait for the libraries of the pipeline.
 """
 
 from __future__ import annotations

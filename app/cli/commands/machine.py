@@ -10,7 +10,7 @@ import click
 from app.cli.commands import runs
 from app.cli.commands.values import Duration
 
-# Equal to the roles of app.pipeline, which a test holds: to import them takes every library.
+# Equal to the roles of app.pipeline, which a test checks: importing them would import every library.
 ROLES: Final = (
     "exchange", "feed", "bridge", "market", "sinks", "webhooks", "sidecar", "collector", "calculator", "alerts", "all"
 )  # fmt: skip

@@ -18,7 +18,7 @@ _LONGEST_S: Final = 366 * 86_400
 
 
 class Duration(click.ParamType):
-    """30m, 12h, 7d: to seconds."""
+    """A duration such as 30m, 12h or 7d, converted to seconds."""
 
     name = "time"
 
@@ -33,7 +33,7 @@ class Duration(click.ParamType):
 
 
 class Moment(click.ParamType):
-    """RFC 3339 text, UTC unless it says otherwise, to UTC ms."""
+    """A time as RFC 3339 text, UTC unless it says otherwise, converted to UTC ms."""
 
     name = "time"
 
@@ -54,7 +54,7 @@ class Moment(click.ParamType):
 
 
 class SymbolName(click.ParamType):
-    """One symbol in any spelling, to the one that candles carry."""
+    """One symbol in any spelling, converted to the spelling of candles."""
 
     name = "symbol"
 
@@ -84,7 +84,7 @@ class Symbols(click.ParamType):
 
 
 class Id(click.ParamType):
-    """A whole id, or its beginning as far as no other begins so."""
+    """A whole id, or a beginning of it that no other id has."""
 
     name = "id"
 

@@ -9,7 +9,7 @@ import click
 from app.cli.commands import runs
 from app.cli.commands.values import Id, SymbolName
 
-# Equal to the values of app.webhooks and app.rules, which tests hold: to import them takes NumPy and psycopg.
+# Equal to the values of app.webhooks and app.rules, which tests check: importing them would import NumPy and psycopg.
 STATUSES: Final = ("pending", "delivered", "dead")
 FORMATS: Final = ("discord", "json", "slack", "telegram")
 SEVERITIES: Final = ("critical", "high", "medium", "low", "info")

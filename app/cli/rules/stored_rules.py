@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 
 def rules_for_stored_candles(path: Path | None) -> tuple[Rule, ...]:
-    """As `rules_of`, but without a file the rules of the candles' database.
+    """Return the rules of the file, or without a file those of the candles' database.
 
-    Reports the invalid ones. Raises ServerUnreachable.
+    Invalid stored rules are reported and left out. Raises ServerUnreachable.
     """
     if path is not None:
         return rules_of(path)

@@ -22,7 +22,7 @@ from app.webhooks.targets.urls import AllowedHosts
 
 
 class NotTaken(ScreenerError):
-    """A target did not take the message it was tried with."""
+    """A target did not accept its test message."""
 
     reason = "webhook_not_taken"
     retryable = True

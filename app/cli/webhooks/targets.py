@@ -40,7 +40,7 @@ def _on_store(work: Callable[[TargetStore], Awaitable[T]]) -> T:
 
 
 def _on_target(given: str, work: Callable[[TargetStore, UUID], Awaitable[T]]) -> T:
-    """Return the result of `work` on the target whose id is or begins like that."""
+    """Return the result of `work` on the target whose id is `given` or begins with it."""
 
     async def found(store: TargetStore) -> T:
         return await work(store, await store.find(given))

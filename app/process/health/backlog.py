@@ -44,7 +44,7 @@ class Waiting:
 
 
 class Backlog:
-    """Made of looks now and then at two numbers: how far a log is written, and how far it is handled."""
+    """The backlog of a log, from occasional looks at two offsets: how far it is written, and how far it is handled."""
 
     def __init__(self) -> None:
         self._written: deque[tuple[int, int]] = deque()
@@ -54,7 +54,7 @@ class Backlog:
         self._handled_ms: int | None = None
 
     def look(self, end: int, handled: int, now_ms: int) -> Waiting:
-        """`end`: behind the last that is written; `handled`: behind the last that is handled."""
+        """Return the backlog. `end`: offset behind the last written item; `handled`: behind the last handled item."""
         if self._handled is not None and handled < self._handled:
             # the log started again
             self._written.clear()
@@ -82,7 +82,7 @@ class OwnWork:
 
     @contextmanager
     def shown(self, name: str, look: Callable[[], Waiting]) -> Iterator[None]:
-        """While the context lasts."""
+        """Show the work under this name while the context lasts."""
         self._looks[name] = look
         try:
             yield

@@ -17,9 +17,9 @@ from app.telemetry import RuntimeMetrics
 
 _EVERY_S: Final = 0.25
 _BLOCKED_S: Final = 2.0
-"""So long without a turn is logged, with the stack of the loop's thread."""
+"""A loop without a turn for this long is logged, with the stack of its thread."""
 STUCK_AFTER_S: Final = 30.0
-"""So long without a turn is a process to restart."""
+"""A process whose loop has no turn for this long should be restarted."""
 
 log = structlog.get_logger("health")
 
@@ -28,7 +28,7 @@ class LoopProbe:
     """A task that wakes every quarter of a second and a thread that notices when it does not.
 
     The same loop serves the page that asks for `turns`: while the loop stands still it does not answer,
-    which a probe's time-out counts as a no. The thread shows people where it stood.
+    which a probe's time-out counts as a no. The thread logs where the loop stands.
     """
 
     def __init__(self, metrics: RuntimeMetrics) -> None:

@@ -12,7 +12,7 @@ _OWN: Final = Path("/proc/self/cgroup")
 
 
 def memory_limit_bytes(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
-    """Return the least limit of this process's control group and its parents; the machine's memory if none is less.
+    """Return the least limit of this process's control group and its parents, at most the machine's memory.
 
     A container sees its own group as the root. Version 1 of control groups has one folder for memory.
     """
@@ -26,7 +26,7 @@ def memory_limit_bytes(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
 
 
 def _groups(cgroups: Path, own: Path) -> list[tuple[Path, str]]:
-    """(folder, name of its file with the limit) of each hierarchy that counts memory."""
+    """Return (folder, name of its file with the limit) of each hierarchy that counts memory."""
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -42,7 +42,7 @@ def _groups(cgroups: Path, own: Path) -> list[tuple[Path, str]]:
 
 
 def _limit(file: Path) -> list[int]:
-    """Empty without a limit."""
+    """Return the limit in a file, as a list; empty without a limit."""
     try:
         text = file.read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Does a server answer in its own protocol? Each probe returns, or raises the client's own error."""
+"""Probes of whether a server answers in its own protocol: each returns, or raises the client's own error."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ async def probe_nats(url: str) -> None:
         )
         await client.jetstream(timeout=3).account_info()
     finally:
-        await client.close()  # also of a connection that failed half way, which it leaves open
+        await client.close()  # also if it failed to connect half way, which leaves a connection open
 
 
 async def probe_redis(url: str) -> None:
-    """PING."""
+    """Send PING."""
     async with redis.asyncio.from_url(url, retry=Retry(NoBackoff(), 0)) as client:
         await client.ping()
 
 
 async def probe_postgres(url: str) -> None:
-    """SELECT 1."""
+    """Execute SELECT 1."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute("SELECT 1")
 
 
 async def probe_kafka(url: str, access: Mapping[str, Any] | None = None) -> None:
-    """A metadata request that names at least one broker. `access`: as of app.wire.kafka; by default what the URL
-    says."""
+    """Request metadata, which must name at least one broker. `access`: client options, as of app.wire.kafka; None: from
+    the URL."""
     client = AIOKafkaClient(**access or client_options_at(url), request_timeout_ms=3_000)
     try:
         # cancelled, it would leave its connection open; it ends after twice the time of a request

@@ -26,12 +26,13 @@ from app.settings.access import Namespace, RedisAccess
 _TELL_S: Final = 2.0
 _TIMEOUT_S: Final = 1.0
 STALE_S: Final = 12.0
-"""A process that gave no sign for so long is dead, stopped, or has no Redis."""
+"""A process that gave no sign for this long is dead, stopped, or has no Redis."""
 _KEPT_S: Final = 24 * 3600
 _FORGOTTEN_MS: Final = 15 * 60 * 1000
 _LOOP_MS: Final = 120_000
 _LOOP_STARTS: Final = 4
-"""So many processes of one role begun within two minutes, of which all but the last gave no sign since."""
+"""A role is restarting if this many of its processes began within two minutes, and all but the last gave no sign
+since."""
 _MOST_SIGNS: Final = 10_000
 
 log = structlog.get_logger("health")
@@ -129,7 +130,7 @@ async def read_signs(redis: Redis, namespace: Namespace, now_ms: int) -> list[Si
 
 
 def _decoded(name: bytes | str, value: bytes | str) -> Sign | None:
-    """Return None for a foreign value."""
+    """Return the sign; None for an invalid value."""
     try:
         text = name if isinstance(name, str) else name.decode()
         role, _, process = text.partition(" ")
@@ -147,7 +148,7 @@ def _decoded_work(fields: Mapping[str, Any]) -> Waiting:
 
 
 def role_states(signs: Collection[Sign], now_ms: int) -> Mapping[str, RoleState]:
-    """Role -> state, by the best of its processes; roles without any sign are left out."""
+    """Return role -> state, by the best of its processes; roles without any sign are left out."""
     by_role: dict[str, list[Sign]] = {}
     for sign in signs:
         by_role.setdefault(sign.role, []).append(sign)
