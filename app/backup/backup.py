@@ -19,9 +19,9 @@ _PARTS = ("postgres", "nats", "redis")
 async def back_up(servers: AllServers, directory: Path, clock: Clock) -> Manifest:
     """Write a backup to `directory`, which must not exist; the roles may continue meanwhile.
 
-    The stream is taken first: a candle that arrives while the others are taken is then in the database and perhaps
-    not in the stream, never the other way round. Raises BackupUnusable if the place is taken or nothing is there
-    to back up, ServerUnreachable if a server does not answer; nothing is left behind then.
+    The stream comes first: a candle that arrives during the backup may then be in the database and not in the
+    stream, never the other way round. Raises BackupUnusable if the directory exists or there is nothing to back up,
+    ServerUnreachable if a server does not answer; nothing is left behind then.
     """
     unfinished = _begin(directory)
     try:
@@ -48,7 +48,7 @@ async def back_up(servers: AllServers, directory: Path, clock: Clock) -> Manifes
 
 
 def _begin(directory: Path) -> Path:
-    """Return an empty directory beside the wanted one, with its parts; only the owner may look into it."""
+    """Return a new directory beside the wanted one, with empty folders for the parts; only the owner may enter it."""
     if directory.exists():
         raise BackupUnusable(f"{directory} already exists: give a new directory")
     unfinished = directory.with_name(f"{directory.name}.part")
@@ -60,9 +60,9 @@ def _begin(directory: Path) -> Path:
 
 
 async def bring_back(servers: AllServers, directory: Path, *, overwrite: bool = False) -> Manifest:
-    """Restore a backup into the namespace it is of. Stop every role before.
+    """Restore a backup into its namespace. Stop every role before.
 
-    overwrite: replace existing data; without it any existing data is a reason to refuse. Checks the whole backup and
+    overwrite: replace existing data; without it any existing data makes the restore fail. Checks the whole backup and
     all servers first. Raises BackupUnusable, RestoreRefused, SchemaTooNew or ServerUnreachable. A restore that broke
     off can be repeated with `overwrite`.
     """

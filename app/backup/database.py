@@ -1,7 +1,7 @@
-"""The tables of a namespace's schema, as COPY writes them, all of one moment.
+"""Backup of the tables of a namespace's schema, as COPY writes them, all as of one moment.
 
-Plain COPY needs no program beside this one, works on hypertables as on tables, and takes the rows into a schema that
-the migrations of this version have made.
+Plain COPY needs no other program, works on hypertables as on tables, and loads the rows into a schema made by the
+migrations of this version.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PARENTS: Final = """
     JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
     WHERE contype = 'f' AND child.relnamespace = to_regnamespace(%s)
 """
-# Made by a migration; backups from before do not have it.
+# Made by a migration; older backups do not have it.
 _SYMBOLS: Final = "candle_symbols"
 _SEQUENCE_FILE: Final = "sequences.json"
 _CHUNK_BYTES: Final = 256 * 1024
@@ -122,7 +122,7 @@ def refuse_if_filled(postgres: PostgresAccess) -> None:
 
 
 def applied_migrations(connection: Connection, schema: str) -> tuple[str, ...]:
-    """Return the names, sorted; empty for a schema without a screener."""
+    """Return the names of the applied migrations, sorted; empty for a schema without a screener."""
     if connection.execute("SELECT to_regclass(%s)", (_qualified(schema, MIGRATION_TABLE),)).fetchone() == (
         None,
     ):
@@ -179,7 +179,7 @@ def _columns(connection: Connection, schema: str, table: str) -> list[str]:
 
 
 def _parents_first(connection: Connection, schema: str, names: Iterable[str]) -> list[str]:
-    """A table after all that it refers to, so that foreign keys hold at every row."""
+    """Return the tables, each after the tables that it refers to, so that foreign keys hold at every row."""
     needs: dict[str, set[str]] = {name: set() for name in names}
     for child, parent in connection.execute(_PARENTS, (schema,)):
         if child in needs and parent in needs and child != parent:

@@ -1,6 +1,6 @@
 """Backup of our Redis keys: cooldowns, so that no alert repeats after a restore, and 24 h tickers.
 
-Reports of barriers, rate limits and the like are of the moment and stay behind.
+Short-lived keys, such as reports of barriers and rate limits, are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEYS_PER_CALL: Final = 500
 
 
 async def dump(access: RedisAccess, directory: Path) -> int:
-    """Write a line a key: name, when it expires (UTC ms, null: never) and Redis' own dump of its value. Gives the
+    """Write one line per key: name, when it expires (UTC ms, null: never) and Redis' own dump of its value. Return the
     number of keys. Raises ServerUnreachable if Redis does not answer."""
     redis: Redis = connect_barriers(access.url)
     count = 0
@@ -53,7 +53,7 @@ async def dump(access: RedisAccess, directory: Path) -> int:
 
 
 async def restore(access: RedisAccess, directory: Path) -> None:
-    """Restore every key, over one of the same name; expired keys are left out."""
+    """Restore every key, replacing existing keys of the same name; expired keys are left out."""
     redis: Redis = connect_barriers(access.url)
     try:
         with (directory / FILE).open("rb") as file:

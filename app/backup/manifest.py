@@ -56,8 +56,8 @@ class Manifest(BaseModel):
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Return the manifest of a whole backup. Raises BackupUnusable for a directory without one, of another format,
-    or in which a file is missing or changed."""
+    """Return the manifest of a complete backup. Raises BackupUnusable for a directory without a valid manifest, of
+    another format, or in which a file is missing or changed."""
     try:
         manifest = Manifest.model_validate(orjson.loads((directory / NAME).read_bytes()))
     except FileNotFoundError as error:
@@ -82,7 +82,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """Path within the directory -> SHA-256, of every file in it."""
+    """Return path within the directory -> SHA-256, for every file in it."""
     return {str(path.relative_to(directory)): digest_of(path) for path in _files(directory)}
 
 

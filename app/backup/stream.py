@@ -69,7 +69,8 @@ async def _dump(client: Client, namespace: Namespace, directory: Path) -> Stream
 
 
 def _check_end(chunk: Msg) -> None:
-    """The last, empty chunk says in a header how it ended; without one, well."""
+    """Check the status in a header of the last, empty chunk; without a status the snapshot is complete. Raises
+    BackupUnusable."""
     status = (chunk.headers or {}).get("Status", "")
     if status and status != "204":
         description = (chunk.headers or {}).get("Description", "")

@@ -1,6 +1,6 @@
-"""A parquet file of candles that is whole at any moment: each flush writes it again beside, then replaces it.
+"""A parquet file of candles that is complete at any moment: each flush writes a new file, then replaces the old one.
 
-A parquet file is readable only with the index at its end, so one that grows in place is lost with its writer. A
+A parquet file is readable only with the index at its end, so a file that grew in place would be lost with its writer. A
 file has at most `rows_per_file` rows, which bounds the cost of a flush; after that the next one begins.
 """
 
@@ -21,7 +21,7 @@ ROWS_PER_FILE: Final = 2_000_000
 
 
 class CandleFile:
-    """The last candle of each symbol and minute counts; rows are in order of time, then symbol.
+    """Candles and their file. The last candle of each symbol and minute counts; rows are in order of time, then symbol.
 
     Rows stay in memory until their file is full. `path`: the file written now; the first is the one given,
     later files have a number before the suffix.
@@ -52,12 +52,12 @@ class CandleFile:
         return self._kept
 
     def add(self, batch: CandleBatch) -> None:
-        """Closed candles; nothing reaches the disk before `flush`."""
+        """Add closed candles; nothing reaches the disk before `flush`."""
         if len(batch):
             self._batches.append(batch)
 
     def flush(self) -> bool:
-        """Replace the file by one with all candles so far; False if there is nothing new.
+        """Replace the file by one with all candles so far; return False if there is nothing new.
 
         May take a second: other threads may `add` and `flush` meanwhile.
         """
@@ -91,7 +91,7 @@ class CandleFile:
 
 
 def table_of(candles: CandleBatch) -> pa.Table:
-    """Return the columns that `app.candle_files.reader` reads; null where the source told nothing."""
+    """Return the columns that `app.candle_files.reader` reads; null where the source had no value."""
     floats = {
         name: pa.array(getattr(candles, name), from_pandas=True)
         for name in ("open", "high", "low", "close", "volume")

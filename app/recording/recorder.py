@@ -29,7 +29,7 @@ _BATCH: Final = 1_000
 _WAIT_S: Final = 1.0
 _API_TIMEOUT_S: Final = 5.0
 _FORGOTTEN_AFTER_S: Final = 300.0
-"""The server drops the consumer of a recorder that is gone."""
+"""After this time the server drops the consumer of a recorder that is gone."""
 log = structlog.get_logger("recorder")
 
 
@@ -61,8 +61,8 @@ class Recorder:
         flush_s: float,
         backlog: bool,
     ) -> None:
-        """exchange: of candles that name none. message_max_bytes: larger messages are not valid. backlog: begin with
-        the stored messages of the stream, not with new ones."""
+        """exchange: the exchange of candles that name none. message_max_bytes: larger messages are not valid. backlog:
+        begin with the stored messages of the stream, not with new ones."""
         self._jetstream: JetStreamContext = client.jetstream(timeout=_API_TIMEOUT_S)
         self._namespace = namespace
         self._exchange = exchange

@@ -63,5 +63,5 @@ def write_alerts(path: Path, alerts: list[Alert]) -> None:
 
 
 def by_rule(alerts: list[Alert]) -> dict[str, int]:
-    """Count, most first."""
+    """Return rule -> number of alerts, the most frequent rule first."""
     return dict(Counter(alert.rule_type for alert in alerts).most_common())

@@ -1,5 +1,5 @@
-"""The namespace of a replay: unused before it, since old candles would be taken for repeats and old cooldowns hold
-alerts back; and removed from all servers afterwards."""
+"""The namespace of a replay. It must be unused, or the candles would be taken for repeats and old cooldowns would
+suppress alerts. It is removed from all servers afterwards."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def drop_namespace(servers: AllServers, data_dir: Path) -> None:
     """Delete the namespace's streams, topics (of tables too), consumer groups, Redis keys, database schema
     and its workers' files in `data_dir`. Stop its roles before: they would make some of it again.
 
-    What is not there is no error, so that a call that failed can be repeated. Raises SettingsError for the empty
+    A missing part is no error, so that a call that failed can be repeated. Raises SettingsError for the empty
     namespace, whose names cannot be told from other programs', ServerUnreachable if a server does not answer, and
     ServerError if one refuses.
     """
@@ -131,7 +131,7 @@ async def _drop_kafka(kafka: KafkaAccess) -> None:
 
 
 async def _drop_group(admin: AIOKafkaAdminClient, group: str) -> None:
-    """A member that was killed stays in its group until its session has timed out."""
+    """Delete a consumer group, with retries: a killed member stays in its group until its session has timed out."""
 
     async def delete() -> None:
         node = await admin.find_coordinator(group)
@@ -158,7 +158,7 @@ def _check(results: Iterable[tuple[str, int]], gone: type[KafkaError], what: str
 async def _drop_keys(access: RedisAccess) -> None:
     redis: Redis = connect_barriers(access.url)
     try:
-        # a namespace has no character that means something in a pattern
+        # a namespace has no special characters of patterns
         found = [key async for key in redis.scan_iter(access.name("*"), count=_KEYS_PER_CALL)]
         for start in range(0, len(found), _KEYS_PER_CALL):
             await redis.unlink(*found[start : start + _KEYS_PER_CALL])
@@ -171,7 +171,7 @@ async def _drop_keys(access: RedisAccess) -> None:
 
 
 def _drop_schema(connection: psycopg.Connection[Any], schema: str) -> None:
-    """A schema that no screener migrated is left alone."""
+    """Drop the schema, unless no screener has migrated it."""
     found = connection.execute("SELECT to_regclass(%s)", (f"{schema}.{MIGRATION_TABLE}",)).fetchone()
     if found == (None,):
         return

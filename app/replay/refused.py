@@ -15,8 +15,8 @@ _READERS_OF_CANDLES = ("bridge", "collector")
 
 
 async def count_refused(kafka: KafkaAccess) -> Counter[str]:
-    """Return how many candles, or messages that were none, the first stages rejected, by reason. Call it once the
-    candles have passed these stages."""
+    """Return how many candles, or messages that were not candles, the first stages rejected, by reason. Call it once
+    the candles have passed these stages."""
     topic = TopicPartition(Topics.of(kafka.namespace).dead_letters, 0)
     consumer = AIOKafkaConsumer(
         **client_options(kafka), enable_auto_commit=False, max_partition_fetch_bytes=8 * 1024 * 1024

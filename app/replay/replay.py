@@ -1,4 +1,4 @@
-"""One replay: roles started, candles published at the wanted speed, all drained, facts gathered."""
+"""One replay: it starts the roles, publishes candles at the wanted speed, drains the pipeline and gathers the facts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ROLES = ("bridge", "all", "sinks")
 _EVALUATING = ("alerts", MARKET)
 
 Parts = Callable[[int], Iterator[CandleBatch]]
-"""Gives candles in order of time, in parts of whole minutes with at least so many rows."""
+"""Least rows of a part -> candles in order of time, in parts of whole minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Progress:
 class Replay:
     """Plays candles through the pipeline of `settings`, whose servers run already.
 
-    `settings.namespace` should be one of its own, so that neither old cooldowns nor old topics meddle.
+    `settings.namespace` should be one of its own, so that neither old cooldowns nor old topics interfere.
     """
 
     def __init__(
@@ -92,9 +92,8 @@ class Replay:
         roles: tuple[str, ...] = ROLES,
         rules: Sequence[Rule] | None = None,
     ) -> None:
-        """speed: how many times real time, None as fast as it goes. candles_per_message: on NATS.
-        rules: take the place of those in the namespace; None leaves them, which are the shipped ones if it is new.
-        """
+        """speed: factor of real time; None: as fast as possible. candles_per_message: on NATS. rules: replace the rules
+        in the namespace; None keeps these, which are the shipped rules in a new namespace."""
         self._candles_per_message = candles_per_message
         self._servers = settings.servers()
         self._candles = candles
@@ -104,12 +103,12 @@ class Replay:
         self.roles = RoleProcesses(role_environ(settings), log_dir, roles)
 
     async def run(self, progress: Progress, stop: StopEvent | None = None) -> ReplayResult:
-        """Run all roles. Raises ServerDied if one cannot run, Interrupted once `stop` is set; stops all in the end,
-        however it ends."""
+        """Run all roles for the replay, and stop them however it ends. Raises ServerDied if one cannot run, Interrupted
+        once `stop` is set."""
         try:
             return await unless_stopped(stop or StopEvent(), self._run(progress))
         finally:
-            # not within: a stop may take longer than what is cancelled has time
+            # here, and not in `_run`: a stop may take longer than cancelled work may
             await self.roles.stop()
 
     async def _run(self, progress: Progress) -> ReplayResult:
@@ -171,7 +170,7 @@ class Replay:
         return MARKET in self.roles.roles
 
     async def _publish(self, publisher: CandlePublisher, client: Client, progress: Progress) -> int:
-        """Return the number of candles."""
+        """Publish all candles and return their number."""
         published = looked = first_ms = 0
         began_s = time.monotonic()
         for part in self._candles(1 if self._speed else _ROWS_PER_PUBLISH):
@@ -191,7 +190,7 @@ class Replay:
 
 
 async def _rules_in_place(postgres: PostgresAccess, rules: Sequence[Rule] | None) -> list[Rule]:
-    """Return the enabled rules, once the namespace has them as given: with their own versions."""
+    """Put the given rules, with their own versions, in place of the namespace's; return the enabled rules."""
     async with await open_pool(postgres) as pool:
         store = RuleStore(pool)
         if rules is not None:
@@ -201,7 +200,7 @@ async def _rules_in_place(postgres: PostgresAccess, rules: Sequence[Rule] | None
 
 
 def _check_rules(reports: Reports, rules: Sequence[Rule]) -> None:
-    """Check the processes' rules. Raises RuleError if they evaluated others, unreadable or changed meanwhile."""
+    """Check that the processes evaluated these rules. Raises RuleError if not: the rules were unreadable or changed."""
     found = {(stage, facts.get("rules")) for (stage, _), facts in reports.items() if stage in _EVALUATING}
     for stage in {stage for stage, _ in found}:
         mine = fingerprint(rule for rule in rules if rule.looks_at_market == (stage == MARKET))

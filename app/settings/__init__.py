@@ -1,6 +1,6 @@
 """Every setting, from the environment (`SCREENER_*`), as one frozen object that reports all its errors at once.
 
-fields.py has the settings, checks.py says which values are valid, access.py the parts that functions take.
+fields.py has the settings, checks.py rejects invalid values, access.py has the parts that functions take.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class Settings(CheckedSettings):
         return Namespace(self.namespace)
 
     def nats(self) -> NatsAccess:
-        """Raises SettingsError if NATS has no URL."""
+        """Return the access to NATS. Raises SettingsError if it has no URL."""
         return NatsAccess(_url_of("nats", self.nats_url), self.names(), self.nats_replicas)
 
     def kafka(self) -> KafkaAccess:
-        """Raises SettingsError if Kafka has no URL."""
+        """Return the access to Kafka. Raises SettingsError if it has no URL."""
         return KafkaAccess(
             servers=_url_of("kafka", self.kafka_url),
             security=self.kafka_security,
@@ -98,15 +98,15 @@ class Settings(CheckedSettings):
         )
 
     def postgres(self) -> PostgresAccess:
-        """Raises SettingsError if PostgreSQL has no URL."""
+        """Return the access to PostgreSQL. Raises SettingsError if it has no URL."""
         return PostgresAccess(_url_of("postgres", self.postgres_url), self.database_schema)
 
     def redis(self) -> RedisAccess:
-        """Raises SettingsError if Redis has no URL."""
+        """Return the access to Redis. Raises SettingsError if it has no URL."""
         return RedisAccess(_url_of("redis", self.redis_url), self.names())
 
     def tokens(self) -> TokenRules:
-        """How tokens of users are signed and checked."""
+        """Return how tokens of users are signed and checked."""
         return TokenRules(
             secret=self.jwt_secret,
             jwks_url=self.jwt_jwks_url,
@@ -119,7 +119,7 @@ class Settings(CheckedSettings):
         )
 
     def servers(self) -> AllServers:
-        """Raises SettingsError naming each server that has no URL."""
+        """Return the access to all four servers. Raises SettingsError naming each server that has no URL."""
         self.server_urls()
         return AllServers(self.nats(), self.kafka(), self.redis(), self.postgres())
 

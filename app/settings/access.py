@@ -51,18 +51,18 @@ class RedisAccess:
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What the tokens of users are signed with, and what they must say."""
+    """How tokens of users are signed, and which claims they must have."""
 
     secret: SecretStr | None
     """Without this and `jwks_url` there are no users."""
     jwks_url: str | None
     algorithm: str
     issuer: str | None
-    """None is not looked at, here and below."""
+    """None is not checked, here and below."""
     audience: str | None
     leeway_s: int
     admin_claim: str
-    """Dots lead into objects."""
+    """Dots select inside objects."""
     admin_value: str
 
 
@@ -98,7 +98,7 @@ class KafkaAccess:
 
 @dataclass(frozen=True, slots=True)
 class AllServers:
-    """For what deals with all four servers, whatever it does there."""
+    """Access to all four servers, for functions that need them all."""
 
     nats: NatsAccess
     kafka: KafkaAccess

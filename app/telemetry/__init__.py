@@ -6,7 +6,7 @@ counters end in `_total`. `catalogue` says which roles serve which group, and on
 written from it.
 
 A new metric: a field and its maker in the module of its group. A new group: a module, a line here, a line in
-`catalogue.GROUPS`. Then `python -m app.telemetry.metrics_document > deploy/METRICS.md`; tests hold the three together.
+`catalogue.GROUPS`. Then `python -m app.telemetry.metrics_document > deploy/METRICS.md`; tests check that all agree.
 """
 
 from app.telemetry.database import DatabaseMetrics, RetentionMetrics, database_metrics, retention_metrics

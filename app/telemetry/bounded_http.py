@@ -38,29 +38,30 @@ _LONGEST_SWEEP_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HttpBounds:
-    """WebSockets count among the connections; once upgraded the bounds of time are their own."""
+    """The bounds of a server. WebSockets count as connections; once upgraded they have bounds of time of their own."""
 
     connections: int = 256
     connections_per_address: int = 128
     head_s: float = 15.0
-    """A request's head has to be whole so long after its first byte."""
+    """The head of a request must be complete this long after its first byte."""
     idle_s: float = 75.0
-    """A connection without a request for so long is closed; longer than proxies keep theirs."""
+    """A connection without a request for this long is closed; longer than proxies keep idle connections."""
     stalled_s: float = 20.0
-    """A client that takes no part of its answer for so long is cut."""
+    """A client that reads nothing of its answer for this long is cut."""
     answer_s: float = 120.0
-    """A client that has not taken its whole answer after so long is cut."""
+    """A client that has not read its whole answer after this time is cut."""
     unread_bytes: int = 64 * 1024 * 1024
-    """Of answers that clients do not read, all together; the client with most is cut first."""
+    """Bytes of answers that clients have not read, all together; the client with the most is cut first."""
     makes_room: bool = False
-    """One connection too many is taken, and the one cut that has said nothing for longest. For pages on which a probe's
-    answer matters, and no client's connection does."""
+    """Whether one connection too many is accepted, and the one that was silent for longest is cut. For pages on which
+    the answer to a probe matters, and no client's connection does."""
 
 
 Counted = Callable[[str], str | None]
 """Peer address -> the key it counts under; None if it is not counted, for example a trusted proxy's."""
 Told = Callable[[str], None]
-"""Told why a connection was refused, cut, or cut for another: too_many, too_many_of_address, slow_head, unread."""
+"""Called with why a connection was refused or cut, perhaps for another: too_many, too_many_of_address, slow_head,
+unread."""
 
 
 class BoundedHandler(RequestHandler):
@@ -150,7 +151,7 @@ class BoundedHandler(RequestHandler):
 
 
 class BoundedServer(web.Server):
-    """Holds its connections to `bounds`."""
+    """A server that keeps its connections within `bounds`."""
 
     handler: type[BoundedHandler] = BoundedHandler
 
@@ -181,7 +182,7 @@ class BoundedServer(web.Server):
         return self.handler(self, loop=server_loop(self), **handler_options(self))
 
     def refusal(self, address: str | None) -> str | None:
-        """Return why one more connection is rejected."""
+        """Return why one more connection is rejected; None if it is not."""
         if self._open >= self._bounds.connections:
             return "too_many"
         if address is not None and self._of_address[address] >= self._bounds.connections_per_address:
@@ -189,7 +190,8 @@ class BoundedServer(web.Server):
         return None
 
     def make_room(self, refusal: str, address: str | None) -> bool:
-        """Cut the connection, of this address if it has too many, that has said nothing for longest."""
+        """Cut the connection that was silent for longest, of this address if that has too many; return whether one was
+        cut."""
         if not self._bounds.makes_room:
             return False
         others = [

@@ -33,7 +33,7 @@ class RetentionMetrics:
     overdue_s: Gauge
     """{table}: by how much the oldest row, or chunk of TimescaleDB, has outlived the retention."""
     failing_jobs: Gauge
-    """Of TimescaleDB, on our tables."""
+    """Failing jobs of TimescaleDB on our tables."""
 
 
 @once_per_registry

@@ -1,4 +1,4 @@
-"""The pages that every process serves of itself: its health, and its metrics for Prometheus."""
+"""The pages that every process serves about itself: its health, and its metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def metrics_response(registry: CollectorRegistry) -> web.Response:
 
 
 def state_response(word: str, holds: bool) -> web.Response:
-    """200 with `{word: true}`, or 503 with `{word: false}`."""
+    """Return 200 with `{word: true}`, or 503 with `{word: false}`."""
     return web.Response(
         body=orjson.dumps({word: holds}), status=200 if holds else 503, content_type="application/json"
     )

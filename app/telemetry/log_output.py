@@ -30,7 +30,7 @@ _BEARER: Final = re.compile(r"(?i)\bbearer\s+[\w.~+/=-]+")
 
 
 def masked(text: str) -> str:
-    """`text` without passwords in URLs, `password=`-like pairs, and bearer tokens."""
+    """Return `text` without passwords in URLs, `password=`-like pairs, and bearer tokens."""
     text = _URL_PASSWORD.sub(rf"\1:{_MASK}@", text)
     text = _QUERY_SECRET.sub(rf"\1={_MASK}", text)
     return _BEARER.sub(f"Bearer {_MASK}", text)
@@ -100,7 +100,7 @@ class LibraryRepeats(logging.Filter):
 
 
 _LIBRARY_REPEATS: Final = LibraryRepeats()
-"""One for the process: Faust makes a second handler."""
+"""One filter for the process, because Faust makes a second handler."""
 
 
 def log_handler(log_format: LogFormat) -> logging.Handler:

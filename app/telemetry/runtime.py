@@ -24,7 +24,7 @@ class RuntimeMetrics:
     """Free bytes of the file system with the data directory."""
     disk_size_bytes: Gauge
     memory_limit_bytes: Gauge
-    """At which the process is killed."""
+    """Memory at which the process is killed."""
     task_failures: Counter
     """{task}: background tasks that failed and were restarted."""
     build_info: Gauge

@@ -36,9 +36,9 @@ class SidecarMetrics:
     subject_failures: Counter
     """{subject}: faults of NATS or Kafka while these subjects were published; it is tried again."""
     waiting_s: Gauge
-    """{role}: how long the oldest thing waits that a role has not handled, as Kafka, NATS or the role itself tell."""
+    """{role}: how long the oldest item waits that a role has not handled, as Kafka, NATS or the role itself report."""
     still_s: Gauge
-    """{role}: how long something waits while the role handles nothing at all."""
+    """{role}: how long items have waited while the role handles nothing at all."""
 
 
 @once_per_registry

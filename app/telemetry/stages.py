@@ -1,4 +1,4 @@
-"""Metrics of the stages: the common ones, and those of the collector, the calculator and the alerts."""
+"""Metrics of the stages: the common ones, and metrics of the collector, the calculator, the alerts and the market."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def alert_metrics(registry: CollectorRegistry) -> AlertMetrics:
 @dataclass(frozen=True, slots=True)
 class MarketMetrics:
     reading: Gauge
-    """1 in the process that reads [metrics] and seals, 0 in those that stand by."""
+    """1 in the process that reads [metrics] and seals minutes, 0 in processes that stand by."""
     sealed_minute: Gauge
     """Open time of the newest sealed minute, UTC seconds."""
     sealed_symbols: Gauge
@@ -295,7 +295,7 @@ class MarketMetrics:
     takeovers: Counter
     """Times this process began to read."""
     partitions_not_awaited: Counter
-    """Times a partition was silent for so long that minutes were sealed without it."""
+    """Times minutes were sealed without a partition because it was silent for too long."""
 
 
 @once_per_registry

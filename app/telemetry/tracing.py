@@ -56,7 +56,7 @@ def configure_tracing(url: str | None, ratio: float, role: str) -> None:
 
 
 def end_tracing() -> None:
-    """Hand over the last spans; harmless while tracing is off."""
+    """Export the last spans; harmless while tracing is off."""
     global _recorder
     if _recorder is not None:
         _recorder.close()
@@ -73,7 +73,7 @@ def _otlp(url: str, ratio: float, role: str) -> SpanRecorder:
     from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
     class FrameIds(RandomIdGenerator):
-        """Random ones, but for the root span of a frame."""
+        """Random ids, except for the root span of a frame."""
 
         wanted: int | None = None
 
