@@ -171,7 +171,7 @@ class ChildProcess:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Return whether it runs no more. A zombie has ended: it waits for its parent to read its exit code, which the
+    """Return whether the process has ended. A zombie has: it waits for its parent to read its exit code, which the
     first process of many containers never does."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

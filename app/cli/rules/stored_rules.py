@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def rules_for_stored_candles(path: Path | None) -> tuple[Rule, ...]:
-    """Return the rules of the file, or without a file those of the candles' database.
+    """Return the rules of the file, or without a file the rules of the candles' database.
 
     Invalid stored rules are reported and left out. Raises ServerUnreachable.
     """

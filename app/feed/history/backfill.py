@@ -137,7 +137,8 @@ class Backfill:
             self._histories.put_nowait(_History(rank, listing.symbol, listing.onboard_ms))
 
     def _leave(self, symbols: Sequence[str]) -> None:
-        """End symbols with the present minute: a contract may end within it, and the exchange keeps its candles."""
+        """Stop following symbols. Their last minute is the present one: a contract may end within it, and the exchange
+        keeps its candles."""
         last_ms = self._exchange_clock.now_ms() // MINUTE_MS * MINUTE_MS
         for symbol in symbols:
             self._live.discard(symbol)

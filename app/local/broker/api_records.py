@@ -161,7 +161,7 @@ class RecordApi:
     async def list_offsets(
         self, request: offsets_request.ListOffsetsRequest
     ) -> offsets_response.ListOffsetsResponse:
-        """Return the first offset of each partition, the next one, or the one at a time."""
+        """Return for each partition its first offset, its next offset, or its offset at a time."""
         topics = tuple(
             offsets_response.ListOffsetsTopicResponse(
                 name=topic.name, partitions=tuple(self._offset(topic.name, one) for one in topic.partitions)

@@ -64,7 +64,7 @@ class Topic:
 
 
 UnreadFrom = Callable[[str, int], int | None]
-"""(topic, partition) -> the first offset that some consumer group has not read; None if no group has committed one."""
+"""(topic, partition) -> the first offset that some consumer group has not committed; None if no group commits there."""
 
 
 class TopicLogs:

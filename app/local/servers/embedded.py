@@ -174,8 +174,8 @@ class EmbeddedStack:
                 self._launch(name, free_port())
 
     async def _answers(self, name: str) -> None:
-        """Wait until the server answers. Raises ServerUnreachable when it has done no work for a minute: one that
-        works is only slow, for example on a busy machine."""
+        """Wait until the server answers. Raises ServerUnreachable when it has done no work for a minute: a busy machine
+        only makes it slower."""
         running = self._running[name]
         began_s = moved_s = time.monotonic()
         seen = running.process.work_done()

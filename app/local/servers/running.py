@@ -69,7 +69,7 @@ class DirectoryLock:
         return self._file.closed
 
     def release(self) -> None:
-        """Harmless to repeat."""
+        """Release the lock. Harmless to repeat."""
         self._file.close()
 
     def __enter__(self) -> Self:
