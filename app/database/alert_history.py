@@ -30,8 +30,8 @@ _QUERIES = named_queries("reads.sql")
 
 @dataclass(frozen=True, slots=True)
 class AlertFilter:
-    """None does not filter; a list matches if any entry does. since_ms <= alert < until_ms, UTC. shadow: without
-    another word only alerts that were sent."""
+    """The alerts to read. None does not filter; a list matches if any entry does. since_ms <= alert < until_ms, UTC.
+    shadow: by default only alerts that were sent."""
 
     symbols: Sequence[str] | None = None
     rule_types: Sequence[str] | None = None
@@ -44,7 +44,7 @@ class AlertFilter:
 
 @dataclass(frozen=True, slots=True)
 class AlertPage:
-    """`next_cursor` continues with older alerts; None without older ones."""
+    """`next_cursor` continues with older alerts; it is None on the last page."""
 
     alerts: list[Alert]
     next_cursor: str | None
@@ -52,8 +52,8 @@ class AlertPage:
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """A row of `alert_history` as it is stored; plain SQL may have written it. time: None for one that Python cannot
-    hold."""
+    """A row of `alert_history` as it is stored; plain SQL may have written it. time: None for a time that Python
+    cannot represent."""
 
     id: UUID
     time: datetime | None
@@ -111,7 +111,7 @@ async def alerts_page(
 async def alerts_since(
     connection: AsyncConnection, seq: int, limit: int, metrics: DatabaseMetrics | None = None
 ) -> list[Alert]:
-    """At most `limit` alerts after `seq`, in the order of seq; fewer only if there are no more."""
+    """Return at most `limit` alerts after `seq`, in the order of seq; fewer only if there are no more."""
     found: list[Alert] = []
     while len(found) < limit:
         wanted = limit - len(found)
@@ -132,8 +132,8 @@ async def latest_seq(connection: AsyncConnection) -> int | None:
 async def last_fires(
     connection: AsyncConnection, since_ms: int, until_ms: int, mode: str
 ) -> dict[tuple[str, str], int]:
-    """(rule_type, symbol) -> the event time (UTC ms) that cooldowns compare, of its last stored alert about the time
-    from `since_ms` up to before `until_ms`. mode: of rules without one of their own."""
+    """Return (rule_type, symbol) -> the event time (UTC ms), as cooldowns compare it, of the last stored alert with
+    since_ms <= alert < until_ms. mode: for rules without their own mode."""
     wanted = {"since": _moment(since_ms), "until": _moment(until_ms), "mode": mode}
     rows = await (await connection.execute(_QUERIES["last_fires"], wanted)).fetchall()
     return {(rule_type, symbol): time_ms for rule_type, symbol, time_ms in rows}
@@ -167,7 +167,7 @@ async def _tell_of_impossible_times(connection: AsyncConnection, metrics: Databa
 
 
 def _readable(rows: Sequence[AlertRow], metrics: DatabaseMetrics | None) -> list[Alert]:
-    """Return the rows that are alerts, and can be shown."""
+    """Return the alerts in valid rows; count and log the other rows."""
     found = []
     for row in rows:
         document = None if row.time is None else _document(row, row.time)

@@ -25,7 +25,7 @@ _ARRAY_HEADER_BYTES = 20  # dimensions, null flag, element type, and length and 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextColumn:
-    """Text of few distinct values: `values` and, of shape (rows,), the position of each row's value in it."""
+    """Text with few distinct values. index: shape (rows,), the position of each row's value in `values`."""
 
     values: Sequence[str]
     index: IndexArray
@@ -78,9 +78,9 @@ def copy_stream(columns: Sequence[Column]) -> bytes:
 
 
 def array_values(array: bytes, kind: str) -> NDArray[np.void]:
-    """Return the elements of a one-dimensional array in PostgreSQL's binary form (`array_send`), none of them null.
+    """Return the elements of a one-dimensional array without nulls in PostgreSQL's binary form (`array_send`).
 
-    kind: NumPy type of the elements, big-endian (">i8" or ">f8"). Timestamps come as they are, see `to_ms`.
+    kind: NumPy type of the elements, big-endian (">i8" or ">f8"). Timestamps are not converted, see `to_ms`.
     """
     elements = np.frombuffer(
         array, np.dtype([("length", ">i4"), ("value", kind)]), offset=_ARRAY_HEADER_BYTES
@@ -89,7 +89,7 @@ def array_values(array: bytes, kind: str) -> NDArray[np.void]:
 
 
 def to_ms(timestamps: NDArray[np.int64]) -> IntArray:
-    """UTC milliseconds of PostgreSQL's binary timestamps."""
+    """Convert PostgreSQL's binary timestamps to UTC milliseconds."""
     since_ms: IntArray = timestamps.astype(np.int64) // 1000
     return since_ms + _POSTGRES_EPOCH_MS
 

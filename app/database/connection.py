@@ -22,8 +22,8 @@ DEAD_PEER_TIMEOUT_MS = 15_000
 QUERY_TIMEOUT_MS = 10_000
 WRITE_TIMEOUT_MS = 60_000
 _DECOMPRESSION_LIMIT: Final = "timescaledb.max_tuples_decompressed_per_dml_transaction"
-# By default 100,000. A late row decompresses a batch of up to 1,000 rows: this is a minute of 2,000 symbols, and ends
-# within WRITE_TIMEOUT_MS. Beyond it TimescaleDB rejects the write, and the sink splits its batch.
+# The default is 100,000. A late row decompresses a batch of up to 1,000 rows: this is enough for a minute of 2,000
+# symbols, and ends within WRITE_TIMEOUT_MS. Beyond it TimescaleDB rejects the write, and the sink splits its batch.
 _MOST_DECOMPRESSED: Final = 2_000_000
 # The pool gives one reconnection this long; the next request for a connection starts another.
 RECONNECT_TIMEOUT_S = 3.0
@@ -34,7 +34,7 @@ Pool = AsyncConnectionPool[AsyncConnection]
 def connection_url(postgres: PostgresAccess, statement_timeout_ms: int = QUERY_TIMEOUT_MS) -> str:
     """Return the connection string for psycopg, with our schema as the only search path; it may hold a password.
 
-    `statement_timeout_ms` 0 means no limit. Raises SettingsError if the URL is not one.
+    `statement_timeout_ms` 0 means no limit. Raises SettingsError if the URL is invalid.
     """
     try:
         given = conninfo_to_dict(postgres.url)
@@ -56,7 +56,7 @@ def connection_url(postgres: PostgresAccess, statement_timeout_ms: int = QUERY_T
 
 
 def server_address(postgres: PostgresAccess) -> str:
-    """host:port of the database for messages, without user and password."""
+    """Return host:port of the database for messages, without user and password."""
     given = conninfo_to_dict(connection_url(postgres))
     return f"{given.get('host') or 'localhost'}:{given.get('port') or 5432}"
 
@@ -79,7 +79,7 @@ async def open_pool(
     """Return an open pool of autocommit connections; the caller closes it (it is an async context manager too).
 
     wait_s: how long a request waits for one of the connections, unless it says otherwise itself.
-    durable: to write. A commit returns when it would survive a crash, even on a server set up to answer earlier, and
+    durable: for writes. A commit returns when it would survive a crash, even on a server set up to answer earlier, and
     late rows may reach compressed chunks of TimescaleDB.
     Statements are not prepared on the server: the filters of our queries need a plan for their values.
     Raises ServerUnreachable if no connection can be made within `open_timeout_s`.
@@ -160,11 +160,11 @@ WRITTEN_BY: Final = {
     "VALUES (gen_random_uuid(), 0, '{}', now())",
     "sidecar": "INSERT INTO user_settings (user_id) VALUES (gen_random_uuid()::text)",
 }
-"""Role -> a row of a table that it has the right to write."""
+"""Role -> a statement that writes a row to a table that the role has the right to write."""
 
 
 async def try_write(connection: AsyncConnection, role: str) -> None:
-    """Write a row of WRITTEN_BY and roll it back. A standby, a full disk, a right that is missing refuse it.
+    """Write the role's row of WRITTEN_BY and roll it back. It fails on a standby, a full disk or a missing right.
 
     Raises psycopg.Error.
     """

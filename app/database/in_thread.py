@@ -19,10 +19,10 @@ T = TypeVar("T")
 async def in_thread(
     postgres: PostgresAccess, use: Callable[[psycopg.Connection[Any]], T], *, autocommit: bool = False
 ) -> T:
-    """Return the result of `use`, which runs in one transaction unless `autocommit`, and without limits of time.
+    """Return the result of `use`, which runs in one transaction unless `autocommit`, and without a timeout.
 
     A cancellation cancels its query, for example one that waits for a lock, and is raised once the thread has ended:
-    else the process would wait for the query at its end. Raises ServerUnreachable.
+    otherwise the process would wait for the query when it exits. Raises ServerUnreachable.
     """
     opened: list[psycopg.Connection[Any]] = []
 
@@ -36,7 +36,7 @@ async def in_thread(
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        # again and again, since it may be between two queries
+        # repeated, because the thread may be between two queries
         while not work.done():
             for connection in opened:
                 connection.cancel()

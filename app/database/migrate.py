@@ -1,10 +1,10 @@
 """Brings the database to the version of this code, and checks that it is there.
 
 `screener migrate`, `screener up`, a replay and a restore bring it there, as the schema's owner; roles only check.
-yoyo-migrations reads the numbered SQL files, knows which are applied, and records them; three things are
-done otherwise than by its command. A PostgreSQL advisory lock takes the place of its lock table, whose
-row would outlive a killed process. All migrations and their records, and the shipped rules that come with
-them, are one transaction, so that a crash leaves no half-done migration. And the applied migrations are compared
+yoyo-migrations reads the numbered SQL files, knows which are applied, and records them; three things
+differ from its command. A PostgreSQL advisory lock replaces its lock table, whose row would outlive a
+killed process. All migrations and their records, and the shipped rules that come with them, are one
+transaction, so that a crash leaves no half-done migration. And the applied migrations are compared
 with the known ones: an unknown one was made by a newer screener, whose tables this code must not touch.
 """
 
@@ -53,7 +53,7 @@ def migrate(postgres: PostgresAccess, migrations: Path = MIGRATIONS) -> list[str
 
 
 async def migrate_in_thread(postgres: PostgresAccess) -> list[str]:
-    """As `migrate`, in a thread. After a cancellation nothing was applied."""
+    """Do what `migrate` does, in a thread. After a cancellation, no migration has been applied."""
     return await in_thread(
         postgres, lambda connection: _migrate_on(connection, postgres.schema, MIGRATIONS), autocommit=True
     )

@@ -10,7 +10,7 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def named_queries(file: str) -> dict[str, LiteralString]:
-    """Name -> statement of a file in app/database/sql. They are literals: our own text, never input."""
+    """Return name -> statement for a file in app/database/sql. Statements are literals: our own text, never input."""
     text = resources.files("app.database").joinpath("sql", file).read_text()
     _, *parts = _NAME.split(text)
     return {

@@ -1,4 +1,4 @@
-"""What became of rules: the texts of their versions, and how often each fired."""
+"""The history of rules: the texts of their versions, and how often each rule fired."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.times import utc
 
 @dataclass(frozen=True, slots=True)
 class RuleVersion:
-    """The fields whose change makes a version."""
+    """A version of a rule: the fields whose change makes a new one."""
 
     version: int
     expression: str
@@ -26,7 +26,8 @@ class RuleVersion:
 
 @dataclass(frozen=True, slots=True)
 class RuleActivity:
-    """fired: alerts since the time asked for. time, symbol, price: of the newest alert of all; None without one."""
+    """fired: number of alerts since the requested time. time, symbol, price: from the rule's newest alert of any time;
+    None without an alert."""
 
     rule_type: str
     fired: int

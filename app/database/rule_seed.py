@@ -2,7 +2,7 @@
 
 A rule that this version ships for the first time is added. One whose shipped form has changed is replaced if
 the stored rule is still the old shipped form; whether it is enabled stays as it is. A shipped rule that
-was edited or deleted stays so.
+was edited or deleted is left alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_seeded(connection: Connection[Any], shipped: Sequence[Rule]) -> bool:
 
 
 def seed_rules(connection: Connection[Any], shipped: Sequence[Rule]) -> None:
-    """Within the caller's transaction and the lock of the migrations."""
+    """Add and replace shipped rules, within the caller's transaction and the lock of the migrations."""
     before = dict(connection.execute(QUERIES["rules_shipped_before"]).fetchall())
     for rule in shipped:
         mapping = rule_to_mapping(rule)

@@ -1,7 +1,7 @@
 """The table `alert_rules`: the active rules, changed at run time over the API, by command, or by plain SQL.
 
-A rule stored here is a `Rule`, so it compiles. SQL can store an invalid one: readers get it as a fault beside
-the good rules, which stay usable.
+A rule stored here is a `Rule`, so it compiles. SQL can store an invalid one: readers get its fault beside the
+valid rules, which stay usable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUERIES = named_queries("rules.sql")
 
 
 class RuleRow(TypedDict):
-    """A stored rule as `rule_from_mapping` reads it; plain SQL may have written it, so it need not be a good one."""
+    """A stored rule as `rule_from_mapping` reads it; plain SQL may have written it, so it may be invalid."""
 
     rule_type: str
     expression: str
@@ -65,7 +65,7 @@ class ConnectionSource(Protocol):
 
 
 class RuleStore:
-    """Rules behind connections that the caller keeps. Every method raises psycopg.Error if the database fails."""
+    """Reads and writes rules over the caller's connections. Every method raises psycopg.Error if the database fails."""
 
     def __init__(self, connections: ConnectionSource, values_max: int = VALUES_MAX) -> None:
         """values_max: see `app.rules.evaluation.cost`."""
@@ -82,16 +82,16 @@ class RuleStore:
             return stored_rules(await read_rules(connection))
 
     async def get(self, rule_type: str) -> Rule | None:
-        """Return None if no rule has this name. Raises RuleError if it does not compile."""
+        """Return the rule of this name; None without one. Raises RuleError if it does not compile."""
         async with self._connections.connection() as connection:
             found = await _rows(connection, "rule", {"rule_type": _storable(rule_type)})
         return rule_from_mapping(found[0]) if found else None
 
     async def put(self, rule: Rule) -> Rule:
-        """Add the rule, or take it for the one of its name; return it as stored.
+        """Add the rule, or replace the rule of its name; return it as stored.
 
-        The stored version is never lower than it was, and one higher if expression, mode or hold change under
-        the same one. Raises RuleError if there are too many rules, or if they remember too much.
+        The stored version never decreases; it increases by one if expression, mode or hold change under the same
+        version. Raises RuleError if there are too many rules, or if they remember too much.
         """
         async with self._writing() as connection:
             stored = await _put(connection, rule)
@@ -101,8 +101,8 @@ class RuleStore:
     async def apply(self, rules: Sequence[Rule], prune: bool = False, dry_run: bool = False) -> Applied:
         """Store all rules or, if one is invalid, none of them. prune: remove every other rule.
 
-        dry_run: report the changes without making them. Raises RuleError if two have one name, or if
-        there would be too many, or too much to remember.
+        dry_run: report the changes without making them. Raises RuleError if two rules have the same name, if there
+        would be too many rules, or if they would remember too much.
         """
         check_unique(rules)
         async with self._writing(dry_run) as connection:
@@ -142,7 +142,8 @@ class RuleStore:
 
     @asynccontextmanager
     async def _writing(self, dry_run: bool = False) -> AsyncIterator[AsyncConnection]:
-        """Yield a transaction that survives a crash once it is answered, on a server set up to answer earlier too."""
+        """Yield a connection in a transaction whose commit survives a crash, even on a server set up to answer
+        earlier."""
         async with (
             self._connections.connection() as connection,
             connection.transaction(force_rollback=dry_run),
@@ -152,12 +153,12 @@ class RuleStore:
 
 
 async def read_rules(connection: AsyncConnection) -> list[RuleRow]:
-    """Return all rows of `alert_rules`, good or not, by rule_type."""
+    """Return all rows of `alert_rules`, valid or not, by rule_type."""
     return await _rows(connection, "all_rules")
 
 
 def stored_rules(rows: Sequence[RuleRow]) -> StoredRules:
-    """Return the rows that are rules, and the faults of the others."""
+    """Return the rules of the valid rows, and the faults of the other rows."""
     rules: list[Rule] = []
     refused: dict[str, str] = {}
     for row in rows:
@@ -198,7 +199,7 @@ async def _put(connection: AsyncConnection, rule: Rule) -> Rule:
 
 
 def _storable(rule_type: str) -> str:
-    """Return text that PostgreSQL accepts, for a name that no rule has."""
+    """Return the name as text that PostgreSQL accepts; a name that this changes belongs to no rule."""
     return rule_type.replace("\0", "?").encode("utf-8", "replace").decode()
 
 

@@ -1,9 +1,9 @@
-"""Candles, longer bars and metrics as hypertables of TimescaleDB, compressed where its licence allows, if the server
-has it; and how they are stored now.
+"""Makes candles, longer bars and metrics hypertables where the server has TimescaleDB, compressed where its licence
+allows; and tells how they are stored.
 
-`screener migrate` sets them up, after the migrations, as the schema's owner and under a lock of the database; each step
-can be repeated. Expired chunks are dropped by the sinks (`app.sinks.retention`), not by a policy: the same job works
-under each licence, and where no background worker runs.
+`screener migrate` sets them up after the migrations, as the schema's owner and under a database lock; each step can be
+repeated. Expired chunks are dropped by the sinks (`app.sinks.retention`), not by a policy: the same job works under
+each licence, and where no background worker runs.
 alert_history stays a plain table: its id must be unique over all time, which a hypertable cannot promise.
 """
 
@@ -24,9 +24,10 @@ from app.database.named_queries import named_queries
 log = structlog.get_logger("database")
 
 CHUNK_LENGTH: Final = "1 day"
-"""Of minutes, so that a year is 365 chunks, and a compressed batch has hundreds of rows."""
+"""Length of a chunk of minutes: a year is 365 chunks, and a compressed batch has hundreds of rows."""
 COMPRESS_AFTER: Final = "1 day"
-"""Of the end of a chunk. The feed fetches a day of history after an outage: none of it goes to compressed chunks."""
+"""How long after its end a chunk is compressed. The feed fetches a day of history after an outage: none of it goes to
+compressed chunks."""
 _QUERIES = named_queries("timescale.sql")
 # The extension belongs to the database, not to a schema: any number that no other program locks there.
 _ADVISORY_LOCK_KEY: Final = 0x5C4EF
@@ -49,7 +50,7 @@ class _Hypertable:
 
 _HYPERTABLES: Final = (
     _Hypertable("candles_1m", ("symbol",), ("time",)),
-    # by timeframe too, a day would be batches of 96, 24, 6, 3 and 1 rows
+    # segmented by timeframe too, a day would be batches of 96, 24, 6, 3 and 1 rows
     _Hypertable("metrics_calculated", ("symbol",), ("timeframe", "time")),
     *(_Hypertable(bars.name, ("symbol",), ("time",), bars.chunk) for bars in BAR_TABLES),
 )
@@ -65,9 +66,9 @@ async def timescale_mode(connection: AsyncConnection) -> TimescaleMode:
 
 
 def use_timescale(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Make hypertables of candles, bars and metrics in our schema, where the server has TimescaleDB and the role may.
+    """Make hypertables of candles, bars and metrics in our schema, if the server has TimescaleDB and the role may.
 
-    Needs an autocommit connection without a limit of time. Any number of processes may call it at once: one works,
+    Needs an autocommit connection without a statement timeout. Any number of processes may call it at once: one works,
     the others wait. Raises psycopg.Error.
     """
     found = connection.execute(_QUERIES["schema_of_functions"]).fetchone()

@@ -30,7 +30,10 @@ async def read_user_document(connection: AsyncConnection, user_id: str) -> UserD
 async def store_user_document(
     connection: AsyncConnection, user_id: str, version: int, document: bytes
 ) -> UserDocument | None:
-    """Replace the document, a JSON object in UTF-8, of this version. Return None if another version is stored."""
+    """Replace the user's document if this version is stored; return None if another one is.
+
+    document: a JSON object in UTF-8.
+    """
     wanted = {"user_id": user_id, "version": version, "document": document.decode()}
     row = await (await connection.execute(_QUERIES["store_user_document"], wanted)).fetchone()
     return None if row is None else UserDocument(*row)

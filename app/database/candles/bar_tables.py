@@ -13,8 +13,8 @@ MINUTES_TABLE: Final = "candles_1m"
 
 @dataclass(frozen=True, slots=True)
 class BarTable:
-    """Bars begin at multiples of their length since 1970. chunk: length of a chunk under TimescaleDB, so that a symbol
-    has some 2,000 rows in it: two full batches once it is compressed."""
+    """A table of bars, which begin at multiples of their length since 1970. chunk: length of a TimescaleDB chunk, which
+    holds some 2,000 rows of a symbol: two full batches once it is compressed."""
 
     timeframe: str
     length_ms: int
@@ -42,7 +42,7 @@ BAR_TABLE_OF: Final = {table.timeframe: table for table in BAR_TABLES}
 
 
 def tables_below(interval: Interval) -> tuple[BarTable, ...]:
-    """Return the tables that bars of the interval can be made of, longest first; none for those of minutes."""
+    """Return the tables that bars of the interval can be made of, longest bars first; empty if only minutes fit."""
     fitting = [
         table
         for table in BAR_TABLES

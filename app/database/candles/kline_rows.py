@@ -1,7 +1,7 @@
 """Bars of any interval, made of the rows of candle tables.
 
-The rows come as whole columns: to decode them value by value, and to sum decimals in the database, took most of the
-time of a chart.
+The rows are read as whole columns: decoding them value by value, and summing decimals in the database, would take most
+of the time of a chart.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from app.database.binary_format import array_values, to_ms
 _PRICES: Final = 4
 _VOLUMES: Final = 4
 _VOLUME_BELOW: Final = 1e30
-"""Sums of what is let in stay finite."""
+"""Sums of volumes below it stay finite."""
 _TRADES_MOST: Final = 10**12
 _ZERO: Final = Decimal(0)
 _EXACT: Final = Context(prec=500)
-"""More digits than a sum of numbers has that are below 1e30 and no finer than a double can be."""
+"""More digits than a sum of doubles below 1e30 can have."""
 
 
 class Kline(NamedTuple):
-    """Times are UTC ms; close_time_ms: the last of the bar. Volumes are sums in base and quote asset, exact in
-    decimals. taker_*: None where the exchange does not give them for all minutes.
+    """A bar. Times are UTC ms; close_time_ms: the bar's last millisecond. Volumes are sums in base and quote asset,
+    exact in decimals. taker_*: None where the exchange does not give them for all minutes.
 
-    A tuple, since a chart makes hundreds.
+    A tuple, because a chart makes hundreds of them.
     """
 
     open_time_ms: int
@@ -51,8 +51,11 @@ class Kline(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """time_ms (UTC), trades and minutes: shape (rows,). prices: (4, rows), open, high, low, close. volumes: (4, rows),
-    in base and quote asset, then of takers. unknown: (4, rows), where the exchange does not give a volume."""
+    """Rows of candle tables as columns.
+
+    time_ms (UTC), trades and minutes: shape (rows,). prices: (4, rows), open, high, low, close. volumes: (4, rows), in
+    base and quote asset, then of takers. unknown: (4, rows), true where the exchange does not give a volume.
+    """
 
     time_ms: IntArray
     prices: FloatArray
@@ -79,7 +82,7 @@ class Rows:
         )
 
     def good(self) -> BoolArray:
-        """(rows,): whether the values of a row can be a candle's."""
+        """Return, of shape (rows,), whether the values of a row are valid for a candle."""
         prices = (self.prices > 0) & (self.prices < np.inf)
         volumes = self.unknown | ((self.volumes >= 0) & (self.volumes < _VOLUME_BELOW))
         trades = (self.trades >= 0) & (self.trades <= _TRADES_MOST)
@@ -88,8 +91,8 @@ class Rows:
 
 
 def bars_of(rows: Rows, interval: Interval, newest_ms: int) -> tuple[list[Kline], IntArray]:
-    """Return the bars that miss no minute up to the newest one (UTC ms), oldest first, and the open times of those that
-    have a row with invalid values, which are left out."""
+    """Return the bars that miss no minute up to the newest one (UTC ms), oldest first, and the open times of the bars
+    that are left out because a row has invalid values."""
     if not len(rows.time_ms):
         return [], np.empty(0, np.int64)
     start_ms, end_ms = _bar_around(rows.time_ms, interval)
@@ -135,9 +138,9 @@ def _month_ms(months: NDArray[np.datetime64]) -> IntArray:
 
 
 def _sums(values: FloatArray, unknown: BoolArray, begin: IndexArray, end: IndexArray) -> list[Decimal | None]:
-    """Return the sum from row `begin` to before row `end` of each bar, of the decimals that the numbers are written as;
-    None if one of them is unknown."""
-    # what is not finite is in bars that are left out
+    """Return for each bar the sum of the rows from `begin` to before `end`, in the decimals that the numbers are
+    written as; None if one of them is unknown."""
+    # values that are not finite are only in bars that are left out
     texts = shortest_texts(np.where(np.isfinite(values), values + 0.0, 0.0).tolist())
     decimals = [_decimal(text) for text in texts]
     unknown_before = np.append(0, np.cumsum(unknown))
@@ -156,8 +159,8 @@ def _decimal(text: str) -> Decimal:
 
 
 def shortest_texts(values: Sequence[float]) -> list[str]:
-    """Return the shortest text of each finite number that tells it from every other one, some with an exponent.
+    """Return for each finite number the shortest text that no other number has, some with an exponent.
 
-    As `repr`, at a tenth of the cost.
+    Like `repr`, at a tenth of the cost.
     """
     return orjson.dumps(values).decode()[1:-1].split(",") if values else []

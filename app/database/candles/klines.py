@@ -1,7 +1,7 @@
 """Candles of any interval, made of the stored bars and minutes.
 
-A bar that is over comes from the table with the longest bars that it consists of. The tables hold bars that are over
-only: for the end of the last bar shorter ones follow, and the last minutes.
+A finished bar is made of the rows of the table with the longest bars that fit into it. The tables hold only finished
+bars, so the end of the last bar is made of shorter bars and of the last minutes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from app.times import utc, utc_ms
 
 _QUERIES = named_queries("klines.sql")
 _LAST_NAMED_MS: Final = 253_370_764_800_000
-"""9999-01-01: the bar after it has a name too, in any interval."""
+"""9999-01-01: in any interval, the next bar also begins at a time that `datetime` can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Rows of `table` up to `until_ms`, UTC ms; further on, those of the next source."""
+    """A table whose rows are used before `until_ms` (UTC ms); from there on, the next source is used."""
 
     table: str
     until_ms: int
@@ -40,7 +40,8 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """The first has the longest bars, and reaches back farthest. newest_ms: the last minute of the last (UTC ms)."""
+    """The tables that a read uses: the first has the longest bars, and reaches back farthest. newest_ms: the last
+    minute of the last table (UTC ms)."""
 
     parts: Sequence[_Source]
     newest_ms: int
@@ -57,9 +58,9 @@ async def klines(
 ) -> list[Kline] | None:
     """Return bars with since_ms <= open time < until_ms, oldest first; None for a symbol of which nothing is stored.
 
-    The first `limit` bars from the first stored one at or after `since_ms`, or without it the last
-    ones. A bar with a missing minute is left out: no bar is made from a part of it. The last one may still
-    be forming: it is given if all its minutes so far are there. `metrics` count invalid rows that are left out.
+    With `since_ms` these are the first `limit` bars from the first stored one at or after it, otherwise the last
+    `limit`. A bar with a missing minute is left out: no bar is made from a part of it. The last bar may still be
+    forming: it is returned if all its minutes so far are stored. `metrics` count invalid rows that are left out.
     """
     first_ms = None
     if since_ms is not None:
@@ -82,7 +83,7 @@ async def klines(
         if stored_ms is None:
             return []
         start_ms = interval.start_of(stored_ms)
-        # the first may lack the minutes before the first stored one
+        # one more, because the first may lack the minutes before the first stored one
         end_ms = min(end_ms, interval.step(start_ms, limit + 1))
     end_ms = min(end_ms, interval.step(last_bar_ms, 1))
     columns = await _columns(connection, symbol, sources, start_ms, end_ms)
@@ -111,7 +112,7 @@ async def whole_bars(
 
 
 async def _sources(connection: AsyncConnection, symbol: str, interval: Interval) -> _Sources | None:
-    """Return None if none of the tables has the symbol."""
+    """Return the tables to read; None if no table has the symbol."""
     tables = tables_below(interval)
     if not tables:
         newest_ms = await newest_minute(connection, symbol)
@@ -144,7 +145,7 @@ async def _first_stored(
     likely_until_ms: int,
     until_ms: int,
 ) -> int | None:
-    """Return the first stored row in [since_ms, until_ms); one before `likely_until_ms` costs less to find."""
+    """Return the time of the first row in [since_ms, until_ms); a row before `likely_until_ms` costs less to find."""
     for source in sources.parts:
         bounds = ((since_ms, min(likely_until_ms, until_ms)), (likely_until_ms, until_ms))
         for start_ms, end_ms in bounds:
@@ -175,7 +176,7 @@ async def _stored(
 async def _columns(
     connection: AsyncConnection, symbol: str, sources: _Sources, since_ms: int, until_ms: int
 ) -> Sequence[bytes] | None:
-    """Return None if no row is stored in [since_ms, until_ms)."""
+    """Return the columns of the rows in [since_ms, until_ms); None if no row is stored there."""
     parts: list[sql.Composed] = []
     for source in sources.parts:
         end_ms = min(source.until_ms, until_ms)

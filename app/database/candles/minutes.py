@@ -1,4 +1,4 @@
-"""The stored minutes: those of a stretch of time, and those that feed and calculator ask for at their start.
+"""Reads of the stored minutes: those of a time range, and those that feed and calculator need at their start.
 
 `metrics` count the invalid rows that are left out; a command passes None.
 """
@@ -75,8 +75,8 @@ async def load_minutes(
 ) -> CandleBatch:
     """Return the stored minutes with since_ms <= open time < until_ms, in order of time, then of `symbols`.
 
-    Columns missing in the table are filled in: all are closed, and event and ingest time are the end of the
-    minute. Use one exchange's symbols: the table does not tell exchanges apart.
+    Columns missing in the table are filled in: all candles are closed, and their event and ingest time are the end
+    of the minute. Use one exchange's symbols: the table does not tell exchanges apart.
     """
     parameters = {
         "symbols": list(symbols),
@@ -96,7 +96,7 @@ async def load_shard_minutes(
     until_ms: int,
     metrics: DatabaseMetrics | None = None,
 ) -> CandleBatch:
-    """`load_minutes` of all stored symbols whose frames travel in this partition."""
+    """Return the result of `load_minutes` for all stored symbols whose frames travel in this partition."""
     symbols = [s for s in await stored_symbols(connection, metrics) if shard_of(s, partitions) == shard]
     return await load_minutes(connection, symbols, since_ms, until_ms, metrics)
 
@@ -104,7 +104,7 @@ async def load_shard_minutes(
 def candles_of_rows(
     table: str, symbols: tuple[str, ...], rows: Sequence[tuple[Any, ...]], metrics: DatabaseMetrics | None
 ) -> CandleBatch:
-    """Return the valid candles in order of time; the others are named and counted.
+    """Return the valid candles in order of time; count and log the others.
 
     rows: position of the symbol, then the binary arrays of its times, prices, volumes, trades and taker volumes
     (NaN: unknown).

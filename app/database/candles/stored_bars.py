@@ -23,16 +23,18 @@ from app.times import utc
 
 _QUERIES = named_queries("reads.sql")
 _SYMBOLS_TOGETHER: Final = 50
-"""Rows of a symbol lie pages apart: so few stay within the time of a statement on a slow disk too."""
+"""Symbols per statement. Rows of a symbol lie pages apart: so few symbols stay within the statement timeout even on a
+slow disk."""
 log = structlog.get_logger("database")
 
 StoredBars = Callable[[Sequence[str], int], Awaitable[Mapping[str, CandleBatch] | None]]
-"""(symbols, until_ms) -> timeframe -> the last whole bars before, by time; None if the database is down."""
+"""(symbols, until_ms) -> timeframe -> the last whole bars before until_ms, by time; None if the database is down."""
 
 
 def database_bars(postgres: PostgresAccess, metrics: DatabaseMetrics) -> StoredBars:
-    """Return a function that returns, of each timeframe that bars warm up, the last WARM_UP_BARS bars that were over at
-    `until_ms` (UTC) and miss no minute. None if the database does not answer, which is logged and counted."""
+    """Return a function that returns, for each timeframe that bars warm up, the last WARM_UP_BARS bars that ended by
+    `until_ms` (UTC) and miss no minute. It returns None if the database does not answer, which is logged and
+    counted."""
 
     async def bars(symbols: Sequence[str], until_ms: int) -> Mapping[str, CandleBatch] | None:
         metrics.asked("load_bars")
@@ -57,8 +59,8 @@ async def load_bars(
     until_ms: int,
     metrics: DatabaseMetrics | None = None,
 ) -> CandleBatch:
-    """Return the last WARM_UP_BARS bars of each symbol that were over at `until_ms` (UTC) and miss no minute, in order
-    of time. A timeframe without a table is made of the longest bars that fit into it."""
+    """Return the last WARM_UP_BARS bars of each symbol that ended by `until_ms` (UTC) and miss no minute, in order of
+    time. Bars of a timeframe without a table are made of the longest stored bars that fit into them."""
     length_ms = TIMEFRAMES[timeframe] * MINUTE_MS
     table = _table_below(length_ms)
     end_ms = until_ms // length_ms * length_ms
@@ -85,7 +87,7 @@ def _table_below(length_ms: int) -> BarTable:
 
 
 def joined(bars: CandleBatch, length_ms: int, longer_ms: int) -> CandleBatch:
-    """Return the longer bars of which all parts are there, in order of time. bars: distinct ones of `length_ms`."""
+    """Return the longer bars that have all their parts, in order of time. bars: distinct bars of `length_ms`."""
     starts = bars.open_time_ms // longer_ms
     order = np.lexsort((bars.open_time_ms, bars.symbol_index, starts))
     keys = np.column_stack((starts, bars.symbol_index))[order]
