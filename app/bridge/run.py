@@ -45,10 +45,10 @@ from app.wire.topics import Topics, shard_of
 STAGE = "bridge"
 _BATCHES_IN_FLIGHT = 4
 _CANDLE_BYTES = 200
-"""JSON bytes, about: limits a batch when messages hold many candles."""
+"""Estimated JSON size of a candle: limits a batch whose messages hold many candles."""
 _WORDS_WITH_DOMAIN = 11
 _SHARDS_KEPT = 16_384
-"""Symbols whose shard is remembered: more than one message of a megabyte can name."""
+"""Symbols whose shard is cached: more than one message of a megabyte can name."""
 Frame = tuple[int, bytes]
 """(partition, encoded)"""
 
@@ -62,9 +62,9 @@ class BridgeOptions:
     namespace: Namespace
     partitions: int
     exchange: str
-    """Exchange of candles that name none."""
+    """Exchange of candles that do not name one."""
     message_max_bytes: int
-    """Larger messages are refused."""
+    """Larger messages are rejected."""
     frame_max_rows: int
 
     @property
@@ -73,7 +73,7 @@ class BridgeOptions:
 
 
 class Bridge:
-    """Takes batches from `pull`, sends them to `producer`, acknowledges; `run` until told to stop."""
+    """Reads batches from `pull`, sends them to `producer`, and then acknowledges them."""
 
     def __init__(
         self,
@@ -104,8 +104,8 @@ class Bridge:
         self._delivering = OutageLog(log, "kafka_send_failed", step="acknowledgement")
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[bool], None] | None = None) -> None:
-        """Run; raise the error that made a delivery impossible, whose messages stay unacknowledged. Calls `on_ready`
-        when it begins to take candles, and with every later change."""
+        """Run until `stop` is set. Raises the error that made a delivery impossible; its messages stay unacknowledged.
+        Calls `on_ready` when the bridge can first receive candles, and with every later change."""
         self._stop = stop
         try:
             await self._run(on_ready)
@@ -143,15 +143,15 @@ class Bridge:
                 deliveries.create_task(self._confirm_batch(messages, records, sent, letters))
 
     def _record(self, message: Msg) -> Record:
-        """By its place in the stream: `$JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.N.TIME...`, with two words more
-        after ACK of a server that has domains."""
+        """Identify a message by its position in the stream: `$JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.N.TIME...`;
+        a server with domains adds two words after ACK."""
         words = message.reply.split(".")
         at = 5 if len(words) < _WORDS_WITH_DOMAIN else 7
         return Record(self._stream, int(words[at]), int(words[at + 2]))
 
     @contextmanager
     def _counting(self, records: Sequence[Record]) -> Iterator[None]:
-        """Count an end of the process against these, unless it is a server's fault."""
+        """Count an error within against the records, unless it is a server's fault."""
         try:
             yield
         except Exception as error:
@@ -160,7 +160,8 @@ class Bridge:
             raise
 
     async def _deliver_alone(self, message: Msg, record: Record) -> None:
-        """Deliver a message at which a process ended, or may have; set it aside whole at the third end."""
+        """Deliver a message at which a process ended, or may have ended; set the whole message aside at the third
+        end."""
         verdict = self._attempts.verdict(record)
         if verdict:
             refusal = verdict.bad_input()
@@ -192,7 +193,7 @@ class Bridge:
             self._slots.release()
 
     def _translate(self, messages: Sequence[Msg]) -> tuple[list[Frame], list[DeadLetter]]:
-        """(partition, frame) of all good candles, and one dead letter for each message of which something is not."""
+        """Return (partition, frame) for all valid candles, and a dead letter for each message with invalid content."""
         began_s, now_ms = time.perf_counter(), self._clock.now_ms()
         parsed = parse(
             [message.data for message in messages],
@@ -268,7 +269,7 @@ class Bridge:
         async def delivered() -> None:
             nonlocal waiting
             answer = waiting or await self._send(frame)
-            # an answer is given once: after a failure only another send can help
+            # a future has one result: after a failure only another send can help
             waiting = None
             await answer
 
@@ -313,7 +314,7 @@ async def run_bridge(
             )
             await pull.open(stop)
             log.info("bridge_started", stream=settings.name("candles"), partitions=settings.partitions)
-            # asked of the server, because a bridge that Kafka holds up takes no batch that could tell
+            # polls the server, because a bridge that waits for Kafka fetches no batch that could tell
             noting = asyncio.create_task(
                 kept_running(
                     "nats-pending", lambda: note_pending(client, nats.namespace, nats_metrics(registry))

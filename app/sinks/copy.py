@@ -116,7 +116,7 @@ def candle_stream(rows: CandleBatch) -> bytes:
 
 
 async def write_metrics(connection: AsyncConnection, batch: MetricsBatch) -> int:
-    """Store the bars that end at closed minutes of the batch (`metric_rows`); else as `write_candles`."""
+    """Store the bars that end at closed minutes of the batch (`metric_rows`); otherwise like `write_candles`."""
     return await write_metric_rows(connection, metric_rows(batch))
 
 
@@ -145,7 +145,7 @@ async def write_metric_rows(connection: AsyncConnection, rows: MetricRows) -> in
 
 
 async def write_alerts(connection: AsyncConnection, alerts: Sequence[Alert]) -> int:
-    """Store the alerts, each with its seq, in one transaction; of one id the first ever stored is kept, with its seq.
+    """Store the alerts, each with its seq, in one transaction; for an id, the first alert ever stored is kept.
 
     Returns the number of alerts that were new. Raises psycopg.Error, and then has stored nothing.
     """

@@ -1,4 +1,4 @@
-"""Bars that the exchange itself gives: of the warm-up, and of `screener backfill`."""
+"""Stores bars that the exchange itself gives, from the warm-up and from `screener backfill`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _QUERIES = named_queries("rollups.sql")
 
 
 async def write_bars(connection: AsyncConnection, timeframe: str, bars: CandleBatch) -> int:
-    """Store whole bars in one transaction, but for those that are whole in the table already; return the number of
-    distinct bars, 0 of a timeframe that has no table.
+    """Store whole bars in one transaction, except bars that are whole in the table already; return the number of
+    distinct bars, 0 for a timeframe that has no table.
 
     Raises psycopg.Error, and then has stored nothing.
     """

@@ -20,13 +20,13 @@ from app.market.timeframes import TIMEFRAMES
 
 TIMEFRAME_NAMES: Final = tuple(TIMEFRAMES)
 _WITHOUT_TIMEFRAME: Final = "1m"
-"""Columns without a timeframe stand on the rows of one minute."""
+"""Columns without a timeframe are stored in the rows of one minute."""
 VALUE_COLUMNS: Final = tuple(dict.fromkeys(field.database_column for field in (*EVERYWHERE, *ELSEWHERE)))
 """The value columns of metrics_calculated, in the order of `MetricRows.values`."""
 
 
 def _sources() -> dict[str, list[tuple[int, str]]]:
-    """timeframe -> (position in VALUE_COLUMNS, metric column) of its rows."""
+    """Return timeframe -> (position in VALUE_COLUMNS, metric column) of its rows."""
     position = {name: i for i, name in enumerate(VALUE_COLUMNS)}
     sources: dict[str, list[tuple[int, str]]] = {name: [] for name in TIMEFRAME_NAMES}
     for field in (*EVERYWHERE, *ELSEWHERE):

@@ -1,8 +1,8 @@
-"""Deletes minutes, metrics and longer bars that are older than they are kept, and watches that this and the database's
-jobs work.
+"""Deletes minutes, metrics and longer bars when their retention ends, and watches that this and the database's jobs
+work.
 
-Age is that of the row's time against the clock given, not when it was written: a replay of old data keeps it
-only with retention_hours = 0. Of plain tables rows are deleted; hypertables of TimescaleDB lose whole chunks, so that a
+The age of a row is measured from its time, by the given clock, not from when it was written: a replay of old data keeps
+it only with retention_hours = 0. In plain tables rows are deleted; hypertables of TimescaleDB lose whole chunks, so a
 row lives up to a chunk's length longer.
 """
 
@@ -54,8 +54,8 @@ class Kept:
 
 
 async def delete_older(connection: AsyncConnection, before_ms: int, batch_rows: int = _BATCH_ROWS) -> int:
-    """Delete candles and metrics with a time before `before_ms` (UTC), of plain tables at most `batch_rows` a
-    transaction, of hypertables the chunks that end before.
+    """Delete candles and metrics with a time before `before_ms` (UTC): in plain tables at most `batch_rows` rows per
+    transaction, in hypertables the chunks that end before it.
 
     Returns the number of rows or chunks deleted. Needs an autocommit connection. Raises psycopg.Error; rows
     deleted before it stay deleted.
@@ -71,14 +71,14 @@ async def delete_older(connection: AsyncConnection, before_ms: int, batch_rows: 
 async def delete_older_bars(
     connection: AsyncConnection, before_ms: int, batch_rows: int = _BATCH_ROWS
 ) -> int:
-    """Delete bars of 5m and longer with a time before `before_ms` (UTC); else as `delete_older`."""
+    """Delete bars of 5m and longer with a time before `before_ms` (UTC); otherwise like `delete_older`."""
     return await _delete(connection, _BARS, "drop_bars", utc(before_ms), batch_rows) or 0
 
 
 async def _delete(
     connection: AsyncConnection, tables: Sequence[str], drop: str, before: datetime, batch_rows: int
 ) -> int | None:
-    """Return None if this role may not."""
+    """Return the number of rows or chunks deleted; None if this role may not delete."""
     may_drop = await _drops_chunks(connection)
     if may_drop is None:
         return await _delete_rows(connection, tables, before, batch_rows)

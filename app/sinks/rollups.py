@@ -1,9 +1,9 @@
-"""Bars of 5m to 1d, kept beside the minutes and longer than they are.
+"""Bars of 5m to 1d, stored beside the minutes and kept for longer.
 
 A bar is written when it is over: when a minute at or after its last one is stored. It is made again when one of its
-minutes comes late or is corrected. The first table is made of minutes, each further one of the bars of the one before:
-so a minute costs a few rows, however long its bars are. What still forms is not in the tables: readers make it of the
-shorter bars and the last minutes (`app.database.candles.klines`).
+minutes comes late or is corrected. The first table is made of minutes, each further table of the bars in the one before
+it: so a minute costs a few rows, however long its bars are. A bar that still forms is not in the tables: readers make
+it of the shorter bars and the last minutes (`app.database.candles.klines`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _VALUES: Final = (
     "minutes",
 )
 _SLICE_MS: Final = 20 * DAY_MS
-"""Of history that is rolled up by one statement a table; a multiple of every bar."""
+"""Length of the history that one statement per table rolls up; a multiple of every bar."""
 _EVER: Final = {"since": utc(EARLIEST_MS), "until": utc(LATEST_MS)}
 log = structlog.get_logger("database")
 
@@ -55,7 +55,7 @@ class _Touched:
 
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """By symbol, UTC ms: up to where its bars were kept before (-1: nowhere), and up to where they are to be."""
+    """By symbol, UTC ms: up to when its bars were rolled up before (-1: none were), and up to when they are to be."""
 
     symbols: Sequence[str]
     old_ms: IntArray
@@ -63,9 +63,9 @@ class _Reach:
 
 
 async def roll_up(connection: AsyncConnection, minutes: CandleBatch) -> None:
-    """Keep the bars of these minutes, which the present transaction has stored, and note their symbols.
+    """Store the bars of these minutes, which the present transaction has stored, and note their symbols.
 
-    Until its end it is the only writer of these symbols' bars. Raises psycopg.Error.
+    Until the transaction ends, it is the only writer of these symbols' bars. Raises psycopg.Error.
     """
     newest_ms = np.full(len(minutes.symbols), -1)
     np.maximum.at(newest_ms, minutes.symbol_index, minutes.open_time_ms)
@@ -87,7 +87,7 @@ async def roll_up(connection: AsyncConnection, minutes: CandleBatch) -> None:
 
 
 async def roll_up_stored(connection: AsyncConnection) -> int:
-    """Keep the bars of stored minutes that were not rolled up, because a version without bars or another program
+    """Store the bars of stored minutes that were not rolled up, because a version without bars or another program
     stored them; return the number of symbols.
 
     Needs an autocommit connection. Any number of processes may call it at once. Raises psycopg.Error; symbols that are
@@ -144,7 +144,7 @@ async def _roll(connection: AsyncConnection, reach: _Reach, touched: _Touched) -
 
 
 def _over(table: BarTable, reach: _Reach, touched: _Touched) -> _Touched:
-    """Return the bars that hold what is touched, or formed before, and are over now."""
+    """Return the bars that contain a touched bar or minute, or were forming before, and are over after this call."""
     length_ms = table.length_ms
     formed = np.flatnonzero((reach.old_ms >= 0) & (reach.old_ms % length_ms != 0))
     index = np.concatenate([touched.symbol_index, formed.astype(np.int32)])

@@ -31,7 +31,7 @@ class Decoded:
     name: str = ""
     """The source's id, for logs and traces: of a frame, or of an alert."""
     frame: FrameInfo | None = None
-    """Of a frame: its counts of rejected rows."""
+    """Of a frame: its info, with the counts of rejected rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Bars:
 class SinkTable:
     """A topic and the table it is written to.
 
-    A batch is written at `max_rows` rows, or `linger_ms` after its first record, whichever comes first: large
-    batches cost the database a third per row of the cost of small ones, and only alerts are urgent.
+    A batch is written at `max_rows` rows, or `linger_ms` after its first record, whichever comes first: a row in a
+    large batch costs the database a third of one in a small batch, and only alerts are urgent.
     """
 
     stage: str

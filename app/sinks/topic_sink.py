@@ -1,8 +1,8 @@
-"""One topic into one table: batches, offsets, outages, dead letters, barriers.
+"""Writes one topic to one table: batches, offsets, outages, dead letters, barriers.
 
 Order of effects: rows are committed to the database, then barriers are reported, then the offsets are
-committed to Kafka. A crash between two of them repeats the batch, which writes the same rows again; it never
-loses one. While the database is down the batch waits, and with it the consumer, whose buffer is bounded.
+committed to Kafka. A crash between two of them repeats the batch, which writes the same rows again; no row is
+lost. While the database is down the batch waits, and with it the consumer, whose buffer is bounded.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class SinkEdges:
-    """Shared by all sinks of a process."""
+    """The objects that all sinks of a process share."""
 
     pool: Pool
     send_letter: Send
@@ -87,11 +87,11 @@ class SinkEdges:
     clock: Clock
     stop: asyncio.Event
     attempts: Callable[[str], Attempts]
-    """Of a stage."""
+    """Returns the attempts of a stage."""
     readiness_changed: Callable[[], None]
-    """Called when `TopicSink.ready` of any may have changed."""
+    """Called when the `ready` of any TopicSink may have changed."""
     registry: CollectorRegistry
-    """Of the role's metrics."""
+    """The registry of the role's metrics."""
 
 
 def letter_sender(producer: AIOKafkaProducer, topic: str, key: str) -> Send:
@@ -104,7 +104,7 @@ def letter_sender(producer: AIOKafkaProducer, topic: str, key: str) -> Send:
 
 
 class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aiokafka has no types
-    """Runs until the stop event of its edges."""
+    """Stores the records of one topic until the stop event of its edges."""
 
     def __init__(self, table: SinkTable, consumer: AIOKafkaConsumer, edges: SinkEdges) -> None:
         self._table = table
@@ -122,7 +122,7 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
 
     @property
     def ready(self) -> bool:
-        """It has its share of the partitions, and the database answered last time."""
+        """Whether it has its share of the partitions, and the database answered last time."""
         return self._joined and self._database_answers
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
@@ -338,7 +338,7 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
             async with asyncio.timeout(_COMMIT_TIMEOUT_S):
                 await self._consumer.commit(mine)
         except (CommitFailedError, IllegalStateError, TimeoutError) as error:
-            # A rebalance came in between, or Kafka is down: who reads the batch again writes the same rows.
+            # A rebalance came in between, or Kafka is down: whoever reads the batch again writes the same rows.
             log.warning("offsets_not_committed", topic=self._table.topic, error=repr(error))
 
 
@@ -347,6 +347,6 @@ def _noted(record: ConsumerRecord) -> Record:
 
 
 def _value(record: ConsumerRecord) -> bytes:
-    """Empty for a record without a value (a tombstone)."""
+    """Return the value of a record; empty for a record without one (a tombstone)."""
     value: bytes = record.value or b""
     return value
