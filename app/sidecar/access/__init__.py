@@ -1,1 +1,1 @@
-"""Before a handler: who is calling, and whether they may."""
+"""Checks before a handler: who is calling, and whether they may."""

@@ -1,4 +1,4 @@
-"""Before every handler: who is calling, whether that is within the limit, and whether it may be."""
+"""Checks before every handler: who is calling, whether the rate limit allows it, and whether the caller has access."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def admission(
     limiter: RateLimiter,
     metrics: SidecarMetrics,
 ) -> Middleware:
-    """Requests without a route count against the limit too. Without a verifier tokens are ignored."""
+    """Return the middleware that checks every request. Requests without a route count against the limit too; without a
+    verifier, tokens are ignored."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -20,7 +20,7 @@ from app.sidecar.access.token_keys import Keys, PublishedKeys, SecretKey, https_
 _TOKEN_MAX_CHARACTERS: Final = 8_192
 _USER_ID_MAX_CHARACTERS: Final = 255
 _LATEST_S: Final = 253_402_300_799
-"""The end of 9999: a later time in a token has no name, and counts as this."""
+"""The end of 9999: a later time in a token cannot be represented, and counts as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Caller:
 
 
 class TokenVerifier:
-    """Both methods raise TokenRefused for a token that identifies no user; its text never holds the token."""
+    """Verifies tokens. Both methods raise TokenRefused for a token that identifies no user; the error's text never
+    contains the token."""
 
     def __init__(self, keys: Keys, rules: TokenRules) -> None:
         self._keys = keys
@@ -48,7 +49,7 @@ class TokenVerifier:
         return self.verify(token)
 
     def verify(self, token: str) -> Caller:
-        """Return the caller, by the keys known already."""
+        """Return the caller, using only keys that are already loaded."""
         key = self._keys.of(self._header(token).get("kid"))
         try:
             claims = jwt.decode(
@@ -107,7 +108,7 @@ def _invalid(why: str) -> TokenRefused:
 
 
 def _segment(token: str, number: int) -> dict[str, Any]:
-    """Return the JSON object in a part of the token; readers may differ on a repeated name, so it is refused."""
+    """Return the JSON object in a part of the token. A repeated name is rejected: parsers may differ on its value."""
     text = token.split(".")[number]
     try:
         found = json.loads(
@@ -142,7 +143,7 @@ def _finite(text: str) -> float:
 
 
 def verifier_of(rules: TokenRules, clock: Clock | None = None) -> TokenVerifier | None:
-    """Return None without a secret and a key URL: then there are no users."""
+    """Return the verifier; None with neither a secret nor a key URL: then there are no users."""
     keys: Keys
     if rules.secret is not None:
         keys = SecretKey(rules.secret.get_secret_value())

@@ -13,7 +13,7 @@ Address = IPv4Address | IPv6Address
 
 
 class ClientAddresses:
-    """Believe the forwarded addresses of trusted proxies only."""
+    """Finds a client's address; believes forwarded addresses only from trusted proxies."""
 
     def __init__(self, trusted: Collection[str]) -> None:
         """`trusted`: networks, for example 10.0.0.0/8. Raises ValueError for an invalid network."""
@@ -51,7 +51,7 @@ class ClientAddresses:
 
 
 def parse_address(text: str) -> Address | None:
-    """An IPv4 address in the form of IPv6 is given as itself."""
+    """Return the address; None if it is invalid. An IPv4 address mapped into IPv6 is returned as IPv4."""
     try:
         address = ip_address(text)
     except ValueError:

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 
 class Origins:
-    """Exact matches only. Clients that are no browsers send no origin and are not concerned."""
+    """The allowed origins, matched exactly. Clients other than browsers send no origin and are not restricted."""
 
     def __init__(self, allowed: Collection[str]) -> None:
         self._allowed = frozenset(allowed)
@@ -21,7 +21,7 @@ class Origins:
     def may_connect(self, request: web.Request) -> bool:
         """Return whether a WebSocket may be opened: from a listed origin, or from our own page.
 
-        Our own is believed only of `localhost` or a bare address: any other name could be made to point here
+        A page counts as our own only on `localhost` or a bare address: any other name could be made to point here
         (DNS rebinding) and has to be listed.
         """
         origin = request.headers.get(hdrs.ORIGIN)

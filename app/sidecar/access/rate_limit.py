@@ -1,8 +1,8 @@
 """Rate limit per client and minute: counted here, shared with other replicas over Redis.
 
-A request never waits for Redis. Counts are exchanged a few times a second, so that several replicas together may
-let pass the requests that arrive within one exchange beyond the limit. While Redis is down every replica counts for
-itself: the limit then holds for each of them, and no client is locked out.
+A request never waits for Redis. Counts are exchanged a few times a second, so several replicas together may exceed
+the limit by the requests that arrive between two exchanges. While Redis is down every replica counts for itself: the
+limit then holds for each of them, and no client is locked out.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from app.clock import Clock
 
 WINDOW_MS: Final = 60_000
 _SHARE_FROM: Final = 0.1
-"""Clients below this part of the limit are not worth telling the other replicas about."""
+"""Clients below this fraction of the limit are not reported to the other replicas."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """remaining: requests left in this window. reset_s: whole seconds until the next, at least 1."""
+    """remaining: requests left in this window. reset_s: whole seconds until the next window, at least 1."""
 
     allowed: bool
     limit: int
@@ -48,7 +48,8 @@ class _Count:
 
 
 class RateLimiter:
-    """Fixed windows of a minute by the clock. Holds at most `most_clients`, and forgets the longest silent first."""
+    """Counts requests in fixed windows of a clock minute. Holds at most `most_clients`, and forgets the client that has
+    been silent longest first."""
 
     def __init__(self, per_minute: int, clock: Clock, most_clients: int = 50_000) -> None:
         """per_minute: 0 for no limit."""
@@ -67,7 +68,7 @@ class RateLimiter:
         return self._clock.now_ms() // WINDOW_MS
 
     def take(self, client: str, cost: int = 1) -> Allowance:
-        """Count a request of this client, as `cost` of them, if something of its limit is left."""
+        """Count a request of this client, as `cost` requests, if any of its limit is left."""
         now_ms = self._clock.now_ms()
         count = self._count(client, now_ms // WINDOW_MS)
         used = count.here + count.elsewhere
@@ -91,7 +92,8 @@ class RateLimiter:
         return count
 
     def to_share(self, most: int) -> dict[str, int]:
-        """Client -> requests of this window not told yet; these then count as told."""
+        """Return client -> requests of this window that are not shared yet, for at most `most` clients, and count them
+        as shared."""
         window, found = self.window, {}
         for client in list(self._to_share)[:most]:
             del self._to_share[client]
@@ -102,7 +104,7 @@ class RateLimiter:
         return found
 
     def heard(self, window: int, totals: dict[str, int]) -> None:
-        """Take each client's total over all replicas, as of the last `to_share`."""
+        """Store each client's total over all replicas, as of the last `to_share`."""
         for client, total in totals.items():
             count = self._counts.get(client)
             if count is not None and count.window == window:

@@ -17,13 +17,13 @@ from app.wire.retry import OutageLog
 _EVERY_S: Final = 0.25
 _AFTER_FAULT_S: Final = 2.0
 _MOST_CLIENTS: Final = 1_000
-"""In one exchange; the others follow in the next."""
+"""Clients in one exchange; the others follow in the next."""
 
 log = structlog.get_logger("sidecar.rate_limit")
 
 
 class SharedCounts:
-    """One counter a client and window in Redis, under a hash of the client: no address is stored."""
+    """Shares counts over Redis: one counter per client and window, under a hash of the client; no address is stored."""
 
     def __init__(self, limiter: RateLimiter, redis: Redis, namespace: Namespace) -> None:
         self._limiter = limiter
@@ -34,7 +34,7 @@ class SharedCounts:
         """Whether the last exchange worked."""
 
     async def run(self) -> None:
-        """Exchange for ever; end by cancellation."""
+        """Exchange counts until cancelled."""
         while True:
             try:
                 await self.exchange()
@@ -48,8 +48,8 @@ class SharedCounts:
                 await asyncio.sleep(_EVERY_S)
 
     async def exchange(self) -> None:
-        """Share the counts of requests let pass since the last time. Raises RedisError, OSError or TimeoutError;
-        these counts are then lost to the others for the rest of the window."""
+        """Share the counts of requests allowed since the last exchange. Raises RedisError, OSError or TimeoutError;
+        the other replicas then miss these counts for the rest of the window."""
         window, told = self._limiter.window, self._limiter.to_share(_MOST_CLIENTS)
         if not told:
             return

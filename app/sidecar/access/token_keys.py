@@ -23,11 +23,11 @@ _KEY_SET_MAX_BYTES: Final = 256 * 1024
 _FETCH_TIMEOUT_S: Final = 10.0
 
 REFRESH_MS: Final = 300_000
-"""A set older than that is loaded again; the old one serves meanwhile."""
+"""A key set older than this is loaded again; the old one is used meanwhile."""
 RETRY_MS: Final = 30_000
-"""Least time between two loads: unknown `kid`s cost at most one load in it."""
+"""Minimum time between two loads, which limits the loads that unknown `kid`s cause."""
 OLDEST_MS: Final = 86_400_000
-"""A set that could not be loaded again for so long is trusted no more."""
+"""A key set that could not be loaded again for this long is not trusted any more."""
 
 log = structlog.get_logger("sidecar.tokens")
 
@@ -41,7 +41,7 @@ class Keys(Protocol):
         ...
 
     def of(self, kid: object) -> Any:
-        """Return the key, as PyJWT takes it. Raises TokenRefused."""
+        """Return the key in the form that PyJWT needs. Raises TokenRefused."""
         ...
 
 
@@ -52,7 +52,7 @@ class SecretKey:
         self._secret = secret.encode()
 
     async def prepare(self, kid: object) -> None:
-        """It is always ready."""
+        """Do nothing: the key is always ready."""
 
     def of(self, kid: object) -> bytes:
         return self._secret
@@ -102,7 +102,7 @@ class PublishedKeys:
 
 
 def usable_keys(text: bytes, algorithm: str) -> dict[str, Any]:
-    """Return kid -> key, of keys for signatures of `algorithm`. Raises ValueError without one."""
+    """Return kid -> key for the usable keys of `algorithm`. Raises ValueError if there is no such key."""
     document = orjson.loads(text)
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list) or len(entries) > _MOST_KEYS:
@@ -142,7 +142,7 @@ def _parsed(entry: Mapping[str, Any], algorithm: str) -> Any:
 
 
 def https_fetch(url: str) -> Fetch:
-    """Get `url` again each time: no redirects, bounded in time and size."""
+    """Return a function that fetches `url` on each call, without redirects, and limited in time and size."""
     context = ssl.create_default_context()
 
     async def fetch() -> bytes:

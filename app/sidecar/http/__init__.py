@@ -1,1 +1,1 @@
-"""The web application: routes, requests read, answers worded, the page."""
+"""The web application: routes, the parsing of requests, the form of answers, the page."""

@@ -29,7 +29,7 @@ log = structlog.get_logger("sidecar.http")
 
 
 def create_app(parts: Parts) -> web.Application:
-    """Return the routes over `parts`; the caller runs the background tasks."""
+    """Return the application over `parts`; the caller runs the background tasks."""
     gateway = sidecar_metrics(parts.registry)
     table = RouteTable(routes_of(parts))
     app = web.Application(
@@ -50,7 +50,7 @@ def create_app(parts: Parts) -> web.Application:
 
 
 def clients_told(parts: Parts) -> Callable[[web.Application], Awaitable[None]]:
-    """Return what an application does before it stops: it is no longer ready, and tells its WebSocket clients."""
+    """Return the shutdown handler of an application: it ends readiness and tells the WebSocket clients."""
 
     async def stop_clients(_: web.Application) -> None:
         parts.health.stopping = True
@@ -70,7 +70,7 @@ class _QuietHandler(BoundedHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer a malformed HTTP request, before any middleware."""
-        if isinstance(exc, UnicodeEncodeError):  # aiohttp repeats a header in what it refuses, text or not
+        if isinstance(exc, UnicodeEncodeError):  # aiohttp repeats a rejected header, text or not
             status = 400
         log.info("request_unreadable", status=status, kind=type(exc).__name__)
         if request.writer.output_size > 0:

@@ -1,4 +1,4 @@
-"""Around every request: an id in the log and the answer, metrics, and errors without internals."""
+"""Middlewares around every request: an id in the log and the answer, metrics, and errors without internals."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _route(request: web.Request) -> str:
 
 
 def request_ids() -> Middleware:
-    """Take the caller's id if it looks like one, and bind it to all log events of the request."""
+    """Use the caller's id if it is well formed, or a new one, and bind it to all log events of the request."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -66,7 +66,7 @@ def request_ids() -> Middleware:
 
 
 def http_metrics(metrics: SidecarMetrics) -> Middleware:
-    """Count and times every answer; WebSocket connections are counted, not timed."""
+    """Count and time every answer; WebSocket connections are counted, not timed."""
     # looking up a metric by its labels costs more than counting
     counters = cache(metrics.http_requests.labels)
     timers = cache(metrics.http_duration.labels)
@@ -113,7 +113,7 @@ def errors_as_json() -> Middleware:
 
 def security_headers() -> Middleware:
     """Add headers for browsers: an answer is data, never framed or sniffed, unless a handler says otherwise.
-    And no version of what serves them."""
+    The Server header tells no version."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -127,7 +127,7 @@ def security_headers() -> Middleware:
 
 
 def limit_headers() -> Middleware:
-    """Tell every client the rest of its limit, also with refusals."""
+    """Tell every client how much of its limit is left, also when its request is rejected."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,7 +1,7 @@
 """GET /api/openapi.json: the description of every REST address, kept as openapi.yaml.
 
-The file repeats neither the webhook formats nor the functions of the rules' language: their tables are the only places
-that a new one is entered in.
+The file repeats neither the webhook formats nor the functions of the rules' language: a new one is entered only in
+their tables.
 """
 
 from __future__ import annotations

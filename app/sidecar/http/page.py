@@ -1,7 +1,7 @@
 """The page that `app/sidecar/page/build.py` built: served from memory, compressed, under a policy for its own files.
 
-A file whose name holds its content's hash is kept by browsers for a year; the page itself and the licences are
-asked for again.
+A file whose name holds its content's hash is cached by browsers for a year; the page itself and the licences are
+revalidated each time.
 """
 
 from __future__ import annotations

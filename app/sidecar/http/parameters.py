@@ -1,4 +1,4 @@
-"""Query parameters, read exactly: anything unknown, repeated, or malformed is a 400 that names it."""
+"""Query parameters, read strictly: anything unknown, repeated, or malformed is a 400 that names it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class Parameters:
         return int(text)
 
     def time_ms(self, name: str) -> int | None:
-        """Return an RFC 3339 time as UTC milliseconds since 1970, rounded up; the last day of 9999 is one moment."""
+        """Return an RFC 3339 time as UTC milliseconds since 1970, rounded up; at most the start of the last day of
+        9999."""
         text = self.text(name)
         if text is None:
             return None
@@ -93,7 +94,7 @@ class Parameters:
         return items
 
     def _items(self, name: str) -> tuple[str, ...]:
-        """Comma separated, or the parameter repeated, or both."""
+        """Return the distinct items: separated by commas, in repeated parameters, or both."""
         values = self._query.getall(name, [])
         items = [item for value in values for item in value.split(",")]
         if "" in items:

@@ -20,7 +20,7 @@ _MOST_NAMED: Final = 10
 class RequestError(ScreenerError):
     """Raised by handlers; becomes `{"error": code, "message": text}` with its status.
 
-    No field may hold internals: they are written for the client.
+    No field may hold internals: the client sees all of them.
     """
 
     reason = "request"
@@ -34,8 +34,8 @@ class RequestError(ScreenerError):
         position: int | None = None,
         faults: Sequence[Fault] = (),
     ) -> None:
-        """position: 0-based offset of the first fault in an expression; then it is told too. faults: of a rule or an
-        expression, one by one."""
+        """position: 0-based offset of the first fault in an expression, added to the answer. faults: each fault of a
+        rule or an expression, added likewise."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -66,7 +66,8 @@ def bad_parameter(name: str, requirement: str) -> RequestError:
 
 
 def unknown_names(what: str, names: Sequence[str], known: Sequence[str]) -> str:
-    """For unknown parameters or fields: all their names, made harmless, and the likely intended ones."""
+    """Return the message about unknown parameters or fields: their names, made harmless, and the likely intended
+    ones."""
     quoted = [f"'{shown(_NOT_OF_A_NAME.sub('?', name[:81]))}'" for name in names[:_MOST_NAMED]]
     more = f", ... ({len(names)} in all)" if len(names) > _MOST_NAMED else ""
     near = (nearest(name, tuple(known)) for name in names[:_MOST_NAMED])
@@ -80,7 +81,7 @@ def missing_parameter(name: str) -> RequestError:
 
 
 def bad_expression(name: str, errors: Sequence[RuleError]) -> RequestError:
-    """errors: of the parameter of this name, in order of place."""
+    """errors: the faults in the parameter of this name, in order of position."""
     told = "; ".join(map(str, errors))
     faults = [Fault(name, str(error), error.position) for error in errors]
     return RequestError(400, "bad_expression", f"{name}: {told}", position=errors[0].position, faults=faults)

@@ -1,4 +1,4 @@
-"""Bodies of requests, read exactly: JSON objects without unknown or read-only fields."""
+"""Bodies of requests, read strictly: JSON objects without unknown or read-only fields."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 async def json_object(
     request: web.Request, known: Collection[str], read_only: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the object in the body. Raises RequestError: 415 for another type, 408 for one that does not come, 400
-    for anything but an object."""
+    """Return the object in the body. Raises RequestError: 415 for another type, 408 for a body that does not arrive in
+    time, 400 for anything but an object with only known fields."""
     if request.content_type != "application/json" or hdrs.CONTENT_ENCODING in request.headers:
         raise RequestError(415, "unsupported_media_type", "the body must be plain application/json")
     found = await any_json_object(request)
@@ -35,8 +35,8 @@ async def json_object(
 
 
 async def any_json_object(request: web.Request) -> dict[str, Any]:
-    """Return the object in the body, with any fields. Raises RequestError: 408 for one that does not come, 400 for
-    anything but an object."""
+    """Return the object in the body, with any fields. Raises RequestError: 408 for a body that does not arrive in time,
+    400 for anything but an object."""
     body = await _read(request)
     if b"\\u0000" in body and _ESCAPED_NUL.search(body):
         raise RequestError(400, "bad_body", "the body contains the character NUL, which cannot be stored")

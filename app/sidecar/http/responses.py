@@ -1,4 +1,4 @@
-"""Answers of hot reads: JSON that a client which has it already need not be sent again."""
+"""Answers to frequent reads: JSON that is not sent again to a client that already has it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def conditional_json(
 ) -> web.Response:
     """Answer 200 with the body, or 304 if If-None-Match names it.
 
-    body: whole, or in pieces that are made as the client takes them. etag: of the body, if it is known; of pieces it
-    has to be.
+    body: whole, or in pieces that are made as the client reads them. etag: of the body, if it is known; required for
+    pieces.
     """
     if etag is None:
         if not isinstance(body, bytes):
@@ -37,7 +37,7 @@ def conditional_json(
 
 
 def private_json(body: bytes, status: int = 200) -> web.Response:
-    """Return an answer meant for its caller alone, or of this moment only."""
+    """Return an answer that no cache may store: it is only for its caller, or only for this moment."""
     return web.Response(
         body=body,
         status=status,

@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 
 
 class Access(Enum):
-    """PUBLIC: anyone. USER: a caller with a token. ADMIN: a token with that role."""
+    """Who may call a route. PUBLIC: anyone. USER: a caller with a token. ADMIN: a caller whose token has that role."""
 
     PUBLIC = "public"
     USER = "user"
@@ -25,7 +25,7 @@ def plain_cost(_: web.Request) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """cost: how many requests one counts as against the limit.
+    """cost: how many requests a call counts as, against the limit.
 
     limited: whether a request counts against the caller's limit. A GET route answers HEAD too, except for a
     WebSocket."""
@@ -43,7 +43,7 @@ class RouteTable:
     """All routes of an application; each one declares its access."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        """Raises ValueError for two routes with one method and path."""
+        """Raises ValueError for two routes with the same method and path."""
         self._routes = tuple(routes)
         self._by_address = {(route.method, route.path): route for route in routes}
         if len(self._by_address) < len(self._routes):

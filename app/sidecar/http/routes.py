@@ -29,7 +29,7 @@ from app.sidecar.state.rules import RuleList
 
 EXPORT_COST: Final = 10
 WHOLE_MARKET_COST: Final = 10
-"""In requests: megabytes to encode and to send."""
+"""In requests: the answer is megabytes to encode and to send."""
 SCREENER_COST: Final = 3
 EXPLAIN_COST: Final = 3
 BACKTEST_COST: Final = 5
@@ -57,7 +57,7 @@ def routes_of(parts: Parts) -> tuple[Route, ...]:
 
 
 def _pages(parts: Parts) -> tuple[Route, ...]:
-    """Asked by machines that must not be turned away, and the page."""
+    """Return the routes without a limit: the page, and the ones for machines that must never be rejected."""
 
     def sizes() -> dict[str, object]:
         return {
@@ -147,7 +147,8 @@ def _users(parts: Parts, rules: RuleList) -> tuple[Route, ...]:
 
 
 def _websockets(parts: Parts) -> tuple[Route, ...]:
-    """They have their own limits: a connection is one request, with any number of messages."""
+    """Return the WebSocket routes. They have their own limits: a connection is one request, with any number of
+    messages."""
     return tuple(
         Route("GET", path, handler, Access.PUBLIC, limited=False, websocket=True)
         for path, handler in (("/ws", parts.channel_stream.handle), ("/ws/alerts", parts.alert_stream.handle))

@@ -41,7 +41,7 @@ log = structlog.get_logger("sidecar.http")
 
 
 def create_legacy_app(parts: Parts) -> web.Application:
-    """Return the routes over `parts`, which are the sidecar's."""
+    """Return the application over `parts`, which it shares with the sidecar."""
     gateway = sidecar_metrics(parts.registry)
     table = RouteTable(_routes(parts))
     app = web.Application(
@@ -121,8 +121,8 @@ def _failure(status: int, code: str, message: str, headers: dict[str, str]) -> w
 
 
 def cross_origin(origins: Origins) -> Middleware:
-    """Let pages of the allowed origins, and no others, send requests and read the answers, with credentials as before:
-    the sidecar has no cookies, so that they hold nothing."""
+    """Let pages of the allowed origins, and no others, send requests and read the answers. Credentials are allowed, as
+    in the earlier gateway: the sidecar has no cookies, so they contain nothing."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Health as the earlier gateway words it."""
+"""Health in the earlier gateway's form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What anybody may read: alerts, metrics, tickers, klines. Unknown parameters are ignored, and bad values mostly."""
+"""The public reads: alerts, metrics, tickers, klines. Unknown parameters and most invalid values are ignored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def text_of(query: MultiMapping[str], name: str) -> str:
 
 
 def clamped(query: MultiMapping[str], name: str, default: int, least: int, most: int) -> int:
-    """Return a whole number, brought into its bounds; the default for anything else."""
+    """Return a whole number, clamped to its bounds; the default for anything else."""
     text = query.get(name, "")
     return min(most, max(least, int(text))) if _INTEGER.fullmatch(text) else default
 
@@ -107,7 +107,7 @@ class MetricsEndpoint:
         return json_response({"symbol": symbol, "timestamp": time, "timeframes": timeframes})
 
     async def _pieces(self, symbols: Sequence[str]) -> AsyncIterator[bytes]:
-        """Values as they are when the client takes them; a pause after each piece lets others run."""
+        """Yield values as they are when the client reads them; a pause after each piece lets other tasks run."""
         piece, separator = bytearray(b"["), b""
         for symbol in symbols:
             row = self._latest.row(symbol)

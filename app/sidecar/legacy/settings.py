@@ -1,4 +1,4 @@
-"""GET and POST /api/settings: the caller's own; a POST replaces them as a whole."""
+"""GET and POST /api/settings: the caller's own settings; a POST replaces them as a whole."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class SettingsEndpoint:
                 found = await read_user_settings(connection, user_id)
         except HistoryUnavailable:
             raise unavailable("the settings") from None
-        # a user who has set nothing is told that notification is on, as before: without a URL it has no effect
+        # as in the earlier gateway, notification is on for a user who set nothing: without a URL it has no effect
         enabled = found.notification_enabled or found.updated_at is None
         return json_response(_document(list(found.selected_alerts), found.webhook_url, enabled))
 
     async def replace(self, request: web.Request) -> web.Response:
-        """Replace selected alerts, webhook and switch; a missing one is emptied or switched off. Names of rules that do
-        not exist are kept: they select nothing."""
+        """Replace selected alerts, webhook and switch; a missing field is emptied or switched off. Names of rules that
+        do not exist are kept: they select nothing."""
         user_id = caller_of(request).user_id
         given = await any_json_object(request)
         selected, enabled = given.get("selected_alerts") or [], given.get("notification_enabled") or False

@@ -1,4 +1,4 @@
-"""Alerts, metrics and tickers as the earlier system words them."""
+"""Alerts, metrics and tickers in the earlier system's form."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from app.wire.tickers import Ticker
 
 TIMEFRAMES: Final = ("1m", "5m", "15m", "1h", "8h", "1d")
 CHANGED: Final = TIMEFRAMES[1:]
-"""Timeframes of which metrics tell the change."""
+"""Timeframes whose price change the metrics contain."""
 COMPARED: Final = ("5m", "15m", "1h", "8h")
-"""Timeframes of which metrics tell the volume ratio."""
+"""Timeframes whose volume ratio the metrics contain."""
 PIVOTS: Final = ("r3", "r2", "r1", "pivot", "s1", "s2", "s3")
 _CANDLE: Final = {"open": "open", "high": "high", "low": "low", "close": "close", "volume": "quote_volume"}
 """JSON name -> metric of the window; `volume` is in the quote asset there."""
@@ -41,7 +41,7 @@ Value = Callable[[str], float | None]
 
 
 def alert_document(alert: Mapping[str, Any]) -> dict[str, object]:
-    """Return an alert, of the JSON object that clients of the sidecar see; only plain values of its metadata."""
+    """Convert the JSON object of an alert that clients of the sidecar see; keep only plain values of its metadata."""
     metadata = alert["metadata"].items()
     return {
         "id": alert["id"],

@@ -41,12 +41,12 @@ from app.wire.topics import Topics
 
 _KEPT_S: Final = 3_600
 _KEPT_BYTES: Final = 128 * 1024 * 1024
-"""Of each stream; the oldest messages go first."""
+"""Size limit of each stream; the oldest messages are dropped first."""
 _REPEATS_KNOWN_S: Final = 120
 _POLL_MS: Final = 500
 _RECORDS_AT_ONCE: Final = 64
 _MESSAGES_AT_ONCE: Final = 256
-"""So many of a subject are on the way at a time."""
+"""Most messages of a subject in flight at a time."""
 _ACK_WAIT_S: Final = 5.0
 _HEADERS_MAX_BYTES: Final = 1_024
 
@@ -55,7 +55,7 @@ log = structlog.get_logger("sidecar.legacy")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """identifier: the same whenever the same is sent."""
+    """identifier: the same each time the same message is sent."""
 
     identifier: str
     payload: bytes
@@ -63,8 +63,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """name: of the subject, as the earlier system calls it; its first part names the stream. messages: of a record, its
-    value and offset given; raises BadInput."""
+    """name: the earlier system's name of the subject; its first part names the stream. messages: yields the messages of
+    a record, given its value and offset; raises BadInput."""
 
     name: str
     topic: str
@@ -81,8 +81,8 @@ class Subject:
 
 
 def subjects(namespace: Namespace, backfilled_after_ms: int) -> tuple[Subject, Subject]:
-    """backfilled_after_ms: metrics of minutes that were over so long before they were calculated are history that was
-    filled, and left out like such alerts; 0 leaves out none."""
+    """Return the subjects of alerts and of metrics. backfilled_after_ms: metrics calculated longer than this after the
+    end of their minute are backfilled, and left out like backfilled alerts; 0 leaves out no metrics."""
     topics = Topics.of(namespace)
 
     def metrics(value: bytes, _: int) -> Iterator[Message]:
@@ -95,7 +95,7 @@ def subjects(namespace: Namespace, backfilled_after_ms: int) -> tuple[Subject, S
 
 
 def alert_messages(value: bytes, offset: int) -> Iterator[Message]:
-    """Yield the message of an alert; none of a barrier, of a backfilled alert and of one of a shadow rule."""
+    """Yield the message of an alert; nothing for a barrier, a backfilled alert or an alert of a shadow rule."""
     if Barrier.decode(value) is None:
         alert = Alert.decode(value, offset)
         if not alert.backfilled and not alert.shadow:
@@ -150,7 +150,7 @@ class SubjectPublisher:
 
     @property
     def joined(self) -> bool:
-        """Whether it has a share of the topic; of a topic with one partition one sidecar has it."""
+        """Whether it has partitions of the topic; of a topic with one partition, only one sidecar has it."""
         return bool(self._owned)
 
     async def run(self) -> None:
@@ -206,7 +206,8 @@ class SubjectPublisher:
             await self._commit(consumer, done)
 
     async def _note_beginnings(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit where reading begins in partitions just gained, so that an end before the first record loses none."""
+        """Commit the first position of newly assigned partitions: a process that ends before it commits a record then
+        loses no record."""
         owned = frozenset(consumer.assignment())
         if gained := owned - self._owned:
             positions = {partition: await consumer.position(partition) for partition in gained}
@@ -256,5 +257,6 @@ class SubjectPublisher:
 
 
 def _heals(error: BaseException) -> bool:
-    """Wait also for faults that a person must mend, for example a missing right: no work depends on it."""
+    """Return whether to retry: also faults that a person must fix, for example a missing right, because no other work
+    depends on the subject."""
     return isinstance(error, (KafkaError, NatsError, ServerUnreachable, OSError))
