@@ -57,8 +57,8 @@ class _AlertGroup:
 
 
 class AlertGroups:
-    """Cost of an alert: one framing per endpoint, one look at each group whose symbols it is among, and one
-    write per client that gets it."""
+    """Clients grouped by endpoint and filters. An alert costs one framing per endpoint, one check of each group that
+    wants its symbol, and one write per client that gets it."""
 
     def __init__(self, metrics: SidecarMetrics, block_bytes: int) -> None:
         self._metrics = metrics
@@ -128,7 +128,7 @@ class AlertGroups:
             for receiver in group.receivers:
                 try:
                     sent += receiver.offer(block)
-                except Exception:  # of one client
+                except Exception:  # an error of one client
                     end_failed(receiver)
             # one addition for all: it costs as much as giving the block to one client
             self._metrics.websocket_sent.inc(sent * block.messages)

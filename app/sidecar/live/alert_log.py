@@ -1,4 +1,4 @@
-"""The newest alerts in memory, ready to be framed, in order of `seq`: sent to clients, resumed from."""
+"""The newest alerts in memory, ready to be framed, in order of `seq`, for new and for resuming clients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from app.sidecar.state.limits import SidecarLimits
 
 @dataclass(slots=True)
 class LoggedAlert:
-    """payload: its JSON as clients see it. The other fields are for the clients' filters, and ingest_ts_ms (UTC ms,
-    None if unknown) for the time it took. Not frozen: that takes three times as long to make."""
+    """payload: the alert's JSON as clients see it. The other fields are for the clients' filters, and ingest_ts_ms (UTC
+    ms, None if unknown) for its latency. Not frozen: a frozen one takes three times as long to make."""
 
     seq: int
     id: str
@@ -53,7 +53,7 @@ class LoggedAlert:
 
 
 class AlertLog:
-    """Bounded by number and bytes. Not a record of everything: `floor_seq` tells where it begins.
+    """The newest alerts, limited in number and bytes; `floor_seq` tells where they begin.
 
     Every alert with seq > floor_seq is here, once by id. Alerts up to floor_seq are in the database, which has
     them all when its newest seq is at least `settled_seq`, for alerts are written in order.
@@ -74,13 +74,13 @@ class AlertLog:
         self.settled_seq = -1
         """The newest alert up to floor_seq; -1 when none of them has been seen."""
         self.newest_seq = floor_seq
-        """The newest record taken, repeats and barriers included."""
+        """The newest record read, repeats and barriers included."""
 
     def __len__(self) -> int:
         return len(self._seqs)
 
     def is_repeat(self, identifier: str) -> bool:
-        """Return whether this id was learnt lately."""
+        """Return whether an alert with this id is remembered."""
         return identifier in self._ids
 
     def learn(self, identifier: str, seq: int) -> None:
@@ -93,7 +93,7 @@ class AlertLog:
         self.newest_seq = max(self.newest_seq, seq)
 
     def append(self, alert: LoggedAlert) -> None:
-        """Add the next alert: its seq is above all before it, its id is new."""
+        """Add the next alert. Its seq must be above all earlier ones, and its id new."""
         self._remember(alert.id)
         self._seqs.append(alert.seq)
         self._alerts.append(alert)

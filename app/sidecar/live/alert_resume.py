@@ -1,4 +1,4 @@
-"""Bringing a client that resumes up to now: from memory, or from the database where memory begins too late."""
+"""Catches up a client that resumes: from memory, or from the database where memory begins too late."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Send = Callable[[Sequence[LoggedAlert]], Awaitable[None]]
 
 
 class ResumeError(ClientRefused):
-    """It is unknown whether the client would miss an alert, so none is sent."""
+    """It is unknown whether the client would miss an alert, so no alert is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class AlertGap:
 
 
 class AlertResume:
-    """Every method raises ResumeError when it cannot do its work."""
+    """Catches up clients that resume. Every method raises ResumeError when it cannot do its work."""
 
     def __init__(
         self,
@@ -61,19 +61,19 @@ class AlertResume:
         self._limits = limits
         self._caught_up = caught_up
         self._stored_seq = -1
-        """The content of the database, as last seen."""
+        """The newest seq in the database, as last seen."""
 
     @property
     def newest_seq(self) -> int:
         return self._alerts.newest_seq
 
     async def reach_now(self) -> None:
-        """Wait until the alerts from before this sidecar's start have been read: they are not news."""
+        """Wait until the alerts from before this sidecar's start have been read: they do not count as new."""
         if not await self._comes_true(self._caught_up):
             raise ResumeError(WSCloseCode.TRY_AGAIN_LATER, STARTING)
 
     async def find_gap(self, since: int, since_id: str | None = None) -> AlertGap | None:
-        """Return whether all alerts after `since` can be given. `since_id`: the id of the alert with that seq.
+        """Return the gap; None if all alerts after `since` can be sent. `since_id`: the id of the alert with that seq.
 
         Waits until this sidecar has read up to `since`: another one may have been ahead of it.
         """
@@ -96,8 +96,8 @@ class AlertResume:
         return None
 
     async def catch_up(self, since: int, send: Send, join: Callable[[], None]) -> None:
-        """Send all alerts after `since`, then call `join`. Nothing is awaited between the last look and
-        that, so that the next alert broadcast is the first one not sent here."""
+        """Send all alerts after `since`, then call `join`. Nothing is awaited between the last look for alerts and
+        `join`, so the next alert broadcast is the first one not sent here."""
         cursor, epoch = since, self._feed.epoch
         while True:
             if epoch != self._feed.epoch:
@@ -115,7 +115,8 @@ class AlertResume:
             await asyncio.sleep(0)
 
     async def _is_at(self, seq: int, identifier: str) -> bool:
-        """Return whether the alert of this seq has this id, as far as anybody still knows."""
+        """Return whether the alert of this seq has this id; true if memory begins too late and the database does not
+        know the id."""
         if self._alerts.holds_all_after(seq - 1):
             alert = self._alerts.at(seq)
             return alert is not None and alert.id == identifier
@@ -123,7 +124,7 @@ class AlertResume:
         return stored_seq is None or stored_seq == seq
 
     async def _comes_true(self, condition: Callable[[], bool]) -> bool:
-        """Return whether it does within `settle_s`."""
+        """Return whether the condition becomes true within `settle_s`."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._limits.settle_s
         while not condition():

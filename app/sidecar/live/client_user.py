@@ -22,10 +22,10 @@ TOO_MANY_OF_USER: Final = "this user has too many connections"
 
 
 class ClientUser:
-    """`caller`: None for a client without a token."""
+    """The user of one client. `caller`: None for a client without a token."""
 
     def __init__(self, receiver: Receiver, clients: Clients, clock: Clock, check_s: float) -> None:
-        """check_s: how often at least the time left of the token is looked at."""
+        """check_s: the longest time between two checks of whether the token has expired."""
         self.caller: Caller | None = None
         self._receiver = receiver
         self._clients = clients
@@ -35,7 +35,7 @@ class ClientUser:
         self._expiry: asyncio.TimerHandle | None = None
 
     def become(self, caller: Caller) -> bool:
-        """Take the caller as the client's user until its token expires; False if that closes the client."""
+        """Make the caller the client's user until its token expires; return False if that closes the client."""
         if self.caller is None and not self._leaving.enter_context(
             self._clients.admitted_user(caller.user_id)
         ):

@@ -1,4 +1,4 @@
-"""Everybody connected over WebSocket: how many there may be, whether they live, and their leaving."""
+"""The clients connected over WebSocket: their limits, heartbeats, and the closing of all of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ClientSocket(WebSocketResponse):
     """The socket of a client. Only one task may read it, until its end.
 
     aiohttp's own `close` cuts the connection as soon as its transport takes more, although bytes of a frame,
-    and the close frame itself, may still wait there; so a slow client would not be told.
+    and the close frame itself, may still wait there: a slow client would not get them.
     """
 
     def __init__(self, message_max_bytes: int) -> None:
@@ -78,7 +78,7 @@ class Client:
     receiver: Receiver
     budget: MessageBudget
     address: str
-    """The unit that counts as one client address."""
+    """The address or network that counts as one client address."""
 
     async def listen(self, hear: Hear) -> None:
         """Give `hear` every message, one after the other, until the client closes or is gone."""
@@ -101,8 +101,8 @@ class Client:
 
 
 class Clients:
-    """Refuses one more than there may be, before its handshake: in all, and of one address. Of one user, who
-    is known later, `admitted_user` does."""
+    """Rejects a client above the limit, in all or of one address, before its handshake. The limit of a user, who is
+    known later, is checked by `admitted_user`."""
 
     def __init__(
         self, origins: Origins, addresses: ClientAddresses, limits: SidecarLimits, metrics: SidecarMetrics
@@ -122,7 +122,8 @@ class Clients:
 
     @asynccontextmanager
     async def connected(self, request: web.Request) -> AsyncIterator[Client]:
-        """Raises RequestError 403 for a page of another origin, 429 or 503 for one client too many."""
+        """Yield the client after its handshake, and close it at the end. Raises RequestError 403 for a page of another
+        origin, 429 or 503 for one client too many."""
         if not self._origins.may_connect(request):
             raise RequestError(403, "origin_refused", "web pages of this origin may not connect")
         address = client_key(self._addresses.of_request(request))
@@ -144,12 +145,12 @@ class Clients:
                 await receiver.finish()
 
     async def _receiver(self, socket: ClientSocket, request: web.Request) -> Receiver:
-        """After the handshake. Raises RequestError when the client did not wait for it."""
+        """Do the handshake. Raises RequestError when the client did not wait for it, or a header is not UTF-8."""
         try:
             writer = await socket.prepare(request)
         except ConnectionError:
             raise RequestError(400, "client_gone", "the client went away") from None
-        except ValueError:  # aiohttp takes a key of ASCII for granted, and repeats headers in what it refuses
+        except ValueError:  # aiohttp assumes that the key is ASCII, and repeats a rejected header
             raise RequestError(
                 400, "bad_request", "a header of the handshake holds bytes that are not UTF-8"
             ) from None
@@ -160,7 +161,7 @@ class Clients:
 
     @contextmanager
     def admitted_user(self, user_id: str) -> Iterator[bool]:
-        """Yield whether one more connection of this user is taken; if so, it counts while the context lasts."""
+        """Yield whether one more connection of this user is allowed; if so, it counts while the context lasts."""
         taken = self._of_user[user_id] < self._limits.max_clients_per_user
         _count(self._of_user, user_id, taken)
         try:
@@ -169,15 +170,15 @@ class Clients:
             _count(self._of_user, user_id, -taken)
 
     async def watch(self) -> None:
-        """Tend the clients until cancelled: ping them, and close dead ones."""
+        """Ping the clients, and close dead ones, until cancelled."""
         while True:
             await asyncio.sleep(min(self._limits.heartbeat_s, self._limits.pong_s) / 4)
             for receiver in tuple(self._connected):
                 receiver.check()
 
     async def drain(self) -> None:
-        """Accept no more clients, and close the present ones as going away, each told to come back at its own
-        time: together they would overload the next server."""
+        """Accept no more clients, and close the present ones as going away. Each is told a different time to come
+        back: together they would overload the next server."""
         self._stopping = True
         closing = [
             receiver.close(WSCloseCode.GOING_AWAY, f"{GOING_AWAY}{int(n * self._limits.reconnect_every_ms)}")

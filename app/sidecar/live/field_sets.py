@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 
 class TooManyFieldSets(Exception):
-    """`owner`: the one at its limit; None if the total is at its limit."""
+    """`owner`: the owner at its limit; None if the total is at its limit."""
 
     def __init__(self, owner: str | None, most: int) -> None:
         super().__init__(owner, most)

@@ -1,5 +1,5 @@
-"""WebSocket frames as a server sends them (RFC 6455, 5.2): final and unmasked, so that one does for all receivers, and
-joined in blocks, so that a message to many clients is framed and joined once."""
+"""WebSocket frames as a server sends them (RFC 6455, 5.2): final and unmasked, so that one frame serves all receivers,
+and joined in blocks, so that a message to many clients is framed and joined once."""
 
 from __future__ import annotations
 

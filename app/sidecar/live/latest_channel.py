@@ -25,7 +25,7 @@ _SLICE_S: Final = 0.004
 TOO_FAR_BEHIND: Final = "too slow: subscribe again for a new snapshot"
 
 Key = tuple[str, int]
-"""Symbol, and the part that tells values of one symbol apart that do not replace one another."""
+"""Symbol, and a number that distinguishes values of the symbol that do not replace one another."""
 Fields = tuple[frozenset[str], frozenset[str]]
 """Timeframes and fields wanted; empty: all."""
 
@@ -53,8 +53,7 @@ class Values(Protocol):
         ...
 
     def encode(self, key: Key, fields: Fields) -> bytes | None:
-        """Return the current JSON of a known key; None if it is not known any more. Cheap without
-        changes."""
+        """Return the current JSON of a known key; None if it is not known any more. Cheap if nothing has changed."""
         ...
 
 
@@ -68,7 +67,7 @@ class _Behind:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """The clients that want the same."""
+    """The clients with the same selection."""
 
     wanted: WantedValues
     receivers: set[Receiver] = field(default_factory=set)
@@ -87,7 +86,7 @@ class _Group:
 
 
 class _Slices:
-    """The time of the event loop, in slices: between two of them everything else has its turn."""
+    """Divides long work on the event loop into slices, between which other tasks run."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -97,7 +96,7 @@ class _Slices:
         return self._loop.time()
 
     async def pause(self) -> None:
-        """Let others run if the slice is over."""
+        """Let other tasks run if the slice is over."""
         if self._loop.time() - self._begun_s > _SLICE_S:
             await asyncio.sleep(0)
             self._begun_s = self._loop.time()
@@ -109,7 +108,7 @@ class LatestChannel:
     def __init__(self, values: Values, limits: SidecarLimits) -> None:
         self.name = values.channel
         self.seq = 0
-        """Grows with every round of updates; orders messages, but is no point to resume from."""
+        """Grows with every round of updates; orders messages, but clients cannot resume from it."""
         self._values = values
         self._limits = limits
         self._groups: dict[WantedValues, _Group] = {}
@@ -167,7 +166,8 @@ class LatestChannel:
             await slices.pause()
 
     async def send_snapshot(self, receiver: Receiver, wanted: WantedValues) -> None:
-        """Yield parts, each as it is when the client takes it. Raises as `Receiver.ready` does."""
+        """Send the snapshot in parts, each with the values as they are when the client takes it. Raises as
+        `Receiver.ready` does."""
         keys = self._values.known(wanted.symbols)
         position = 0
         while True:
@@ -187,7 +187,8 @@ class LatestChannel:
                 return
 
     async def _send_group(self, group: _Group, slices: _Slices) -> None:
-        """A part is encoded and written without a pause between: a snapshot that came in it would be newer."""
+        """Send a group its pending values. Each part is encoded and written without a pause between: a snapshot sent
+        in that pause would be newer than the part."""
         left, group.pending = group.pending, {}
         for receiver, behind in tuple(group.behind.items()):
             behind.values.update(left)
@@ -208,7 +209,7 @@ class LatestChannel:
             await slices.pause()
 
     def _fall_behind(self, receiver: Receiver, group: _Group, values: dict[Key, bytes | None]) -> None:
-        """Leave the rest of an update to a task: no client makes us hold more than newest values."""
+        """Leave the rest of an update to a task: for a slow client we hold only the newest values."""
         sending = asyncio.create_task(ending_client(receiver, partial(self._catch_up, receiver, group)))
         group.behind[receiver] = _Behind(values, sending)
         self._check_bounds(receiver, group.behind[receiver])
@@ -218,7 +219,7 @@ class LatestChannel:
             receiver.close(WSCloseCode.TRY_AGAIN_LATER, TOO_FAR_BEHIND, "slow")
 
     async def _catch_up(self, receiver: Receiver, group: _Group) -> None:
-        """Raises as `Receiver.ready` does."""
+        """Send the client the values it has not received yet. Raises as `Receiver.ready` does."""
         values = group.behind[receiver].values
         while values:
             await asyncio.sleep(0)

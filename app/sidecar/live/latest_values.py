@@ -18,7 +18,8 @@ from app.sidecar.state.latest import LatestMetrics
 from app.times import rfc3339
 
 _LAYOUTS_KEPT: Final = 32
-"""Choices of timeframes and fields whose JSON is kept: up to 8 kB a symbol each. The least recently used go first."""
+"""Choices of timeframes and fields whose JSON is cached: up to 8 kB per symbol each. The least recently used one is
+dropped first."""
 _layout = lru_cache(maxsize=256)(MetricsLayout)
 _CANDLE_COLUMNS: Final = {
     "open": "open_1m",
@@ -94,7 +95,8 @@ class CandleValues:
 
 
 def _candle(symbol: str, exchange: str, open_time_ms: int, closed: bool, values: Sequence[float]) -> bytes:
-    """volume: base asset. Null where the minute is not known (a frame of a recomputed window)."""
+    """Return the JSON of a candle. volume: base asset. Values are null where the minute is not known (a frame of a
+    recomputed window)."""
     candle: dict[str, object] = {
         "symbol": symbol,
         "exchange": exchange,

@@ -25,7 +25,7 @@ log = structlog.get_logger("sidecar.websocket")
 
 
 class ClientRefused(Exception):
-    """Told to the client as `code` and `reason` of its closing."""
+    """Closes the client, which gets `code` and `reason`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -95,11 +95,11 @@ class Receiver:
 
     @property
     def takes_now(self) -> bool:
-        """Whether data written now goes to the system, rather than wait for the client."""
+        """Whether data written now goes to the operating system, instead of waiting for the client."""
         return self.open and not self._queue and not self._connection.writing_paused
 
     def offer(self, block: FrameBlock) -> bool:
-        """Send `block` (True), or queues or refuses it (False); never waits."""
+        """Send `block` and return True, or queue or reject it and return False; never wait."""
         if not self.open:
             return False
         if not self._queue and not self._connection.writing_paused:
@@ -119,9 +119,9 @@ class Receiver:
             self._metrics.websocket_sent.inc(block.messages)
 
     async def ready(self) -> None:
-        """Wait until the client `takes_now`: a large sender waits for it before each part.
+        """Wait until `takes_now`: the sender of many parts calls it before each part.
 
-        Raises TimeoutError when it takes no data for `stalled_s`, ConnectionError when it is gone.
+        Raises TimeoutError when the client takes no data for `stalled_s`, ConnectionError when it is gone.
         """
         while not self.takes_now:
             if not self.open:
@@ -137,7 +137,7 @@ class Receiver:
     def close(self, code: int, reason: str, failure: str = "closed") -> asyncio.Task[None]:
         """Send the client the reason, wait up to `close_s` for its answer, then cut it.
 
-        Data in its transport is sent before, above all a frame that has begun. Queued messages are dropped
+        Data in its transport is sent first, above all the rest of a frame. Queued messages are dropped
         and counted under `failure`.
         """
         if self._closing is None:
@@ -193,7 +193,7 @@ class Receiver:
         await self._takes_more(None)
 
     def _check_progress(self, now_s: float) -> None:
-        """A ping would wait behind data the client has not taken yet; taken bytes also show that it lives."""
+        """Close a client that takes no data. A ping would wait behind the data; taken bytes also show a live client."""
         self._heard_at_s, self._pinged_at_s = now_s, None
         waiting_bytes = self._transport.get_write_buffer_size()
         if waiting_bytes != self._stuck_bytes:
@@ -264,7 +264,7 @@ class Receiver:
             self._transport.abort()
 
     async def _sent_all(self) -> None:
-        """Wait until the system has all bytes; to cut the connection before would cut a frame in two."""
+        """Wait until the operating system has all bytes: ending the connection earlier would cut a frame in two."""
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits(high=0)
         while self._connection.connected and self._connection.writing_paused:
@@ -272,7 +272,8 @@ class Receiver:
 
 
 def _bound_buffers(transport: asyncio.Transport, most_bytes: int) -> None:
-    """So that a slow client shows after hundreds of alerts, not after megabytes in the system's buffers."""
+    """Limit the buffers, so that a slow client shows after hundreds of alerts, not after megabytes in the operating
+    system."""
     transport.set_write_buffer_limits(high=most_bytes)
     connection = transport.get_extra_info("socket")
     if connection is not None:

@@ -37,7 +37,7 @@ def alert_frame(alert: LoggedAlert) -> bytes:
 def values_frame(
     kind: str, channel: str, seq: int, values: Sequence[bytes], more: bool | None = None
 ) -> bytes:
-    """`values`: JSON objects. more: only a snapshot says whether parts of it follow."""
+    """`values`: JSON objects. more: whether parts of a snapshot follow; None for other messages."""
     head = b'{"type":"%b","channel":"%b","seq":%d,' % (kind.encode(), channel.encode(), seq)
     if more is not None:
         head += b'"more":true,' if more else b'"more":false,'
@@ -52,7 +52,7 @@ def message(
     data: Any = None,
     identifier: str | int | None = None,
 ) -> FrameBlock:
-    """Any other message; fields that are None are left out."""
+    """Return any other message; fields that are None are left out."""
     fields = {"type": kind, "channel": channel, "seq": seq, "data": data, "id": identifier}
     body = orjson.dumps({name: value for name, value in fields.items() if value is not None})
     return FrameBlock(text_frame(body), 1)

@@ -41,7 +41,7 @@ from app.sidecar.state.limits import SidecarLimits
 from app.times import rfc3339
 
 _SUBSCRIPTION_COST: Final = 9.0
-"""In messages, beside the one it is: snapshots and resumptions are work."""
+"""Messages that a subscription costs in addition to itself: snapshots and resumptions are work."""
 
 NOT_ACCEPTED: Final = "invalid token"
 AUTH_FIRST: Final = "the first message must be auth, with a token"
@@ -55,7 +55,7 @@ log = structlog.get_logger("sidecar.websocket")
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """Shared by all sessions. verifier: None without users. closed: a token is required."""
+    """The objects that all sessions share. verifier: None without users. closed: a token is required."""
 
     clients: Clients
     groups: AlertGroups
@@ -69,7 +69,8 @@ class Channels:
 
 
 class Session:
-    """Everything said is answered in order; only the alerts of a resumption take their own time."""
+    """The conversation with one client. Messages are answered in order; only the alerts of a resumption take their own
+    time."""
 
     def __init__(self, client: Client, channels: Channels, limits: SidecarLimits) -> None:
         self._receiver = client.receiver
@@ -80,13 +81,13 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._user = ClientUser(client.receiver, channels.clients, channels.clock, limits.expiry_check_s)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        """Channel -> its service: done when it only needs to be told of news."""
+        """Channel -> its task, which ends once only new alerts or values are left to send."""
         self._releases: dict[str, Callable[[], None]] = {}
         """Channel -> the function that releases its choice of fields."""
         self._idle: asyncio.TimerHandle | None = None
 
     def begin(self, caller: Caller | None) -> None:
-        """`caller`: whom the request's token named."""
+        """`caller`: the user that the request's token named, if any."""
         self._watch_idleness()
         if caller is not None:
             self._user.become(caller)
@@ -160,7 +161,7 @@ class Session:
             self._channels.values[channel].discard(self._receiver)
 
     def _take_fields(self, said: SubscribeValues) -> None:
-        """Raises MessageError when that would be one choice of fields too many."""
+        """Count the client's choice of fields. Raises MessageError when that would be one choice too many."""
         caller = self._user.caller
         owners = [f"address {self._address}", *([f"user {caller.user_id}"] if caller else [])]
         try:
@@ -214,7 +215,8 @@ class Session:
             self._watch_idleness()
 
     async def _wanted(self, said: SubscribeAlerts) -> Wanted:
-        """Subscribe with the user's selection. Raises ResumeError if that cannot be read."""
+        """Return the wanted alerts; with `mine`, only alerts of the user's selection. Raises ResumeError if that cannot
+        be read."""
         if not said.mine or self._user.caller is None:
             return said.wanted
         try:

@@ -1,4 +1,4 @@
-"""The two WebSocket endpoints: /ws/alerts, every new alert as one JSON text; /ws, channels one subscribes to."""
+"""The two WebSocket endpoints: /ws/alerts, every new alert as one JSON text; /ws, channels to subscribe to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SINCE: Final = {"least": -1, "most": 2**62}
 
 
 class AlertStream:
-    """WS /ws/alerts: from now on, or from after a given `since`. Messages of the client are ignored."""
+    """WS /ws/alerts: new alerts, or all alerts after a given `since`. Messages of the client are ignored."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class AlertStream:
         closed: bool,
         frame: AlertFrame = plain_alert_frame,
     ) -> None:
-        """`closed`: only with a token in the Authorization header, and until it expires. frame: the form of an
-        alert."""
+        """`closed`: clients need a token in the Authorization header, and are closed when it expires. frame: encodes
+        an alert."""
         self._clients = clients
         self._groups = groups
         self._resume = resume
@@ -96,7 +96,7 @@ class AlertStream:
     async def _start(
         self, receiver: Receiver, wanted: Wanted, since: int | None, since_id: str | None
     ) -> None:
-        """Bring the client up to now and make it a receiver of all that follows."""
+        """Send the client the alerts it has missed, and make it a receiver of all later ones."""
 
         def join() -> None:
             self._groups.add(receiver, self._frame, wanted)
@@ -140,4 +140,4 @@ class ChannelStream:
 
 
 async def _ignore(_: str | bytes) -> None:
-    """An endpoint that only sends."""
+    """Ignore a message: the endpoint only sends."""

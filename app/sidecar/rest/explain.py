@@ -41,11 +41,11 @@ from app.times import rfc3339
 
 _MOST_WAITING: Final = 8
 _ALERTS_NEAR: Final = 8
-"""Enough to go back from `_LATE_MS` after a minute to the alert before it."""
+"""Alerts to read: enough to go back from `_LATE_MS` after a minute to the alert before it."""
 _LATE_MS: Final = 2 * MINUTE_MS
-"""How long after its minute an alert may bear the exchange's time of it."""
+"""How long after its minute an alert's timestamp, which is the exchange's time, may lie."""
 _MOST_MARKET_CANDLES: Final = 500_000
-"""Of all symbols, for one explanation: some seconds."""
+"""Candles of all symbols for one explanation: they take some seconds."""
 _NO_VALUES_KEPT: Final = (
     "The alert kept no values: these are the values of the closed minute, not of the update that fired."
 )
@@ -53,7 +53,7 @@ _NO_VALUES_KEPT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Explained:
-    """`alert`: the one of this minute, if there is one."""
+    """The explanation of a minute. `alert`: the alert of this minute, if there is one."""
 
     open_time_ms: int
     closed: bool
@@ -63,7 +63,7 @@ class _Explained:
 
 
 class ExplainEndpoint:
-    """A minute of history is computed again from its candles, one request at a time, beside the event loop."""
+    """Computes a minute of history again from its candles, one request at a time, in a thread."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class ExplainEndpoint:
         return private_json(orjson.dumps(_answer(rule, symbol, explained, near)))
 
     async def _explain(self, rule: Rule, symbol: str, at_ms: int | None) -> _Explained:
-        """Explain without a time, from the values in memory, which include minutes that are not stored yet."""
+        """Explain a minute; without a time, the latest one from the values in memory, which may not be stored yet."""
         row = self._latest.row(symbol)
         open_time_ms = None if at_ms is None else at_ms // MINUTE_MS * MINUTE_MS
         if rule.looks_at_market:
@@ -125,7 +125,7 @@ class ExplainEndpoint:
         return _Explained(open_time_ms, True, "history", clause)
 
     async def _over_market(self, rule: Rule, symbol: str, open_time_ms: int | None) -> _Explained:
-        """Explain a rule that looks at all symbols, without a time at the last sealed minute."""
+        """Explain a rule that looks at all symbols; without a time, at the last sealed minute."""
         sealed, condition = self._sealed.minute, rule.condition()
         if open_time_ms is None and sealed is not None:
             rows = sealed.rows
@@ -189,7 +189,7 @@ class ExplainEndpoint:
             return await load_minutes(connection, (symbol,), since_ms, until_ms, self._database.metrics)
 
     async def _compute(self, rule: Rule, function: Any, *arguments: Any) -> Any:
-        """Run in a thread. An error of the rule costs the rule and its caller only: see `RuleStates`."""
+        """Run a function in a thread. An error of the rule affects only the rule and its caller: see `RuleStates`."""
         if self._waiting >= _MOST_WAITING:
             raise RequestError(503, "busy", "too many explanations at once; retry", {"Retry-After": "2"})
         self._waiting += 1
@@ -205,7 +205,7 @@ class ExplainEndpoint:
             self._waiting -= 1
 
     async def _alerts_near(self, rule: Rule, symbol: str, at_ms: int) -> list[Alert]:
-        """Return the rule's alerts of the symbol from shortly after the minute of `at_ms` back to the one before,
+        """Return the rule's alerts of the symbol from shortly after the minute of `at_ms` back to the alert before it,
         newest first; also alerts that are not stored yet."""
         until_ms = at_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS + _LATE_MS
         wanted = AlertFilter(symbols=(symbol,), rule_types=(rule.rule_type,), until_ms=until_ms, shadow=None)
@@ -258,8 +258,9 @@ def _answer(rule: Rule, symbol: str, explained: _Explained, near: Sequence[Alert
 
 
 def _verdict(clause: Clause, explained: _Explained, fired: bool) -> str:
-    """held_back: true without an alert, for its cooldown, its hold, or because it is off or not for the symbol. State
-    in memory may have changed since the minute's alert: then the condition of now counts."""
+    """Return the verdict. held_back: the condition is true without an alert, because of the rule's cooldown or hold, or
+    because the rule is off or not for the symbol. State in memory may have changed since the minute's alert: then the
+    current condition counts."""
     if fired and (clause.truth or explained.source != "memory" or explained.alert is not None):
         return "fired"
     return {True: "held_back", False: "not_met", None: "unknown"}[clause.truth]

@@ -1,4 +1,4 @@
-"""GET /api/klines: candles of any interval, in the arrays that exchanges give."""
+"""GET /api/klines: candles of any interval, in the exchanges' form of arrays."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class KlinesEndpoint:
 
     @staticmethod
     def _range(parameters: Parameters) -> tuple[int | None, int | None]:
-        """Open times: since <= open < until. The exchange's names take UTC ms, and its end is inclusive."""
+        """Return the range of open times: since <= open < until. The exchange's names, startTime and endTime, take UTC
+        ms, and endTime is inclusive."""
         since_ms, until_ms = parameters.time_ms("since"), parameters.time_ms("until")
         start_ms = parameters.whole_number("startTime", least=0, most=10**15)
         end_ms = parameters.whole_number("endTime", least=0, most=10**15)
@@ -87,5 +88,5 @@ def exchange_arrays(klines: Sequence[Kline]) -> list[list[int | str]]:
 
 
 def _plain(text: str) -> str:
-    """Return all digits, without an exponent."""
+    """Return the number with all its digits, without an exponent."""
     return format(Decimal(text), "f") if "e" in text or "E" in text else text

@@ -1,4 +1,4 @@
-"""GET /api/language and /api/check: what an editor of expressions completes, and what it underlines."""
+"""GET /api/language and /api/check: the names that an editor of expressions completes, and the faults it underlines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def language_response(request: web.Request) -> web.Response:
 
 
 async def check_response(request: web.Request) -> web.Response:
-    """Answer 200 for a faulty expression too: its faults are what was asked for."""
+    """Answer 200 for a faulty expression too: its faults are the result."""
     parameters = Parameters(request.query, ("expression", "kind"))
     expression = parameters.text("expression")
     kind: Any = parameters.choice("kind", KINDS)

@@ -24,8 +24,8 @@ _VERSION_MAX: Final = 2**31 - 2
 
 
 class MeEndpoint:
-    """The version stands in the body, not in an ETag: a proxy that compresses makes an ETag a weak one, which does
-    not serve for If-Match."""
+    """The version is in the body, not in an ETag: a proxy that compresses makes an ETag weak, and If-Match needs a
+    strong one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

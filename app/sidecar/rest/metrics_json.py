@@ -19,7 +19,7 @@ PLAIN_FIELDS: Final = {field.json_key: field.name for field in EVERYWHERE if not
 
 
 def _nested() -> dict[str, dict[str, dict[str, str]]]:
-    """JSON name -> timeframe -> JSON name within -> column."""
+    """Return JSON name -> timeframe -> JSON name within -> column."""
     nested: dict[str, dict[str, dict[str, str]]] = {}
     for field in (*EVERYWHERE, *ELSEWHERE):
         if field.group:
@@ -66,7 +66,7 @@ class RowTexts:
 
 
 def row_texts(row: LatestRow) -> tuple[bytes, list[bytes]]:
-    """Return `RowTexts.of`. NaN becomes null."""
+    """Return the texts of a row, as `RowTexts.of` does. NaN becomes null."""
     head = orjson.dumps(
         {
             "symbol": row.symbol,
@@ -95,7 +95,7 @@ class MetricsLayout:
         self._take = itemgetter(*positions) if positions else lambda _: ()
 
     def _place(self, column: str) -> str:
-        """Return the place of this column's text."""
+        """Return the placeholder of this column's text."""
         self._columns.append(column)
         return "%b"
 
@@ -121,7 +121,7 @@ class MetricsLayout:
 
 
 class EncodedMetrics:
-    """The JSON of each symbol in one layout (by default whole), encoded once per change of its row."""
+    """The JSON of each symbol in one layout (by default the whole one), encoded once per change of its row."""
 
     def __init__(
         self, latest: LatestMetrics, layout: MetricsLayout | None = None, texts: RowTexts | None = None
@@ -132,11 +132,11 @@ class EncodedMetrics:
         self._encoded: dict[str, tuple[int, bytes]] = {}
 
     def __len__(self) -> int:
-        """Symbols whose JSON is kept: never more than the latest metrics have."""
+        """Return the number of symbols whose JSON is cached: never more than the latest metrics have."""
         return len(self._encoded)
 
     def of(self, symbol: str) -> bytes | None:
-        """Return None for an unknown symbol."""
+        """Return the JSON of a symbol; None for an unknown symbol."""
         if symbol not in self._latest:
             return None
         version = self._latest.version(symbol)

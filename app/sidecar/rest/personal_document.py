@@ -56,7 +56,7 @@ class SavedScreen(_Part):
 
 
 class Mute(_Part):
-    """name: of a symbol or a rule. until: None until the person takes it back."""
+    """name: of a symbol or a rule. until: None if the mute lasts until the person ends it."""
 
     kind: Literal["symbol", "rule"]
     name: Annotated[str, Field(min_length=1, max_length=64)]
@@ -64,7 +64,7 @@ class Mute(_Part):
 
 
 class QuietHours(_Part):
-    """In the time of the machine that shows the page; an end before the start is of the next day."""
+    """In the time of the machine that shows the page; an end before the start is on the next day."""
 
     enabled: bool
     start: TimeOfDay

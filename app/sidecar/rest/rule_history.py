@@ -1,4 +1,4 @@
-"""GET /api/rules/{rule_type}/versions and /api/rule-activity: how rules were, and how often they fire."""
+"""GET /api/rules/{rule_type}/versions and /api/rule-activity: the versions of rules, and how often they fire."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_HOURS: Final = 24
 MOST_HOURS: Final = 168
 _HOUR_MS: Final = 3_600_000
 _STEP_MS: Final = 60_000
-"""The span begins with a minute, so that an answer that has not changed has the same ETag."""
+"""The span begins at a full minute, so that an answer that has not changed has the same ETag."""
 
 
 class RuleHistoryEndpoint:

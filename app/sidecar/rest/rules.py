@@ -48,8 +48,7 @@ class RulesEndpoint:
         self._states = states
 
     async def get_all(self, request: web.Request) -> web.Response:
-        """List each rule with its state; beside them the faults of invalid rows that were written into the
-        table."""
+        """List each rule with its state, and the faults of invalid rows in the table."""
         Parameters(request.query, ())
         stored = await self._known.stored()
         rules = [self._states.describe(rule) for rule in stored.rules]
@@ -110,8 +109,8 @@ class RulesEndpoint:
 
 
 async def _values(request: web.Request, **defaults: str) -> dict[str, Any]:
-    """Return the rule in the body. Raises RequestError as `json_object`; for fields that cannot be set it names the
-    faults of the others too."""
+    """Return the rule in the body. Raises RequestError as `json_object` does; if some fields cannot be set, the error
+    names the faults of the other fields too."""
     try:
         return defaults | await json_object(request, FIELDS, READ_ONLY)
     except RequestError as error:
@@ -123,7 +122,7 @@ async def _values(request: web.Request, **defaults: str) -> dict[str, Any]:
 
 
 def rule_of(values: Mapping[str, Any]) -> Rule:
-    """Raises RequestError 400 naming every fault; for one in the expression with its position."""
+    """Return the rule. Raises RequestError 400 that names every fault, with the position of one in the expression."""
     faults = mapping_faults(values)
     if not faults:
         return rule_from_mapping(values)

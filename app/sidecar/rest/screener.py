@@ -38,12 +38,12 @@ DEFAULT_LIMIT: Final = 100
 _MOST_WAITING: Final = 4
 MOST_SYMBOLS: Final = 1000
 CURRENT_MS: Final = 5 * 60_000
-"""A symbol not heard of for so long, when others were, is not part of the market now."""
+"""A symbol without updates for this long, while others had some, is not part of the current market."""
 _PRICE: Final = COLUMN_POSITION["close_1m"]
 
 
 class ScreenerEndpoint:
-    """A query that looks back reads the stored minutes, one request at a time, beside the event loop."""
+    """A query that looks back reads the stored minutes, one request at a time, and computes in a thread."""
 
     def __init__(self, latest: LatestMetrics, database: Database, sealed: SealedMarket) -> None:
         self._latest = latest
@@ -79,7 +79,7 @@ class ScreenerEndpoint:
         return conditional_json(request, orjson.dumps(body))
 
     async def _look_back(self, query: Query) -> None:
-        """Have the query see the stored minutes that it looks back at, one query at a time."""
+        """Show the query the stored minutes that it looks back at, one query at a time."""
         if self._waiting >= _MOST_WAITING:
             raise RequestError(503, "busy", "too many queries over time at once; retry", {"Retry-After": "2"})
         self._waiting += 1
@@ -114,7 +114,7 @@ def _see(query: Query, candles: CandleBatch) -> None:
 
 
 def _columns(where: str, sort: str | None) -> tuple[str, ...]:
-    """Return the metrics that the query looks at, in order of appearance. Raises RequestError for a faulty one."""
+    """Return the metrics that the query looks at, in order of appearance. Raises RequestError for an invalid query."""
     found = _parsed_columns("where", where)
     return tuple(dict.fromkeys(found + (_parsed_columns("sort", sort) if sort is not None else ())))
 

@@ -42,7 +42,7 @@ log = structlog.get_logger("sidecar.settings")
 
 
 class SettingsEndpoint:
-    """Nobody's settings but the caller's can be named: there is no user in the address or the body."""
+    """Only the caller's settings can be named: neither the address nor the body contains a user."""
 
     def __init__(self, database: Database, rules: RuleList, clock: Clock) -> None:
         self._database = database

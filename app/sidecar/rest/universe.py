@@ -1,4 +1,4 @@
-"""GET /api/symbols and /api/tickers: which symbols there are, and how their last 24 h went."""
+"""GET /api/symbols and /api/tickers: the known symbols, and the tickers of their last 24 h."""
 
 from __future__ import annotations
 

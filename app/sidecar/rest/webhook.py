@@ -1,6 +1,6 @@
 """/api/webhook: the target of the caller's webhook_url, and the deliveries to it.
 
-The secret stands in /api/settings, beside the URL.
+The secret is in /api/settings, beside the URL.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class CallersTarget:
 
 
 class WebhookEndpoint:
-    """The user in the token is the only one there is: no address and no body can name another's target."""
+    """Every request is about the user in the token: no address and no body can name another user's target."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -57,7 +57,7 @@ class WebhookEndpoint:
             return _json(_target(caller.target))
 
     async def change(self, request: web.Request) -> web.Response:
-        """`digest_s`, and `enabled: true` to enable it after the receiver caused it to be disabled."""
+        """Change `digest_s`, and with `enabled: true` enable the target that its receiver caused to be disabled."""
         Parameters(request.query, ())
         values = await json_object(request, ("digest_s", "enabled"))
         digest_s = values.get("digest_s")
@@ -86,7 +86,8 @@ class WebhookEndpoint:
         return _json({"secret": secret})
 
     async def test(self, request: web.Request) -> web.Response:
-        """Sent by the role that sends all others, so that no other role needs a way out of the network."""
+        """Queue a test message. The role that sends all others sends it, so that no other role needs a way out of the
+        network."""
         Parameters(request.query, ())
         async with self._caller(request, "test_webhook") as caller:
             trial = await put_trial(
@@ -121,7 +122,7 @@ class WebhookEndpoint:
         user_id = caller_of(request).user_id
         try:
             async with self._database.connection(operation) as connection:
-                # the settings may be newer than the last look of the sender at them
+                # the settings may be newer than the sender's last look at them
                 await follow_settings(connection, self._clock.now_ms(), user_id)
                 store = TargetStore(connection, self._clock, user_id)
                 found = await store.all()
