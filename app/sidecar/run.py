@@ -1,4 +1,4 @@
-"""The sidecar as a process: the parts running, the ports open, and both ended in good order."""
+"""The sidecar as a process: starts its parts, opens its ports, and ends both in good order."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ async def serve_sidecar(
 ) -> AsyncIterator[Sidecar]:
     """Serve while the context lasts; at its end, clients are told and closed before the ports are.
 
-    The servers may be down, now or later: it continues trying, and says so in its health. Raises PortTaken, and
-    SettingsError when a server has no URL.
+    The servers may be down, at the start or later: the sidecar retries, and says so in its health. Raises PortTaken,
+    and SettingsError when a server has no URL.
     """
     limits = limits or SidecarLimits.of(settings)
     async with AsyncExitStack() as cleanup:
@@ -143,7 +143,7 @@ async def serve_sidecar(
 def _runner(
     app: web.Application, parts: Parts, limits: SidecarLimits, gateway: SidecarMetrics
 ) -> QuietRunner:
-    """Serve an application within the bounds of connections, which each port has for itself."""
+    """Return a runner that serves an application within the limits of connections, which each port has for itself."""
     return QuietRunner(
         app,
         limits.http,

@@ -24,7 +24,7 @@ class AlertHistory:
         self._database = database
 
     async def page(self, wanted: AlertFilter, limit: int, cursor: str | None) -> AlertPage:
-        """Newest first. Raises BadInput for a cursor that no page gave."""
+        """Return a page of alerts, newest first. Raises BadInput for a cursor that no page gave."""
         async with self._database.connection("alerts_page") as connection:
             return await alerts_page(connection, wanted, limit, cursor, self._database.metrics)
 

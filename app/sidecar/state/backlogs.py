@@ -39,7 +39,7 @@ log = structlog.get_logger("sidecar.health")
 
 
 def kafka_reads(namespace: Namespace) -> Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]]:
-    """Role -> consumer -> (topic, groups in which it may be)."""
+    """Return role -> consumer -> (topic, consumer groups that it may be in)."""
     topics = Topics.of(namespace)
 
     def read(topic: str, *groups: str) -> tuple[str, tuple[str, ...]]:
@@ -76,7 +76,7 @@ class Backlogs:
         return self._found.get(role, {})
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Poll until cancelled."""
         await together(self._look_for_ever(self._kafka), self._look_for_ever(self._nats))
 
     async def _look_for_ever(self, looks: Callable[[], Awaitable[None]]) -> None:
@@ -96,7 +96,7 @@ class Backlogs:
         self._found["bridge"] = {} if position is None else {"nats": self._look("bridge", "nats", position)}
 
     async def _kafka(self) -> None:
-        """Run until Kafka fails."""
+        """Poll Kafka until it fails."""
         access = client_options(self._kafka_access)
         async with AsyncExitStack() as clients:
             clients.callback(self._forget_kafka)

@@ -31,7 +31,7 @@ class HistoryUnavailable(ServerUnreachable):
 
 
 class Database:
-    """One pool for everything the sidecar asks the database: bounded in connections, waiting and query time."""
+    """One pool for all queries of the sidecar, with limits on connections, waiting and query time."""
 
     def __init__(self, postgres: PostgresAccess, limits: SidecarLimits, metrics: DatabaseMetrics) -> None:
         self.metrics = metrics
@@ -77,7 +77,7 @@ class Database:
             await connection.execute("SELECT 1")
 
     async def try_write(self) -> None:
-        """Try a write. Raises HistoryUnavailable if the database takes no row."""
+        """Try a write. Raises HistoryUnavailable if the database rejects it."""
         async with self.connection("try_write") as connection:
             await try_write(connection, "sidecar")
 
@@ -90,7 +90,7 @@ class Database:
 
     @asynccontextmanager
     async def pool(self, operation: str) -> AsyncIterator[Pool]:
-        """Yield the pool itself; as `connection`."""
+        """Yield the pool itself, with the counts and errors of `connection`."""
         if self._pool is None:
             raise HistoryUnavailable("no connection to the database yet")
         self.metrics.asked(operation)

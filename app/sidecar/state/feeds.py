@@ -47,8 +47,8 @@ def _place(record: ConsumerRecord) -> dict[str, object]:
 
 
 class BadRecords:
-    """Records that cannot be used, or at which the sidecar fails or ended: skipped and counted, since all it does with
-    a record is to show it."""
+    """Skips and counts records that are invalid, or at which the sidecar failed or ended. It may skip them, because all
+    it does with a record is to show it."""
 
     def __init__(self, stage: str, metrics: PipelineMetrics, attempts: Attempts) -> None:
         """stage: the label under which they are counted."""
@@ -58,7 +58,7 @@ class BadRecords:
 
     @contextmanager
     def skipping(self, record: ConsumerRecord) -> Iterator[None]:
-        """Catch the block's errors for a record. It must not await."""
+        """Catch the block's errors for a record. The block must not await."""
         noted = _noted(record)
         with self._attempts.watch(noted), self._caught(record):
             yield
@@ -77,9 +77,9 @@ class BadRecords:
             self.note(record, BadInput("failed", repr(error)))
 
     def each(self, records: Sequence[ConsumerRecord], use: Callable[[ConsumerRecord], T]) -> list[T | None]:
-        """Return what `use` made of each record of one partition; None where it raised, or where the sidecar ended too
-        often. It must not await. Noting each record takes as long as an alert itself: unless a process has ended at
-        one lately, all are noted together."""
+        """Return the result of `use` for each record of one partition; None where it raised, or where the sidecar ended
+        too often. `use` must not await. Noting a record takes as long as processing an alert: unless a process has
+        ended at one lately, all records are noted together."""
         if self._attempts.knows_any or not records:
             return [self._alone(record, use) for record in records]
         found: list[T | None] = []
@@ -102,7 +102,7 @@ class BadRecords:
         return made
 
     def is_set_aside(self, record: ConsumerRecord) -> bool:
-        """Return whether the sidecar ended at it too often; counted."""
+        """Return whether the sidecar ended at the record too often; if so, count it."""
         noted = _noted(record)
         verdict = self._attempts.verdict(noted)
         if verdict:
@@ -123,7 +123,7 @@ class BadRecords:
 
 
 class AlertFeed:
-    """Follows the topic of alerts into the log, and to every receiver."""
+    """Puts the followed alerts into the log, and sends them to every receiver."""
 
     def __init__(
         self,
@@ -146,7 +146,8 @@ class AlertFeed:
         """Grows when reading begins, and whenever the sequence starts again."""
 
     def begin(self, _: int, beginning: Beginning) -> None:
-        """A repeat may follow its first at some distance, so the first records only teach their ids."""
+        """Note a new start of reading. A repeat may come well after its original, so of the first records only the ids
+        are remembered."""
         whole = beginning.offset == beginning.first == 0
         self._learn_until = beginning.offset + (0 if whole else self._limits.repeat_distance)
         self._alerts.restart(beginning.offset - 1)
@@ -167,8 +168,8 @@ class AlertFeed:
                 self._note_latencies(new, now_ms)
 
     def _take_one(self, record: ConsumerRecord, now_ms: int) -> LoggedAlert | None:
-        """Return the alert of a record, in the log by now; None for a barrier, and if clients need not hear of it.
-        Raises BadInput for any other record."""
+        """Add the alert of a record to the log and return it; None for a barrier, and for an alert that clients need
+        not receive. Raises BadInput for any other record."""
         value = record.value or b""
         if Barrier.decode(value) is not None:
             return None
@@ -209,15 +210,15 @@ class _Pace:
 
     @property
     def longest_ms(self) -> int | None:
-        """Return None if no forming candles come, or only closed candles still come."""
+        """The longest distance; None if no forming candles come, or only closed candles still come."""
         if not self._gaps or self._newest_ms - self._last_ms > _PACE_MS:
             return None
         return max(gap_ms for _, gap_ms in self._gaps)
 
 
 class MetricsFeed:
-    """Follows the topic of metrics into the latest values and the channels of them, and notes when each stage
-    last sent something."""
+    """Puts the followed metrics into the latest values and their channels, and notes when each stage last sent
+    something."""
 
     def __init__(
         self,
@@ -237,8 +238,8 @@ class MetricsFeed:
         self._pace = _Pace()
 
     def expected_within_s(self, limits: SidecarLimits) -> float:
-        """Largest age of a stage's last frame: seconds while candles that are forming come in, minutes where only
-        closed ones do."""
+        """Return the largest expected age of a stage's last frame: seconds while forming candles come in, minutes where
+        only closed ones do."""
         longest_ms = self._pace.longest_ms
         if longest_ms is None:
             return limits.stale_after_s
@@ -251,7 +252,7 @@ class MetricsFeed:
         self._bad.each(records, self._take_one)
 
     def _take_one(self, record: ConsumerRecord) -> None:
-        """Take a frame. Raises BadInput for an invalid one."""
+        """Store a frame of metrics. Raises BadInput for an invalid one."""
         value = record.value or b""
         if Barrier.decode(value) is not None:
             return

@@ -25,8 +25,8 @@ _ANSWER_WITHIN_S = 5.0
 log = structlog.get_logger("sidecar.follower")
 
 Take = Callable[[Sequence[ConsumerRecord], bool], None]
-"""Takes records of one partition in order, and whether they are news (False: they were there at the start).
-Must not raise for a bad one, nor block."""
+"""Handles records of one partition in order; the flag tells whether they are new (False: they were there at the
+start). Must not raise for an invalid record, nor block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class TopicFollower:
 
     It starts a little before the end, and after a loss of the broker continues where it was. `begin` is
     called for each partition when reading begins somewhere new: at the start, and when the records at the
-    position are no longer there (the topic was re-created, or outlived). `access`: as of app.wire.kafka.
+    position are no longer there (the topic was re-created, or they expired). `access`: see app.wire.kafka.
     """
 
     def __init__(
@@ -160,7 +160,8 @@ class TopicFollower:
 
 
 def _heals(error: BaseException) -> bool:
-    """Wait also for faults that a person must mend, for example a missing right: no work depends on a follower."""
+    """Return whether to retry: also faults that a person must fix, for example a missing right, because no work depends
+    on a follower."""
     return isinstance(error, (KafkaError, ServerUnreachable, OSError)) and not isinstance(
         error, OffsetOutOfRangeError
     )

@@ -25,9 +25,9 @@ from app.telemetry import RuntimeMetrics, SidecarMetrics
 from app.times import rfc3339
 
 FEED: Final = "feed"
-"""It tells itself when NATS last took something of it."""
+"""The feed itself reports when NATS last accepted something from it."""
 SENDERS: Final = ("bridge", "collector", "calculator")
-"""Stages whose times frames of metrics carry."""
+"""Stages whose times are in the frames of metrics."""
 ROLES: Final = {
     "feed": False,
     "bridge": True,
@@ -38,12 +38,12 @@ ROLES: Final = {
     "market": False,
     "webhooks": False,
 }
-"""Role -> whether there must be one; the others may be left out of an installation, and count once they were seen."""
+"""Role -> whether it is required; an installation may leave out the others, which count once they have been seen."""
 NEEDED: Final = frozenset({"kafka", "nats", "postgres"})
 """Without these the screener does not work. Without Redis it continues from memory."""
 
 _RECHECK_S = 0.5
-"""Something that is down is asked more often."""
+"""Interval of the checks while something is down."""
 
 log = structlog.get_logger("sidecar.health")
 
@@ -53,7 +53,7 @@ def _told(time_ms: int | None) -> str | None:
 
 
 class ServerState(DependencyState, total=False):
-    """timescaledb: of PostgreSQL, how it stores minutes."""
+    """timescaledb: how PostgreSQL stores minutes; absent for other servers."""
 
     timescaledb: TimescaleMode
 
@@ -108,14 +108,14 @@ class Health:
         self._up = {name: name == WRITES for name in checks}
         self._gauges = gauges
         self._signs: Sequence[Sign] | None = None
-        """Redis's last content; None while it is down."""
+        """The signs last read from Redis; None while it is down."""
         self.read_signs: Callable[[], Awaitable[Sequence[Sign]]] | None = None
-        """How to ask for the signs of life of all processes."""
+        """Reads the signs of life of all processes."""
         self.backlog_of: Callable[[str], Work] = lambda _: {}
         """The backlog of a role, as its upstream servers report it."""
         self.stopping = False
         self.probe: LoopProbe | None = None
-        """Of this process's event loop, once there is one."""
+        """The probe of this process's event loop, once there is one."""
         self.rules: Callable[[], RulesReport] = lambda: {"switched_off": 0, "which": []}
         """Which rules are switched off, as `RuleStates.report` tells."""
         self.timescale: Callable[[], TimescaleMode] = lambda: "unknown"
@@ -224,7 +224,7 @@ class Health:
             age_s = self._age_s(process.began_ms if sent_ts_ms is None else sent_ts_ms) or 0.0
             if age_s > self._metrics_feed.expected_within_s(self._limits):
                 return "stale"
-        # of targets that fail, messages are due for long
+        # messages to a failing target stay due for long
         waiting_s = 0.0 if role == "webhooks" else self._age_s(waiting.since_ms) or 0.0
         return "behind" if waiting_s > self._limits.behind_after_s else "fresh"
 
@@ -245,7 +245,7 @@ class Health:
             async with asyncio.timeout(self._limits.dependency_timeout_s):
                 self._signs = await self.read_signs()
         except CHECK_FAULTS:
-            # that Redis is down is told by its own check
+            # Redis's own check reports that it is down
             self._signs = None
 
     async def _check(self, name: str, check: Check) -> None:

@@ -19,7 +19,7 @@ _FIRST_CAPACITY = 256
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """When a symbol was heard of last."""
+    """A symbol, and the event time of its last update."""
 
     symbol: str
     exchange: str
@@ -52,7 +52,7 @@ class LatestRow:
 
 
 class LatestMetrics:
-    """One row per symbol: that of its newest minute, and of that minute the one that arrived last."""
+    """One row per symbol: the row of its newest minute that arrived last."""
 
     def __init__(self) -> None:
         self._row_of: dict[str, int] = {}
@@ -77,7 +77,7 @@ class LatestMetrics:
         return sorted(self._row_of)
 
     def take(self, batch: MetricsBatch) -> None:
-        """Take the newest row of each symbol in `batch`, unless a newer minute is known already."""
+        """Store the newest row of each symbol in `batch`, unless a newer minute is known already."""
         if not len(batch):
             return
         self._drop(self._departures.note(batch.symbols, int(batch.open_time_ms.max())))
@@ -100,7 +100,7 @@ class LatestMetrics:
         self.newest_event_ts_ms = max(self.newest_event_ts_ms, int(batch.event_ts_ms.max()))
 
     def row(self, symbol: str) -> LatestRow | None:
-        """Return None for an unknown symbol."""
+        """Return the row of a symbol; None for an unknown symbol."""
         row = self._row_of.get(symbol)
         if row is None:
             return None
@@ -121,8 +121,8 @@ class LatestMetrics:
         ]
 
     def market(self, current_ms: int) -> MetricsBatch:
-        """Return one row for each symbol whose minute is at most `current_ms` older than the newest; for use at
-        once: its arrays change with the next update."""
+        """Return one row for each symbol whose minute is at most `current_ms` older than the newest. Use it at once:
+        its arrays change with the next update."""
         known = len(self._row_of)
         open_time_ms = self._open_time_ms[:known]
         batch = MetricsBatch(
@@ -139,11 +139,11 @@ class LatestMetrics:
         return batch if current.all() else batch.take(current)
 
     def version(self, symbol: str) -> int:
-        """Grows whenever the symbol's row changes. The symbol must be known."""
+        """Return a number that grows whenever the symbol's row changes. The symbol must be known."""
         return int(self._version[self._row_of[symbol]])
 
     def versions(self, symbols: Sequence[str]) -> bytes:
-        """Differs whenever the row of one of these known symbols has changed, or symbols were added."""
+        """Return bytes that change whenever the row of one of these known symbols does, or symbols are added."""
         rows = [self._row_of[symbol] for symbol in symbols]
         return np.array(rows).tobytes() + self._version[rows].tobytes()
 
@@ -188,7 +188,7 @@ class LatestMetrics:
         self._version = np.append(self._version, np.zeros(more, dtype=np.int64))
 
     def _column_map(self, columns: tuple[str, ...]) -> tuple[IntArray, IntArray]:
-        """Positions here and in `columns` of the names both have: another version's frames differ."""
+        """Return the positions, here and in `columns`, of the names that both have: another version's frames differ."""
         if columns not in self._column_maps:
             position = {name: i for i, name in enumerate(columns)}
             shared = [(i, position[name]) for i, name in enumerate(METRIC_COLUMNS) if name in position]
@@ -198,7 +198,7 @@ class LatestMetrics:
 
 
 def _newest_rows(batch: MetricsBatch) -> IntArray:
-    """For each symbol of the batch, the position of its row of the newest minute, the last of several."""
+    """Return for each symbol of the batch the position of the last row of its newest minute."""
     order = np.lexsort((np.arange(len(batch)), batch.open_time_ms, batch.symbol_index))
     symbol = batch.symbol_index[order]
     last: BoolArray = np.append(symbol[1:] != symbol[:-1], True)

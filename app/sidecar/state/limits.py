@@ -19,7 +19,7 @@ class SidecarLimits:
     remembered_ids: int = 20_000
     """Alert ids remembered to drop repeats."""
     repeat_distance: int = 2_000
-    """Records read at start only to learn their ids: a repeat further from its first is not recognised."""
+    """Records read at start only to learn their ids: a repeat further from its original is not recognised."""
     metrics_records_back: int = 64
     """Frames per partition read at start, to know most symbols before their next update."""
 
@@ -35,19 +35,19 @@ class SidecarLimits:
     """Alerts that wait for one client beyond its socket's buffer; one more and it is closed as too slow."""
     client_queue_bytes: int = 2 * 1024 * 1024
     client_socket_bytes: int = 128 * 1024
-    """Send buffer asked of the system for one client, and of its transport."""
+    """Size of the send buffers for one client, in the operating system and in its transport."""
     block_bytes: int = 64 * 1024
     """Alerts that arrive together are sent together, up to this size."""
     client_message_bytes: int = 64 * 1024
-    """Largest message taken from a client."""
+    """Largest message accepted from a client."""
     client_messages_per_minute: int = 300
-    """One more closes the client; so many may come at once."""
+    """One more closes the client; all of them may come at once."""
     client_behind_values: int = 20_000
     """Latest values waiting for one client that does not take them; one more and it is closed as too slow."""
     field_sets: int = 128
-    """Different choices of timeframes and fields that clients may subscribe to: each is encoded for itself."""
+    """Different choices of timeframes and fields that clients may subscribe to: each is encoded separately."""
     field_sets_per_owner: int = 8
-    """So many of one address, and of one user."""
+    """The same limit for one address, and for one user."""
     update_interval_ms: int = 250
     """Shortest time between two updates of latest values."""
     catch_up_alerts: int = 500
@@ -62,13 +62,13 @@ class SidecarLimits:
     idle_s: float = 60.0
     """A client of /ws without a subscription for so long is closed."""
     expiry_check_s: float = 60.0
-    """How often at least the time left of a client's token is looked at: clocks are set, and timers sleep."""
+    """The longest time between two checks of whether a client's token has expired: clocks are set, and timers sleep."""
     reconnect_every_ms: float = 2.0
     """At shutdown clients are told to come back this far apart: 5,000 of them within 10 s."""
     close_s: float = 15.0
     """A closing client has so long to take its queue and to answer; then its connection is cut."""
     drain_s: float = 3.0
-    """At shutdown all clients together have so long."""
+    """At shutdown, how long all clients together have."""
     settle_s: float = 5.0
     """How long a resuming client waits for this sidecar, or the database, to reach the alert it names."""
 
@@ -90,7 +90,7 @@ class SidecarLimits:
     """A role with a backlog that handled no record for so long is stuck: a large frame may take a few
     seconds, and messages held by a dead process come again from NATS after 30 s."""
     behind_after_s: float = 60.0
-    """A role for which something has waited for so long is behind, though it continues."""
+    """A role whose oldest waiting item has waited for so long is behind, though it continues."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

@@ -1,4 +1,4 @@
-"""Everything the sidecar consists of, connected."""
+"""Builds and connects all parts of the sidecar."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Parts:
     rules_values_max: int
     followers: tuple[TopicFollower, ...]
     attempts: Attempts
-    """The state that the followers update."""
+    """Where the followers' feeds note the record that they work on."""
 
 
 def build_parts(

@@ -1,5 +1,5 @@
-"""Rules as the sidecar shows them: the database's, read once a second at most for any number of clients;
-and which are switched off, where and why, in the alert workers, as they report, and in this sidecar itself."""
+"""Rules as the sidecar shows them: the rules in the database, read at most once a second for any number of clients;
+and which rules are switched off, where and why: in the alert workers, as they report, and in this sidecar itself."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RuleOff(TypedDict):
 
 
 class RulesReport(TypedDict):
-    """switched_off: the number of rules. which: the first of them."""
+    """switched_off: the number of rules that are switched off. which: the first of these rules."""
 
     switched_off: int
     which: list[RuleOff]
@@ -97,7 +97,7 @@ class RuleList:
 
 
 class RuleStates:
-    """The last state read; it stays while Redis is down."""
+    """Tells which rules are switched off, as last read from Redis; the state is kept while Redis is down."""
 
     def __init__(self, own: SwitchedOffRules, board: SwitchedOffBoard, metrics: SidecarMetrics) -> None:
         self._own = own
@@ -106,7 +106,7 @@ class RuleStates:
         self._off: list[SwitchedOff] = []
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Poll until cancelled."""
         while True:
             # a cancellation in the middle of connecting would be taken for a fault of Redis
             await to_its_end(self._look())
@@ -141,7 +141,7 @@ class RuleStates:
         return described | ({"faults": faults} if faults else {})
 
     def report(self) -> RulesReport:
-        """Return the part of the health report."""
+        """Return the rules' part of the health report."""
         by_rule: dict[str, list[SwitchedOff]] = {}
         for entry in self._all():
             by_rule.setdefault(entry.rule_type, []).append(entry)

@@ -1,4 +1,4 @@
-"""Whether each server does its work for us: NATS greets and stores, Redis takes a key, PostgreSQL a row."""
+"""Checks that each server does its work for us: NATS greets and stores, Redis takes a key, PostgreSQL a row."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ async def ask_nats(urls: str) -> None:
 def dependency_checks(
     nats_urls: str, redis: Redis, names: Namespace, database: Database, stores: Check | None = None
 ) -> dict[str, Check]:
-    """Return whether each server does its work for us. `stores`: whether JetStream takes a message."""
+    """Return name -> check of whether the server does its work for us. `stores`: checks that JetStream takes a
+    message."""
 
     async def set_key() -> None:
         await try_set(redis, names)
@@ -84,7 +85,7 @@ def _both(first: Check, then: Check) -> Check:
 
 
 def _now_and_then(stores: Check) -> Check:
-    """Check it every 10 s, and each time while it fails."""
+    """Return a check that calls `stores` every 10 s, and each time while it fails."""
     stored_s = float("-inf")
 
     async def check() -> None:

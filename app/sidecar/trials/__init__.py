@@ -1,1 +1,1 @@
-"""Rules tried on stored minutes by a process of its own: the event loop, and the memory of the sidecar, stay free."""
+"""Tries rules on stored minutes, in a process of its own: the event loop and the memory of the sidecar stay free."""

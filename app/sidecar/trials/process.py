@@ -1,7 +1,7 @@
 """The process that tries rules: a line of JSON in for each trial, a line of JSON out.
 
-It ends when its input does, so it never outlives the sidecar. The first line is the database: its password stands in no
-argument. READY answers it once the compiled computations are loaded.
+It ends when its input does, so it never outlives the sidecar. The first line names the database, whose password must
+not be in an argument. READY answers it once the compiled computations are loaded.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from app.settings.access import PostgresAccess
 from app.sidecar.trials.request import READY, TrialAnswer, TrialRequest, Tried
 
 _ROWS_AT_ONCE: Final = 30_000
-"""Some hundredths of a second of evaluation: so close to its bound of time a trial ends."""
+"""Some hundredths of a second of evaluation: a trial ends that close to its time limit."""
 _QUERY_TIMEOUT_MS: Final = 5_000
 _COOLDOWN_MAX_S: Final = 3_600
-"""A longer cooldown may let one alert of a symbol through at the beginning; it would double what is loaded."""
+"""A longer cooldown may let one alert of a symbol through at the beginning; loading it would double the rows."""
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ async def _answer(postgres: PostgresAccess, request: TrialRequest) -> TrialAnswe
 
 
 async def _try(postgres: PostgresAccess, request: TrialRequest) -> Tried:
-    """Load the next symbols while the ones before are evaluated; stop at the bound of time."""
+    """Load the next symbols while the previous ones are evaluated; stop at the time limit."""
     ends_s = time.monotonic() + request.budget_ms / 1000
     trial = Trial(request.rule, request.since_ms)
     from_ms = max(0, request.since_ms - _minutes_before(request.rule) * MINUTE_MS)
@@ -89,7 +89,7 @@ async def _try(postgres: PostgresAccess, request: TrialRequest) -> Tried:
 
 
 def _minutes_before(rule: Rule) -> int:
-    """Return how many earlier minutes decide about the first one: for windows, for a hold, and for a cooldown."""
+    """Return how many earlier minutes the first one depends on: for windows, for a hold, and for a cooldown."""
     waits_s = rule.hold_s + min(rule.cooldown_s, _COOLDOWN_MAX_S)
     return settling_minutes(rule.condition()) + -(-waits_s // 60)
 

@@ -1,4 +1,4 @@
-"""What the sidecar asks of the process that tries rules, and its answer, each as one line of JSON."""
+"""The sidecar's request to the process that tries rules, and its answer, each as one line of JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from app.rules.files import rule_from_mapping, rule_to_mapping
 from app.rules.rule import Rule
 
 READY: Final = b"ready\n"
-"""What the process says first."""
+"""The first line that the process writes."""
 
 
 @final
 class Tried(TrialDocument):
-    """tried: symbols, in the order of the request, for which there was time."""
+    """tried: number of symbols, in the order of the request, for which there was time."""
 
     tried: int
 
@@ -35,7 +35,8 @@ TrialAnswer = Tried | CandlesUnavailable
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
-    """symbols: in this order, as many as `budget_ms` allows. Minutes with since_ms <= open time < until_ms count."""
+    """symbols: tried in this order, as many as `budget_ms` allows. Minutes with since_ms <= open time < until_ms
+    count."""
 
     rule: Rule
     symbols: Sequence[str]

@@ -20,7 +20,7 @@ _MOST_WAITING: Final = 4
 _TRIAL_LIMIT_S: Final = 30.0
 """A process that takes longer over a trial is killed."""
 _START_WAIT_S: Final = 20.0
-"""A trial waits so long for the process, which goes on starting: it may have to compile first."""
+"""How long a trial waits for the process, which then continues to start: it may have to compile first."""
 _IDLE_S: Final = 600.0
 """A process that tried nothing for so long is ended: it holds some hundred megabytes."""
 _LINE_BYTES: Final = 4 * 1024 * 1024
@@ -40,12 +40,12 @@ class TrialFailed(ScreenerError):
 
 
 class TrialRunner:
-    """At most one process, with one trial in it, and a few that wait."""
+    """Runs at most one process, which tries one rule at a time while a few others wait."""
 
     def __init__(self, postgres: PostgresAccess) -> None:
         self._postgres = postgres
         self._process: asyncio.Task[Process] | None = None
-        """The start of the process, which ends with it."""
+        """The task that starts the process; its result is the process."""
         self._turn = asyncio.Lock()
         self.waiting = 0
         """Trials that run or wait to."""
@@ -53,7 +53,7 @@ class TrialRunner:
 
     @property
     def process_id(self) -> int | None:
-        """Return None while there is no process."""
+        """The id of the process; None while there is no process."""
         started = self._process
         return started.result().pid if started is not None and started.done() and _lives(started) else None
 
