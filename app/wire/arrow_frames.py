@@ -1,4 +1,4 @@
-"""Frames of version 1, which are in the topics when the screener is upgraded: read, and not written any more.
+"""Reads frames of version 1, which are in the topics when the screener is upgraded. None are written.
 
 Each is an Arrow IPC stream of one record batch. The schema's metadata holds `kind`, `version`, `exchange`, `frame_id`,
 and the times of stages as `*_ts_ms`. Candles are plain columns with a dictionary-encoded symbol. Metrics keep their

@@ -23,8 +23,8 @@ from app.settings.access import Namespace
 from app.wire.retry import OutageLog, retried
 
 BEHIND_MARKET: Final = "+market"
-"""What the id of a barrier ends with that the market role puts on [alerts], behind the alerts of its own before the
-barrier: the one that the alert agent forwards may be before them."""
+"""End of the id of a barrier that the market role puts on [alerts], behind its own alerts from before the barrier: the
+barrier that the alert agent forwards may be ahead of these alerts."""
 _MAGIC = b"screener-barrier:"
 _PATTERN = re.compile(_MAGIC + rb"(?P<id>[!-9;-~]{1,100}):(?P<partition>[0-9]{1,4})")
 _REPORT_TTL_S = 24 * 3600
@@ -90,7 +90,7 @@ class BarrierReports:
         return self._namespace.name(f"barrier:{identifier}")
 
     async def report(self, barrier: Barrier, stage: str, facts: StageFacts) -> None:
-        """Say that `stage` is done with all before `barrier`. Repeating it is harmless.
+        """Report that `stage` has finished everything before `barrier`. Repeating it is harmless.
 
         Raises RedisError, OSError or TimeoutError while Redis is down.
         """
@@ -99,11 +99,11 @@ class BarrierReports:
         await self._redis.expire(key, _REPORT_TTL_S)
 
     async def report_through_outages(self, barrier: Barrier, stage: str, facts: StageFacts) -> None:
-        """`report`, tried until Redis has it, however long Redis is down: the sender waits for every report."""
+        """Call `report` until Redis has it, however long Redis is down: the sender waits for every report."""
         await retried(partial(self.report, barrier, stage, facts), self.outage)
 
     async def read(self, identifier: str) -> dict[tuple[str, int], StageFacts]:
-        """(stage, partition) -> facts, of all reports so far."""
+        """Return (stage, partition) -> facts, for all reports so far."""
         found: dict[bytes, bytes] = await self._redis.hgetall(self._key(identifier))  # type: ignore[assignment]  # reason: the client does not decode, which its types cannot know
         reports: dict[tuple[str, int], StageFacts] = {}
         for name, value in found.items():

@@ -27,7 +27,7 @@ Send = Callable[[bytes], Awaitable[object]]
 class DeadLetter:
     """`source` says where the message came from: a NATS subject, or `topic/partition/offset`.
 
-    counts: reason -> how many candles or rows are refused for it, where it is more than one thing.
+    counts: reason -> how many candles or rows are rejected for it; empty for a letter that counts once, for `reason`.
     """
 
     reason: str
@@ -63,7 +63,7 @@ log = structlog.get_logger("dead-letters")
 
 
 class _ClockSuspicion:
-    """Says, once in a while, that many candles from the future are a clock that is behind."""
+    """Logs, at most once a minute, that many candles from the future suggest a clock that is behind."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage

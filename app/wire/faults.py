@@ -1,8 +1,8 @@
-"""Which faults time heals, and which are of the data that was sent.
+"""Tells which faults time heals, and which are faults of the data that was sent.
 
-A fault that time heals is waited out. One of the data comes again however often the same is sent: who sent a batch
-splits it, and sets aside the part that is refused. Everything else (a missing table, a missing right, a mistake of
-ours) is for a person: the process ends, and its supervisor starts it again, later and later.
+A fault that time heals is retried. A fault of the data comes again however often the same data is sent: the sender of a
+batch splits it, and sets aside the rejected part. Everything else (a missing table, a missing right, a mistake of ours)
+is for a person: the process ends, and its supervisor starts it again, later and later.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _KAFKA_HEALED: Final = (
 
 _CONNECTION, _LOGIN, _ROLLBACK, _RESOURCES, _OPERATOR, _SYSTEM = "08", "28", "40", "53", "57", "58"
 _HEALED_CLASSES: Final = (_CONNECTION, _LOGIN, _ROLLBACK, _RESOURCES, _OPERATOR, _SYSTEM)
-"""Of SQLSTATE. Logins too: passwords are replaced while roles run."""
+"""Classes of SQLSTATE. Logins too: passwords are replaced while roles run."""
 _HEALED: Final = frozenset(
     {
         "25006",  # read-only: a standby, until it is promoted
         "25P03",  # a transaction was idle too long
         "25P04",  # a transaction took too long
         "55006",  # an object is in use
-        "55P03",  # a lock was not to be had
+        "55P03",  # a lock was not available
     }
 )
 _NEVER_HEALED: Final = frozenset(
@@ -75,7 +75,7 @@ _OF_THE_DATA: Final = _NEVER_HEALED | {"XX000"}
 
 
 def time_heals(error: BaseException) -> bool:
-    """Return whether the same may succeed later: a server that is down, starting, full, failing over, or slow this
+    """Return whether the same call may succeed later: a server is down, starting, full, failing over, or slow this
     time."""
     if isinstance(error, ScreenerError):
         return error.retryable
@@ -89,7 +89,7 @@ def time_heals(error: BaseException) -> bool:
 
 
 def is_of_the_data(error: BaseException) -> bool:
-    """Return whether a server refuses the data it was sent, and would refuse it again."""
+    """Return whether a server rejects the data it was sent, and would reject it again."""
     if isinstance(error, _TOO_LARGE):
         return True
     if not isinstance(error, psycopg.Error):

@@ -104,7 +104,7 @@ def _joined(columns: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=4)
 def _split(columns: str) -> tuple[str, ...]:
-    """The same tuple for the same names: there are as many as versions of the screener run at once."""
+    """Return the same tuple for the same names: there is one for each version of the screener that runs."""
     return tuple(columns.split(","))
 
 
@@ -133,7 +133,7 @@ def read_blocks(data: bytes, kind: Kind) -> FrameContent:
 
 
 def _read_header(data: bytes, kind: Kind) -> tuple[Mapping[str, object], int]:
-    """(header, where the blocks begin)."""
+    """Return (header, where the blocks begin)."""
     if len(data) < _HEAD.size or not data.startswith(MAGIC):
         raise BadFrame("frame_unreadable", f"not a frame: {data[:16]!r}")
     _, version, length = _HEAD.unpack_from(data)
@@ -154,7 +154,7 @@ def _read_header(data: bytes, kind: Kind) -> tuple[Mapping[str, object], int]:
 
 
 def _shape(header: Mapping[str, object], kind: Kind) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
-    """(rows, symbols, columns)."""
+    """Return (rows, symbols, columns)."""
     rows, symbols = _checked(header["rows"], int), tuple(_checked(header["symbols"], list))
     if rows < 0 or set(map(type, symbols)) - {str}:
         raise ValueError("rows or symbols of another form")

@@ -1,7 +1,7 @@
 """Frames: the bytes that travel between stages, one columnar batch of one shard per Kafka record.
 
-Written as blocks of contiguous values (`frame_blocks.py`), which are read as views. The Arrow streams of the version
-before are read too (`arrow_frames.py`), so an upgrade loses no record of a topic.
+They are written as blocks of contiguous values (`frame_blocks.py`), which are read as views. The Arrow streams of
+version 1 are read too (`arrow_frames.py`), so an upgrade loses no record of a topic.
 """
 
 from __future__ import annotations

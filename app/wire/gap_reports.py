@@ -28,7 +28,7 @@ def encode_gaps(gaps: Sequence[Gap]) -> bytes:
 
 
 def decode_gaps(value: bytes) -> tuple[list[Gap], int]:
-    """Return the gaps of a report, and the number of its invalid entries: not a candle's symbol or times.
+    """Return the gaps of a report, and the number of its entries with an invalid symbol or invalid times.
     Raises BadInput for a record that `encode_gaps` did not write."""
     try:
         reported = orjson.loads(value)["gaps"]

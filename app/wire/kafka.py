@@ -1,5 +1,5 @@
-"""The Kafka edge shared by all roles: access, topics made to measure, a producer that never gives up quietly, and
-consumers of a group."""
+"""Access to Kafka for all roles: client options, the topics with their settings, a producer that never gives up
+quietly, and consumers of a group."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ REQUEST_MAX_BYTES = 16 * 1024 * 1024
 """Largest record. The stages stay below it: 4,000 rows of metrics take 7.2 MB, 15,000 bars 2 MB."""
 FIRST_OFFSET_CONFIG = "screener.first.offset"
 """The offset of a new topic's first record, a topic setting that only a broker in memory has (app/local/broker): alerts
-that were stored before its topics ended keep smaller numbers than new ones."""
+that were stored before its topics were lost keep smaller numbers than new ones."""
 _HOUR_MS = 3_600_000
-# The least that brokers allow: so soon after a crash the partitions go to another process.
+# The minimum that brokers allow: this long after a crash, the partitions go to another process.
 _SESSION_TIMEOUT_MS = 6_000
 # How long a broker may hold an empty fetch. A record ends the wait of a fetch that asks for its partition,
 # but while records are worked on aiokafka asks for the other partitions only, and sends no second fetch meanwhile.
 _FETCH_WAIT_MS = 200
 GATHER_MS = 100
-"""How long a consumer that gathers waits for more records at most."""
+"""The longest time that a consumer that gathers waits for more records."""
 GATHERING = {"fetch_min_bytes": 4 * 1024 * 1024, "fetch_max_wait_ms": GATHER_MS}
-"""Options of a consumer of frames that nobody waits for: it does not take the cores from the stages in the moment in
-which a market closes, and gets the frames of a moment together."""
+"""Options of a consumer of frames that nobody waits for: it leaves the cores to the stages at the moment a market
+closes, and gets the frames of that moment together."""
 
 # aiokafka warns at every connection of settings that are intended
 logging.getLogger("aiokafka.conn").addFilter(lambda record: "unencrypted" not in record.getMessage())
@@ -52,14 +52,14 @@ class ClientOptions(TypedDict, total=False):
 
 
 def client_options_at(url: str) -> ClientOptions:
-    """Return the same for a broker of which only the URL is given: unencrypted, with a password if it holds one."""
+    """Return the options for a broker of which only the URL is given: unencrypted, with a password if it holds one."""
     return client_options(Settings.load({}, kafka_url=url).kafka())
 
 
 def client_options(kafka: KafkaAccess) -> ClientOptions:
     """Return the keyword arguments that aiokafka's clients share.
 
-    Raises SettingsError when the name or the password is missing, or the file of certificates is of no use.
+    Raises SettingsError when the name or the password is missing, or the file of certificates cannot be used.
     """
     options: ClientOptions = {
         "bootstrap_servers": kafka.servers,

@@ -1,7 +1,7 @@
-"""The records of [market]: each sealed minute of all symbols, and what the market role continues from after a start.
+"""The records of [market]: each sealed minute of all symbols, and the state that the market role continues from.
 
 The key says which kind a record is. `minute:PART/PARTS`: a frame of metrics with the rows of one minute, in parts of at
-most 4,000 rows. `position`: JSON, behind the alerts of a minute. `memory:PART/PARTS`: the memory of the rules.
+most 4,000 rows. `position`: JSON, sent after the alerts of a minute. `memory:PART/PARTS`: the memory of the rules.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _BYTES_PER_PART: Final = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Everything up to the minute `sealed_ms` is done with, its alerts included.
+    """The market role's progress: it has finished everything up to the minute `sealed_ms`, its alerts included.
 
-    resume: partition of [metrics] -> offset from which the rows of later minutes are. read: -> behind the last record
-    that was read. kept_from: offset in [market] from which a start reads, None for its beginning; behind it are the
-    newest memory and the minute before it.
+    resume: partition of [metrics] -> offset from which on there are rows of later minutes. read: partition -> offset
+    after the last record that was read. kept_from: offset in [market] from which a start reads, None for its beginning;
+    behind it are the newest memory and the minute before it.
     """
 
     sealed_ms: int
@@ -43,7 +43,7 @@ class Position:
 
     @classmethod
     def decode(cls, value: bytes) -> Position:
-        """Raises BadFrame for anything that `encode` did not write."""
+        """Decode a position. Raises BadFrame for anything that `encode` did not write."""
         try:
             found = orjson.loads(value)
             resume, read = (
@@ -57,7 +57,7 @@ class Position:
 
 
 def minute_records(rows: MetricsBatch) -> list[Record]:
-    """rows: of one minute."""
+    """Return the records of one minute's rows."""
     starts = range(0, len(rows), _ROWS_PER_PART)
     parts = (
         [rows.take(slice(start, start + _ROWS_PER_PART)) for start in starts] if len(starts) > 1 else [rows]
@@ -75,14 +75,14 @@ def _numbered(kind: bytes, values: Sequence[bytes]) -> list[Record]:
 
 
 class PartsReader:
-    """Puts the parts of one kind of record together; parts of something unfinished are dropped."""
+    """Puts the parts of one kind of record together; parts of an unfinished record are dropped."""
 
     def __init__(self, kind: bytes) -> None:
         self._kind = kind + b":"
         self._parts: list[bytes] = []
 
     def take(self, key: bytes | None, value: bytes | None) -> list[bytes] | None:
-        """Return the parts with the last of them; None for other records and before."""
+        """Return all parts once the last of them has come; None before that, and for other records."""
         if not key or not key.startswith(self._kind):
             return None
         at, _, count = key.removeprefix(self._kind).partition(b"/")
@@ -97,14 +97,14 @@ class PartsReader:
 
 
 class MinuteReader:
-    """Sealed minutes out of the records of [market]."""
+    """Reads sealed minutes from the records of [market]."""
 
     def __init__(self) -> None:
         self._parts = PartsReader(b"minute")
 
     def take(self, key: bytes | None, value: bytes | None) -> tuple[MetricsBatch, ...] | None:
-        """Return the parts of a minute with its last record; None for other records and before. Raises BadFrame for an
-        invalid one."""
+        """Return the parts of a minute once its last record has come; None before that, and for other records. Raises
+        BadFrame for an invalid minute."""
         found = self._parts.take(key, value)
         if found is None:
             return None

@@ -17,6 +17,6 @@ def connect_redis(url: str) -> Redis:
 
 
 async def try_set(client: Redis, names: Namespace | RedisAccess) -> None:
-    """Set a key that soon expires: a replica, a full memory, a disk that takes no snapshot reject it while they answer
-    PING. Raises the client's errors."""
+    """Set a key that soon expires: a replica, or a server whose memory is full or whose disk takes no snapshot, rejects
+    it although it answers PING. Raises the client's errors."""
     await client.set(names.name("probe"), b"", px=_TRIED_KEY_MS)

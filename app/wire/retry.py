@@ -1,4 +1,4 @@
-"""Trying again: waits that are capped and jittered, only for faults that time heals, and a log that stays readable.
+"""Retries with capped and jittered backoff, only for faults that time heals, and with a log that stays readable.
 
 An outage is logged when it begins, once a minute while it lasts, and when it is over.
 """
@@ -29,8 +29,8 @@ _MOST_DOUBLINGS: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait after a failure: `first_s`, doubled with each failure in a row up to `longest_s`; of that
-    between half and all, at random, so that many who failed at once do not come back at once."""
+    """How long to wait after a failure: `first_s`, doubled with each failure in a row up to `longest_s`; at random
+    between half of that and all of it, so that many clients that failed at once do not come back at once."""
 
     first_s: float = 0.2
     longest_s: float = 5.0
@@ -67,7 +67,7 @@ class OutageLog:
 
     @property
     def failures(self) -> int:
-        """In a row, of all who share it."""
+        """Failures in a row, of all tasks that share the log."""
         return self._failures
 
     def failed(self, error: BaseException, **facts: Any) -> None:
@@ -151,7 +151,7 @@ async def retried(
 
 
 async def sleep_until(stop: asyncio.Event | None, seconds: float) -> None:
-    """Sleep so long, or less if `stop` is set."""
+    """Sleep for `seconds`, or until `stop` is set."""
     if stop is None:
         await asyncio.sleep(seconds)
         return

@@ -69,7 +69,8 @@ _DAY_TYPES: Final = {field.name: int if field.type == "int" else str for field i
 
 
 class TickerStore:
-    """The hash. Every method raises redis.exceptions.RedisError or OSError while Redis does not answer."""
+    """Reads and writes the hash. Every method raises redis.exceptions.RedisError or OSError while Redis does not
+    answer."""
 
     def __init__(self, redis: Redis, namespace: Namespace) -> None:
         self._redis = redis
@@ -83,7 +84,7 @@ class TickerStore:
             )
 
     async def remove(self, symbols: Collection[str]) -> None:
-        """Forget symbols that the exchange has no longer."""
+        """Remove symbols that the exchange does not list any more."""
         if symbols:
             await self._redis.hdel(self._key, *symbols)
 
@@ -111,7 +112,7 @@ def _decode(value: bytes | str) -> Ticker | None:
 
 
 def _checked(value: Any, kind: str) -> Any:
-    """Raises ValueError for a value of another type, and for a time or number out of bounds."""
+    """Return the value. Raises ValueError for a value of another type, and for a time or number out of bounds."""
     if kind == "float":
         fits = type(value) in (int, float) and math.isfinite(value)
     elif kind == "int":

@@ -42,7 +42,7 @@ def shard_of(symbol: str, partitions: int) -> int:
 
 
 def symbols_of_a_shard(symbols_max: int, partitions: int) -> int:
-    """Return how many symbols one shard may have if all together may have `symbols_max`: four deviations above its
-    share, so that no shard is full while the others have room, and never more than all."""
+    """Return how many symbols one shard may have if all shards together may have `symbols_max`: four deviations above
+    its share, so that no shard is full while the others have room, and never more than `symbols_max`."""
     share = symbols_max / partitions
     return min(symbols_max, ceil(share + 4 * sqrt(share)))

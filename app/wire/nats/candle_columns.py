@@ -1,4 +1,4 @@
-"""Candles as JSON documents -> columns: numbers, flags and times, each of the forms that producers use."""
+"""Converts candles from JSON documents to columns: numbers, flags and times in any form that producers use."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Candle(NamedTuple):
     document: Any
     in_array: bool
     closed: bool
-    """Unless the document says otherwise."""
+    """Whether it is closed, unless the document says otherwise."""
 
 
 def candle_columns(candles: Sequence[Candle], ingest_ts_ms: int, exchange: str) -> CandleBatch:
-    """Return all candles as columns; raises if any one of them does not fit."""
+    """Return all candles as columns; raise if any of them does not fit."""
     documents = [candle.document for candle in candles]
     symbols: dict[str, int] = {}
     index = [symbols.setdefault(document["symbol"], len(symbols)) for document in documents]
@@ -85,7 +85,7 @@ def candle_columns(candles: Sequence[Candle], ingest_ts_ms: int, exchange: str) 
 
 
 def _floats(values: list[Any]) -> FloatArray:
-    """float64; null becomes NaN, decimal text is read, anything else raises."""
+    """Return the values as float64: null becomes NaN, decimal text is read, anything else raises."""
     kinds = set(map(type, values))
     if not kinds <= _NUMBER_TYPES:
         wrong = next(value for value in values if type(value) not in _NUMBER_TYPES)
@@ -139,7 +139,7 @@ def _event_times(
 
 
 def time_ms(value: Any) -> int:
-    """UTC ms from RFC 3339 text (with an offset or Z), epoch seconds or epoch milliseconds."""
+    """Return UTC ms from RFC 3339 text (with an offset or Z), epoch seconds or epoch milliseconds."""
     if type(value) is int or type(value) is float:
         if not np.isfinite(value) or abs(value) > 2**53:
             raise InvalidCandle(Reason.BAD_TIME, f"time {value!r} is out of range")

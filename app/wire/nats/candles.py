@@ -4,7 +4,7 @@ A message is one candle, or an array of candles: a source may send all its candl
 which costs NATS a twentieth per candle.
 
 The common case, a whole batch of well-formed messages with times in epoch milliseconds, is parsed column by
-column. Only when something in a batch does not fit is each message looked at alone, to name the one at fault.
+column. Only a batch in which something does not fit is split, until the candle at fault is alone and can be named.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def parse(
 ) -> Parsed:
     """Parse the candles of `messages`; return the rejected ones with reasons. `ingest_ts_ms` is the clock, UTC ms.
 
-    live: positions of the messages that came on a subject of forming candles. A candle of theirs that does not
-    say whether it is closed is not; any other is.
+    live: positions of the messages that came on a subject of forming candles. A candle that does not say whether it
+    is closed counts as forming in these messages, and as closed in the others.
     """
     refusals = Refusals()
     candles = _load(messages, max_bytes, live, refusals)
@@ -65,7 +65,7 @@ def parse(
 def _sound_parts(
     candles: list[Candle], ingest_ts_ms: int, exchange: str, refusals: Refusals
 ) -> Iterator[tuple[list[Candle], CandleBatch]]:
-    """Return (candles, batch) of all valid candles, in order; split an invalid batch until the fault is alone."""
+    """Yield (candles, batch) of all valid candles, in order; split an invalid batch until the fault is alone."""
     if not candles:
         return
     try:
@@ -84,8 +84,8 @@ def _sound_parts(
 def _load(
     messages: Sequence[bytes], max_bytes: int, live: Container[int], refusals: Refusals
 ) -> list[Candle]:
-    """Each candle of the messages that are JSON, unless a look at its fields is enough to refuse it: an array may hold
-    hundreds of thousands of them."""
+    """Return the candles of the messages that are JSON. A candle that is no object with the required fields is rejected
+    here already: an array may hold hundreds of thousands of them."""
     candles: list[Candle] = []
     for index, data in enumerate(messages):
         if len(data) > max_bytes:

@@ -12,13 +12,13 @@ from typing import Final
 QUICK_PAUSE_S: Final = 0.003
 """Messages of one burst are closer to each other than this, unless the machine is busy."""
 _MOST_CREDITS: Final = 6.0
-"""Quick batches in a row: a burst that a busy machine delivers in pieces."""
+"""Most quick batches in a row: a burst that a busy machine delivers in pieces."""
 _DELAYS_PER_CREDIT: Final = 5.0
 _PAUSES_PER_DELAY: Final = 3.0
 
 
 class Patience:
-    """Decides for one batch after the other. Times are seconds of any steady clock.
+    """Decides how long each batch waits, one batch after the other. Times are seconds of any steady clock.
 
     max_delay_s: the longest wait of a patient batch, which ends when no message comes for a third of that. A quick one
     ends when no message comes for 3 ms, or for half of the time its messages have taken to come.
@@ -43,7 +43,7 @@ class Patience:
         self._began_s = self._heard_s = now_s
 
     def heard(self, now_s: float) -> None:
-        """More messages came."""
+        """Note that more messages came."""
         self._heard_s = now_s
 
     @property

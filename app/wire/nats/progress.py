@@ -22,7 +22,8 @@ log = structlog.get_logger("nats")
 
 
 class Position(NamedTuple):
-    """last: number of the stream's last message. acknowledged: up to which the bridges have acknowledged all."""
+    """last: number of the stream's last message. acknowledged: number of the message up to which the bridges have
+    acknowledged all."""
 
     last: int
     acknowledged: int
@@ -44,7 +45,7 @@ async def position(client: Client, namespace: Namespace) -> Position | None:
 
 
 async def bridge_position(nats: NatsAccess) -> Position | None:
-    """Return `position` by a connection of its own."""
+    """Return `position`, read over a connection of its own."""
     client = await connect(nats.url, "position")
     try:
         return await position(client, nats.namespace)
@@ -53,7 +54,7 @@ async def bridge_position(nats: NatsAccess) -> Position | None:
 
 
 async def note_pending(client: Client, namespace: Namespace, metrics: NatsMetrics) -> None:
-    """Ask every few seconds how much the bridges have yet to deal with; never returns, ends by cancellation."""
+    """Poll every few seconds how many messages the bridges still have to process, until cancelled."""
     jetstream = client.jetstream(timeout=API_TIMEOUT_S)
     while True:
         try:
@@ -68,7 +69,7 @@ async def note_pending(client: Client, namespace: Namespace, metrics: NatsMetric
 
 
 class Entered:
-    """Waits for what is published to be in [ingress], by one connection that is opened when it is first needed."""
+    """Waits until published messages are in [ingress], over one connection that is opened when it is first needed."""
 
     def __init__(self, nats: NatsAccess) -> None:
         self._nats = nats
@@ -77,8 +78,8 @@ class Entered:
         self._unknown = OutageLog(log, "bridge_position_unknown")
 
     async def everything(self) -> None:
-        """Return once the bridges have acknowledged all that was in the stream when this was called: they do so when
-        Kafka has it. Waits through outages of NATS."""
+        """Return once the bridges have acknowledged all messages that were in the stream when this was called: they do
+        so when Kafka has them. Waits through outages of NATS."""
         wanted: int | None = None
         asked = 0
         while (found := await retried(self._position, self._unknown)) is not None:

@@ -1,4 +1,4 @@
-"""Candles onto JetStream: many messages on the way at once, each one acknowledged, lost ones sent again.
+"""Publishes candles to JetStream: many messages in flight at once, each one acknowledged, lost ones sent again.
 
 A publisher that waits for every acknowledgement reaches a few thousand candles a second. Here up to `window`
 messages are unacknowledged; `publish` waits for room, `flush` for the last acknowledgement. Each message
@@ -33,13 +33,13 @@ from app.wire.nats.stream import await_stream, closed_by_server, connect
 from app.wire.retry import Backoff, OutageLog
 
 WINDOW: Final = 8_000
-"""The server drops messages that wait for a stream beyond 10,000."""
+"""Most unacknowledged messages: the server drops messages beyond 10,000 that wait for a stream."""
 _CHUNK: Final = 500
 """Messages handed to the connection in one write."""
 _ACK_WAIT_S: Final = 5.0
 _BACKOFF: Final = Backoff(0.2, _ACK_WAIT_S)
 _MAX_REFUSALS: Final = 12
-"""Of one message by a server that is there; with the delays between them about 30 s."""
+"""How often a server that answers may reject one message; with the delays between, about 30 s."""
 _TEND_EVERY_S: Final = 0.1
 _FORMING_HEADER: Final = "Nats-TTL: 15m\r\n"
 """Forming candles are of use until the next update; kept as long as closed ones they would fill disks."""
@@ -82,8 +82,8 @@ class CandlePublisher:
     ) -> None:
         """window: how many messages may be unacknowledged, at least one.
 
-        candles_per_message: 1 gives each candle a message on its symbol's subject; more puts so many into one
-        message (a JSON array on `candles.batch.1m`, of forming candles on `candles.live.batch.1m`).
+        candles_per_message: 1 gives each candle a message on its symbol's subject; a higher number puts that many into
+        one message (a JSON array on `candles.batch.1m`, of forming candles on `candles.live.batch.1m`).
         forming_per_message: the same for forming candles, if different. replicas: copies of the
         stream. metrics: the counters of messages; None without a reader.
         """
@@ -137,8 +137,8 @@ class CandlePublisher:
     async def publish(self, batch: CandleBatch, candles_per_message: int | None = None) -> None:
         """Wait until every candle of a batch is sent or has a place in the window.
 
-        candles_per_message: for this batch, if it is to be another number. Raises ServerError if a message, of this
-        batch or an earlier one, cannot be delivered.
+        candles_per_message: for this batch, if different. Raises ServerError if a message, of this batch or an earlier
+        one, cannot be delivered.
         """
         per_message = candles_per_message or self._candles_per_message
         await self._publish(
@@ -146,8 +146,8 @@ class CandlePublisher:
         )
 
     async def publish_unreadable(self, payload: bytes) -> None:
-        """Pass on a source's invalid candle: the bridge takes it to the dead letters. Cut to the largest message of
-        NATS, which closes the connection for good on a larger one."""
+        """Pass on a source's invalid candle: the bridge sends it to the dead letters. It is cut to the largest message
+        of NATS, which closes the connection for good on a larger one."""
         payload = payload[: self._client.max_payload - _HEADERS_MAX_BYTES]
         name = f"invalid-{crc32(payload):08x}"
         reply = f"{self._inbox}.{self._next_number}"
@@ -165,7 +165,7 @@ class CandlePublisher:
             await self._send(list(chunk))
 
     async def flush(self) -> None:
-        """Wait until the stream has acknowledged everything. Raises ServerError if something cannot be."""
+        """Wait until the stream has acknowledged everything. Raises ServerError if a message cannot be delivered."""
         while self._unacknowledged and not self._failure:
             self._idle.clear()
             await self._idle.wait()
@@ -227,7 +227,7 @@ class CandlePublisher:
             raise self._failure
 
     async def _send(self, numbers: list[int]) -> None:
-        """Do not send while the connection is down; `_tend` sends when it is back."""
+        """Send messages, but not while the connection is down: `_tend` sends them when it is back."""
         self._unanswered.append((time.monotonic() + 2 * _ACK_WAIT_S, numbers))
         if not self._client.is_connected:
             return
@@ -264,7 +264,7 @@ class CandlePublisher:
             self._idle.set()
 
     def _refused(self, number: int, answer: Msg) -> None:
-        """Try again later, or return up if that cannot help. An answer without data: no stream has this subject."""
+        """Try again later, or give up if that cannot help. An answer without data: no stream has this subject."""
         if number not in self._unacknowledged:
             return
         error: _ApiError = orjson.loads(answer.data)["error"] if answer.data else _NO_STREAM
@@ -296,8 +296,8 @@ class CandlePublisher:
         self._idle.set()
 
     async def _tend(self) -> None:
-        """Resend, for ever, messages rejected for now, not answered in time or lost with a connection. Ends with
-        a connection that is closed for good."""
+        """Resend messages that were rejected for now, not answered in time, or lost with a connection, until the
+        connection is closed for good."""
         reconnects = self._client.stats["reconnects"]
         while True:
             await asyncio.sleep(_TEND_EVERY_S)
@@ -326,7 +326,7 @@ class CandlePublisher:
         if waiting:
             self._outage.failed(TimeoutError("not confirmed"), messages=len(waiting))
         for start in range(0, len(waiting), self._chunk):
-            # messages acknowledged while an earlier chunk was written are out
+            # messages acknowledged while an earlier chunk was written are left out
             chunk = [
                 number for number in waiting[start : start + self._chunk] if number in self._unacknowledged
             ]
@@ -337,15 +337,15 @@ class CandlePublisher:
 
 
 def _in_protocol(symbol: str) -> str:
-    """How subjects and message ids call a symbol. One that no candle may carry stands on a subject that no
-    symbol has, from where the bridge takes it to the dead letters."""
+    """Return a symbol's name in subjects and message ids. An invalid symbol goes to a subject that no symbol has,
+    from where the bridge sends its candle to the dead letters."""
     if is_symbol(symbol):
         return symbol
     return f"invalid-{crc32(symbol.encode()):08x}"
 
 
 def _hpub(subject: str, reply: str, message_id: str, payload: bytes, headers: str) -> bytes:
-    """headers: more of them, each with its line end."""
+    """Return the command that publishes a message. headers: further ones, each with its line end."""
     header = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{headers}\r\n".encode()
     line = f"HPUB {subject} {reply} {len(header)} {len(header) + len(payload)}\r\n".encode()
     return b"%b%b%b\r\n" % (line, header, payload)

@@ -35,14 +35,14 @@ from app.wire.retry import Backoff, OutageLog
 _EXPIRES_S = 5.0
 _REQUEST_BYTES = 16 * 1024 * 1024
 _PATIENCE_BEHIND = 20
-"""Times the longest delay."""
+"""How many times the longest delay a batch waits when the bridge is behind."""
 _BACKOFF = Backoff(0.2, 5.0)
 log = structlog.get_logger("bridge")
 
 
 def _is_usual(status: str, description: str) -> bool:
-    """Return whether a request ended because it was old, there were no messages, or they had the size asked for. Any
-    other end (503 no responders, 409 Consumer Deleted...) calls for a look at stream and consumer."""
+    """Return whether a request ended because it expired, there were no messages, or they had the size asked for. After
+    any other end (503 no responders, 409 Consumer Deleted...) stream and consumer must be checked."""
     return (
         status == "408"
         or (status == "404" and description == "No Messages")
@@ -51,10 +51,10 @@ def _is_usual(status: str, description: str) -> bool:
 
 
 class CandlePull:
-    """Batches of messages of the durable consumer; any number of processes may share it.
+    """Reads batches of messages of the durable consumer; any number of processes may share it.
 
-    At most `capacity` messages are asked for and not yet taken, and of them 16 MB and a message a request; with that
-    much waiting it asks for no more. So large messages take twice that in memory, however many the stream has.
+    At most `capacity` messages are requested and not yet taken, with at most 16 MB and one message per request; while
+    16 MB are waiting it requests no more. So large messages take twice that in memory, however many the stream has.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class CandlePull:
         frame_max_delay_ms: int,
         replicas: int = 1,
     ) -> None:
-        """frame_max_delay_ms: how long messages are gathered for a batch at most. replicas: copies of the stream."""
+        """frame_max_delay_ms: the longest time that messages are gathered for a batch. replicas: copies of the
+        stream."""
         self._patience = Patience(frame_max_delay_ms / 1000)
         self._client = client
         self._namespace = namespace
@@ -82,7 +83,7 @@ class CandlePull:
         self._failed_openings = 0
         self._not_reopened = OutageLog(log, "consumer_not_reopened")
         self._reopen_at_s = 0.0
-        """Not before then (monotonic s)."""
+        """The earliest time of the next attempt to reopen (monotonic s)."""
         self._inbox = client.new_inbox()
         self._probe_subject = probe_subject(namespace)
         self._subscription: Subscription | None = None
@@ -121,7 +122,7 @@ class CandlePull:
         self._buffered_bytes += len(message.data)
 
     def _take_status(self, headers: Mapping[str, str]) -> None:
-        """Note the end of a request, with so many of its messages not delivered."""
+        """Note the end of a request, and how many of its messages were not delivered."""
         unserved = headers.get("Nats-Pending-Messages", "")
         self._outstanding = max(0, self._outstanding - int(unserved)) if unserved.isdigit() else 0
         status, description = headers.get("Status", ""), headers.get("Description", "")
@@ -132,7 +133,7 @@ class CandlePull:
             log.warning("consumer_lost", stream=stream_name(self._namespace), said=self._lost)
 
     async def _reopen(self) -> None:
-        """Make sure of stream and consumer again, unless the last attempt is too fresh."""
+        """Create stream and consumer again if they are missing, unless the last attempt was too recent."""
         if time.monotonic() < self._reopen_at_s or not self._client.is_connected:
             return
         # counts as failed until the consumer answers, so that one that keeps getting lost is not
@@ -170,11 +171,13 @@ class CandlePull:
         await self._client.publish(self._request_subject, orjson.dumps(request), reply=self._inbox)
 
     async def batch(self, max_messages: int, max_bytes: int, patience_s: float = 0.5) -> list[Msg]:
-        """Up to `max_messages`, and the first that reach `max_bytes`; empty after `patience_s` without one.
+        """Return up to `max_messages`, or the first that reach `max_bytes`; empty after `patience_s` without one.
+
         Waits for more after the first as long as `Patience` says and the stream has more: a single message is
-        soon on its way, and the closes of a market are one batch. Behind by more than a batch it waits longer,
-        for a full one: large frames catch up faster. Raises ServerUnreachable if the connection is closed for
-        good: nats-py reconnects only after a connection error."""
+        soon on its way, and the closes of a market are one batch. If it is behind by more than a batch, it waits
+        longer, for a full batch: large frames catch up faster. Raises ServerUnreachable if the connection is closed
+        for good: nats-py reconnects only after a connection error.
+        """
         await self._ask()
         if not self._buffer:
             await self._wait(patience_s)
@@ -227,7 +230,7 @@ class CandlePull:
 
     async def release(self) -> None:
         """Return messages that were delivered and not taken, so that another bridge gets them at once."""
-        # first, or our own request would be answered with them
+        # first, or our own request would receive them again
         if self._subscription:
             await self._subscription.unsubscribe()
         given_back = list(self._buffer)

@@ -13,16 +13,17 @@ from app.candles.validity import Reason
 from app.wire.nats.candle_columns import Candle
 
 FAULTS_TOLD = 10
-"""Of one message: the others are counted."""
+"""Faults of one message that are told; the others are only counted."""
 
 
 @dataclass(slots=True)
 class Rejected:
     """The rejected part of a message: all of it, or some candles of an array.
 
-    index: position of the message in the input. counts: how many candles for each reason, in the order of their
-    first. faults: the errors of the first candles. elements: their JSON, if the message is an array of
-    which others may be good; else empty. A refusal costs one object a message, however many candles are bad.
+    index: position of the message in the input. counts: how many candles for each reason, in the order in which
+    the reasons first occur. faults: the errors of the first candles. elements: the JSON of these candles, if the
+    message is an array, whose other candles may be valid; else empty. There is one object for each message, however
+    many of its candles are invalid.
     """
 
     index: int
@@ -36,7 +37,7 @@ class Rejected:
 
     @property
     def reason(self) -> Reason:
-        """The most frequent one."""
+        """The most frequent reason."""
         return self.counts.most_common(1)[0][0]
 
     @property
@@ -61,19 +62,17 @@ class Refusals:
         self._of: dict[int, Rejected] = {}
 
     def add(self, index: int, reason: Reason, fault: str) -> None:
-        """A message as a whole."""
+        """Reject a message as a whole."""
         self._note(index, reason, fault)
 
     def add_candle(self, candle: Candle, reason: Reason, fault: str) -> None:
         found = self._note(candle.position, reason, fault)
         if candle.in_array and len(found.faults) == found.count:
-            with suppress(
-                orjson.JSONEncodeError
-            ):  # nested deeper than JSON is written again, though it was read
+            with suppress(orjson.JSONEncodeError):  # orjson reads deeper nesting than it writes
                 found.elements.append(orjson.dumps(candle.document))
 
     def count(self, index: int, more: Mapping[Reason, int]) -> None:
-        """More candles of a message of which enough is told."""
+        """Count more candles of a message of which enough faults are told."""
         if any(more.values()):
             self._of[index].counts.update({reason: count for reason, count in more.items() if count})
 

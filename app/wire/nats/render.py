@@ -1,7 +1,7 @@
 """Candles as JSON messages for NATS, column by column: the counterpart of `app.wire.nats.candles`.
 
-Fields in which no row says anything are left out: `closed` if all are, `event_time` if it is the end of the
-minute of closed candles, the taker volumes if they are null. An estimated quote_volume is null: the reader
+A field is left out if every row has its default: `closed` if all candles are, `event_time` if all are closed and
+it is the end of their minute, the taker volumes if all are null. An estimated quote_volume is null: the reader
 estimates it again. Times are epoch milliseconds.
 """
 

@@ -1,4 +1,4 @@
-"""The stream of candles on NATS and the bridges' consumer of it: connected to, made, and probed."""
+"""The stream of candles on NATS and the bridges' consumer of it: connections, creation, and a probe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEPT_S = 48 * 3600
 _ACK_WAIT_S = 30.0
 DURABLE = "bridge"
 _NOT_CLUSTERED: Final = 10_074
-"""JetStream's own code: more than one copy is wanted of a server that is alone."""
+"""JetStream's own code for a request of more than one copy from a server that is alone."""
 log = structlog.get_logger("nats")
 
 
@@ -42,7 +42,7 @@ def consumer_options() -> dict[str, Any]:
 
 
 def stream_name(namespace: Namespace, plain: str = "candles") -> str:
-    """`CANDLES`, or `NS_CANDLES` in a namespace."""
+    """Return `CANDLES`, or `NS_CANDLES` in a namespace."""
     return namespace.name(plain).replace(".", "_").upper()
 
 
@@ -122,8 +122,8 @@ def _waits(client: Client, error: BaseException) -> bool:
 
 
 async def ensure_stream(client: Client, namespace: Namespace, replicas: int = 1) -> None:
-    """Create the stream if it is missing. An existing one keeps its limits, but learns to take
-    messages that carry their own time to live, and gets more copies.
+    """Create the stream if it is missing. An existing one keeps its limits, but is set to accept messages
+    with their own time to live, and gets more copies if it has fewer than `replicas`.
 
     Raises ServerError if the server is alone and more than one copy is wanted, else the client's errors.
     """
@@ -164,13 +164,14 @@ async def _add_stream(jetstream: JetStreamContext, namespace: Namespace, replica
 
 
 def _tell_of_no_ttl(config: StreamConfig) -> None:
-    """NATS before 2.11 ignores what it does not know."""
+    """Warn if the stream takes no time to live: NATS before 2.11 ignores options that it does not know."""
     if not config.allow_msg_ttl:
         log.warning("stream_keeps_forming_candles", stream=config.name, kept_s=config.max_age)
 
 
 async def _add_copies(jetstream: JetStreamContext, config: StreamConfig, replicas: int) -> None:
-    """Consumers follow their stream. A cluster that lacks a server keeps the copies that it has: candles flow on."""
+    """Add copies of the stream; its consumers follow it. A cluster that lacks a server keeps the copies that it has:
+    candles flow on."""
     try:
         await jetstream.update_stream(config, allow_msg_ttl=True, num_replicas=replicas)
     except APIError as error:
@@ -185,7 +186,7 @@ async def ensure_consumer(client: Client, namespace: Namespace) -> None:
     """Create the bridges' consumer if it is missing, which then reads from the beginning of the stream."""
     jetstream = client.jetstream(timeout=API_TIMEOUT_S)
     try:
-        # where an existing one began may not be changed
+        # JetStream does not let the start of an existing consumer be changed
         await jetstream.consumer_info(stream_name(namespace), DURABLE)
     except NotFoundError:
         await jetstream.add_consumer(stream_name(namespace), ConsumerConfig(**consumer_options()))
