@@ -2,7 +2,7 @@
 
 Any number of processes may run. One of them reads the topic, which has a single partition; all of them send.
 Order of effects: the deliveries of an alert are in the database before its offset is committed, and a message is
-settled there after its receiver answered. A crash in between repeats, with the same id; it never loses.
+settled there after its receiver answered. A crash in between repeats a message, with the same id; it loses none.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _LOOKS = 5
 def outbox_table(
     topic: str, max_age_ms: int, clock: Clock, written: Callable[[], None], metrics: WebhookMetrics
 ) -> SinkTable:
-    """[alerts] into webhook_deliveries, as a sink reads and writes. `written` is called after new deliveries.
+    """Return the sink table that writes [alerts] to webhook_deliveries. `written` is called after new deliveries.
 
-    max_age_ms: alerts that were older than that when they were published are left out; 0 leaves out no alert.
+    max_age_ms: alerts that were older than this when they were published are left out; 0 leaves out no alert.
     """
 
     # a user or a target that is deleted meanwhile is not there any more at the next look

@@ -13,8 +13,8 @@ _PREFIX: Final = re.compile(r"[0-9a-f]{4,32}")
 
 
 def bounds(given: str) -> tuple[UUID, UUID]:
-    """Return the first and the last id with this beginning. Raises ValueError unless it is 4 to 32 hexadecimal digits,
-    dashes aside."""
+    """Return the first and the last id with this beginning. Raises ValueError unless it is 4 to 32 hexadecimal digits;
+    dashes are ignored."""
     digits = given.replace("-", "").lower()
     if not _PREFIX.fullmatch(digits):
         raise ValueError(f"{given[:80]!r} is not an id or its first 4 or more characters")

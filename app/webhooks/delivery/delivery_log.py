@@ -1,6 +1,6 @@
-"""Log of deliveries with reasons of failure; sending them again.
+"""The log of deliveries, with reasons of failure, and their redelivery.
 
-As with targets, a log made for a user is of that user's deliveries only.
+As with targets, a log made for a user contains only that user's deliveries.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Attempt:
 
 
 class DeliveryLog:
-    """On a connection that the caller keeps. Methods raise psycopg.Error."""
+    """Reads and redelivers over the caller's connection. Methods raise psycopg.Error."""
 
     def __init__(self, connection: AsyncConnection, clock: Clock, user_id: str | None = None) -> None:
         self._connection = connection
@@ -67,7 +67,7 @@ class DeliveryLog:
         return await self._deliveries(most, target_id, status, None)
 
     async def find(self, given: str) -> UUID:
-        """Return the delivery whose id is or begins like that. Raises NoSuchWebhook, ValueError."""
+        """Return the id of the delivery whose id is `given` or begins with it. Raises NoSuchWebhook, ValueError."""
         first, last = bounds(given)
         cursor = await self._connection.execute(
             QUERIES["delivery_ids"], {"user_id": self._user_id, "first": first, "last": last}
@@ -92,7 +92,7 @@ class DeliveryLog:
         return count
 
     async def redeliver_dead(self, target_id: UUID | None = None) -> int:
-        """Send given-up messages again, at one target or all; return their number."""
+        """Send given-up messages again, to one target or all; return their number."""
         return await self._redeliver(None, target_id)
 
     async def _deliveries(

@@ -38,9 +38,10 @@ async def keep_house(
     on_depth: Callable[[Depth], None],
     registry: CollectorRegistry,
 ) -> None:
-    """Every 2 s the settings, every 10 s the gauges and `on_depth`, every 10 min the deletions, until `stop`.
+    """Until `stop`, follow the settings every 2 s, set the gauges and call `on_depth` every 10 s, and delete old rows
+    every 10 min.
 
-    A database that fails is left alone until the next round, and so is a user who is deleted meanwhile: sending does
+    After a failure of the database, or for a user who is deleted meanwhile, the next round tries again: sending does
     not wait for this.
     """
     metrics = webhook_metrics(registry)
@@ -68,15 +69,15 @@ async def keep_house(
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """pending: messages that are due or will be. unclaimed_since_ms: since when the oldest is due that any sender may
-    take now (UTC ms); None without one."""
+    """pending: messages that are due or will be. unclaimed_since_ms: since when (UTC ms) the oldest message that any
+    sender may claim now has been due; None without one."""
 
     pending: int
     unclaimed_since_ms: int | None
 
 
 async def measure(connection: AsyncConnection, now_ms: int, metrics: WebhookMetrics) -> Depth:
-    """Set the gauges."""
+    """Set the gauges, and return the depth of the outbox."""
     cursor = await connection.execute(QUERIES["depth"], {"now": utc(now_ms)})
     row = await cursor.fetchone()
     assert row is not None, "a SELECT of counts has one row"
@@ -94,7 +95,7 @@ async def delete_old(
 ) -> int:
     """Delete deliveries older than the retention that were delivered or given up, and alerts without a delivery.
 
-    Messages to a target that is off are given up after as long; others end by their schedule. Needs an
+    Messages to a target that is off are given up after the same time; others end by their schedule. Needs an
     autocommit connection. Returns how many deliveries it deleted.
     """
     given = {"now": utc(now_ms), "before": utc(now_ms - retention_days * _DAY_MS), "rows": batch_rows}

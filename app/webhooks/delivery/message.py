@@ -10,7 +10,7 @@ from app.rules.alert import Alert
 
 Kind = Literal["alert", "digest", "test"]
 DIGEST_MAX_ALERTS: Final = 50
-"""More alerts of one digest go in further messages, to stay below the size that every receiver takes."""
+"""More alerts of one digest go in further messages, to stay below the size that every receiver accepts."""
 TEST_RULE: Final = "webhook_test"
 """The rule_type of a made-up alert."""
 
@@ -35,6 +35,6 @@ class Message:
 
     @property
     def published_ms(self) -> tuple[int, ...]:
-        """UTC, of the alerts that say so."""
+        """When the alerts were published, UTC ms; without alerts that do not tell it."""
         times = (alert.timings.publish_ts_ms for alert in self.alerts)
         return tuple(time_ms for time_ms in times if time_ms is not None)

@@ -2,7 +2,7 @@
 
 A delivery is one alert for one target, unique by both. A message is the content of one request: a delivery by itself,
 or the deliveries of a digest, led by the first. Messages are claimed under a lease; a sender that dies leaves them to
-the others when the lease is over, so none is lost, and a message that had arrived already comes again with the same id.
+the others when the lease is over: no message is lost, and one that had arrived already comes again with the same id.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from app.webhooks.delivery.verdicts import Verdict
 
 QUERIES = named_queries("webhooks.sql")
 Load = Callable[[AsyncConnection, Sequence[UUID], int], Awaitable[list["Claimed"]]]
-"""As `load_messages`; a message that it leaves out is given up."""
+"""Like `load_messages`; a message that it leaves out is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class MessageRow:
 class Room:
     """Free capacity: messages that may be claimed in total and per target, without messages in flight.
 
-    shared: as many of `total` may be further messages of targets that have one in flight; None: all.
-    slow, slow_total: these targets get no more than that together.
+    shared: how many of `total` may be further messages to targets that have one in flight; None: all.
+    slow, slow_total: the `slow` targets together get at most `slow_total` messages.
     """
 
     total: int
@@ -111,13 +111,14 @@ async def route(connection: AsyncConnection, alerts: Sequence[Alert], now_ms: in
 
 
 def is_stale(alert: Alert, now_ms: int, max_age_ms: int) -> bool:
-    """It was about a time longer ago than that when it was published. How long it waited since does not count."""
+    """Return whether the alert is about a time more than `max_age_ms` before its publication. How long it has waited
+    since then does not count."""
     about_ms = datetime.fromisoformat(alert.timestamp).timestamp() * 1000
     return _published_ms(alert, now_ms) - about_ms > max_age_ms
 
 
 def _published_ms(alert: Alert, now_ms: int) -> int:
-    """Now, for an alert that does not say it in a way to be believed."""
+    """Return when the alert was published (UTC ms); now, if it tells no time or an impossible one."""
     time_ms = alert.timings.publish_ts_ms
     return time_ms if time_ms is not None and 0 <= time_ms <= now_ms else now_ms
 
@@ -125,8 +126,8 @@ def _published_ms(alert: Alert, now_ms: int) -> int:
 async def claim(
     connection: AsyncConnection, now_ms: int, lease_ms: int, room: Room, load: Load | None = None
 ) -> list[Claimed]:
-    """Take the messages that are due, for as many as there is room; the oldest of each target first. In a
-    transaction of the caller's."""
+    """Claim due messages, as many as there is room for, the oldest of each target first; in a transaction of the
+    caller's."""
     now = utc(now_ms)
     await connection.execute(QUERIES["close_digests"], {"now": now, "most": DIGEST_MAX_ALERTS})
     given = {
@@ -164,7 +165,7 @@ async def load_messages(
 
 
 def _readable(row: MessageRow, metrics: DatabaseMetrics | None) -> tuple[Alert, ...]:
-    """Return the alerts of a message, in order of seq, without invalid ones: a digest goes without them."""
+    """Return the alerts of a message, in order of seq, without invalid ones: a digest is sent without them."""
     found = []
     for seq, document in zip(row.seqs or (), row.alerts or (), strict=True):
         fault = alert_fault(document)
@@ -247,7 +248,7 @@ async def _settle_messages(connection: AsyncConnection, settled: Sequence[Settle
 
 
 async def _note_targets(connection: AsyncConnection, settled: Sequence[Settled], now: datetime) -> None:
-    """`settled`: in the order of their ends."""
+    """Update the targets of the attempts. `settled`: in the order in which the attempts ended."""
     by_target: dict[tuple[UUID, str], list[Settled]] = {}
     for one in settled:
         by_target.setdefault((one.claimed.target_id, one.claimed.url), []).append(one)

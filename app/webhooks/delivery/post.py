@@ -35,7 +35,7 @@ Outcome = Literal[
     "timeout",
     "tls",
 ]
-"""`delivered`, or why not; the latter are the `reason` labels of the metric."""
+"""`delivered`, or the reason of a failure, which is the `reason` label of the metric."""
 
 # more than the answers of any service we know; beyond it a body is not read, and its connection not used again
 _BODY_MAX_BYTES: Final = 16_384
@@ -72,7 +72,7 @@ class Reach:
 
 
 class WebhookClient:
-    """Posts to URLs of strangers: follows no redirect, knows no proxy and no cookie, and is bounded in time and size.
+    """Posts to URLs of strangers: follows no redirect, uses no proxy and no cookie, and limits time and size.
 
     URLs of operators may lead to their own hosts, URLs of users may not; so the two share no connection.
     """
@@ -94,13 +94,13 @@ class WebhookClient:
     ) -> Answer:
         """Post a message. Never raises for errors of the target. Only a status of 200 to 299 counts as delivered.
 
-        retry_after: how long the body of a 429 without a Retry-After header asks to wait, in the words of one."""
+        retry_after: reads the wait from the body of a 429 without a Retry-After header, in the form of that header."""
         reach = self._users if of_user else self._operators
         began_s = time.perf_counter()
         status: int | None = None
         wait_ms: int | None = None
         try:
-            # the client looks no address up that the URL itself spells, so that is checked here
+            # the client does not look up an address that the URL itself contains, so it is checked here
             check_webhook_url(url, reach.allowed)
             async with (
                 asyncio.timeout(self._timeout_s),
@@ -135,8 +135,8 @@ async def webhook_client(
     *,
     users: AllowedHosts = NONE_BUT_PUBLIC,
 ) -> AsyncIterator[WebhookClient]:
-    """`allowed`: for operators' targets; `users`: for users' targets. connections: the most that are open at a time
-    to either. tls: other authorities than the system's."""
+    """Yield a client. `allowed`: for operators' targets; `users`: for users' targets. connections: the most that are
+    open at a time to either. tls: other authorities than the system's."""
     async with (
         _reach(allowed, connections, look_up, tls) as for_operators,
         _reach(users, connections, look_up, tls) as for_users,
@@ -167,7 +167,7 @@ async def _reach(
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the start of the body. Without its end in bounds of time and size, the connection is closed."""
+    """Return the start of the body. If it does not end within the limits of time and size, close the connection."""
     body = b""
     try:
         async with asyncio.timeout(_BODY_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""Slots for requests, shared out so that receivers that take long leave enough for the others."""
+"""Slots for requests, divided so that slow receivers leave enough for the others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from uuid import UUID
 from app.webhooks.delivery.outbox import Claimed, Room
 
 SLOW_MS: Final = 2_000
-"""A target whose answer takes so long is slow until one is quicker."""
+"""A target whose answer takes this long is slow until an answer is quicker."""
 _MOST_REMEMBERED: Final = 10_000
 
 
 class RequestSlots:
-    """Of one sender. The last eighth of its room is for targets with nothing under way; slow targets have at most half
-    of it together. Which are slow it learns from answers and from requests that are under way for long."""
+    """The slots of one sender. The last eighth is for targets without a request in flight; slow targets together get at
+    most half of the slots. Answers, and requests that are in flight for long, show which targets are slow."""
 
     def __init__(self, concurrency: int, target_concurrency: int) -> None:
         self._concurrency = concurrency

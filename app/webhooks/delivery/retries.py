@@ -1,4 +1,4 @@
-"""When a message that failed is retried, and when not any more.
+"""When a message that failed is retried, and when it is given up.
 
 | attempt | waits after the one before | since the first |
 |---|---|---|
@@ -13,7 +13,7 @@
 | 9 | 20 h | 51 h 35 min |
 | 10 | 24 h | 75 h 35 min |
 
-Every wait is up to a tenth longer, at random, so that receivers that come back are not met by all at once.
+Every wait is up to a tenth longer, at random, so that a receiver that comes back does not get all retries at once.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _S: Final = 1_000
 _MIN: Final = 60 * _S
 _H: Final = 60 * _MIN
 WAITS_MS: Final = (0, 5 * _S, 5 * _MIN, 30 * _MIN, 2 * _H, 5 * _H, 10 * _H, 14 * _H, 20 * _H, 24 * _H)
-"""Before each attempt, from the attempt before it."""
+"""The wait before each attempt, from the attempt before it."""
 LONGEST_RETRY_AFTER_MS: Final = 24 * _H
 _JITTER: Final = 0.1
 PACED_MAX_AGE_MS: Final = sum(WAITS_MS)
-"""Until a message is so old, a request to wait uses up none of its attempts."""
+"""Until a message is this old, a request to wait uses up none of its attempts."""
 _SHORTEST_PACE_MS: Final = 250
 _PACE_DOUBLINGS: Final = 8
 
@@ -38,7 +38,7 @@ _PACE_DOUBLINGS: Final = 8
 def next_attempt_ms(
     attempts: int, now_ms: int, retry_after_ms: int | None = None, random: float = 0.0
 ) -> int | None:
-    """Return when to retry after `attempts` failed ones, the last at `now_ms`; None when it is given up.
+    """Return when to retry after `attempts` failed attempts, the last at `now_ms`; None when the message is given up.
 
     retry_after_ms: how long the receiver asked to wait; it makes the wait longer, never shorter, and counts up to
     a day. random: in [0, 1), how much of the jitter is added.
@@ -51,7 +51,7 @@ def next_attempt_ms(
 
 def pace_ms(retry_after_ms: int, paced: int) -> int:
     """Return how long a target that asked for `retry_after_ms` is paused: longer, up to 64 s, the more rounds in a row
-    (`paced`) it has asked so and taken no message."""
+    (`paced`) it has asked to wait and accepted no message."""
     return max(retry_after_ms, _SHORTEST_PACE_MS << min(paced, _PACE_DOUBLINGS))
 
 

@@ -40,11 +40,11 @@ from app.wire.retry import OutageLog, retried
 log = structlog.get_logger("webhooks")
 
 _POLL_S = 0.5
-"""How soon messages are found that others wrote, or that became due."""
+"""How soon it finds messages that others wrote, or that became due."""
 _LEASE_MARGIN_MS = 1_000
 _CONNECTION_TIMEOUT_S = 5.0
 _LOOKS_END_MS = 10_000
-"""A look at the outbox that takes longer does not get through."""
+"""Without a successful look at the outbox for longer, the database counts as not answering."""
 
 
 Ended = dict[asyncio.Task[Answer], Settled]
@@ -68,7 +68,7 @@ class SenderLimits:
 
 
 async def send(client: WebhookClient, claimed: Claimed, now_ms: int) -> Answer:
-    """Return one attempt; the signature is of its time."""
+    """Make one attempt, signed with the time `now_ms`, and return its answer."""
     rendered = render(claimed.format, claimed.url, claimed.message)
     headers: dict[str, str] = {}
     if rendered.signed:
@@ -83,7 +83,7 @@ def _record(delivery_id: UUID) -> Record:
 
 
 class Sender:
-    """Any number of them may work on one outbox."""
+    """Sends the due messages of the outbox. Any number of senders may work on one outbox."""
 
     def __init__(
         self,
@@ -112,9 +112,9 @@ class Sender:
         self._held_until_ms: dict[UUID, int] = {}
         self._outage = OutageLog(log, "sender_waits")
         self._looked_ms = clock.now_ms()
-        """When it last got through to the outbox."""
+        """When it last looked at the outbox successfully."""
         self._handled_ms: int | None = None
-        """When it last took or settled a message."""
+        """When it last claimed or settled a message."""
         self._depth = Depth(0, None)
 
     def note_depth(self, depth: Depth) -> None:
@@ -122,7 +122,7 @@ class Sender:
         self._depth = depth
 
     def waiting(self) -> Waiting:
-        """The outbox's backlog: it stands still while no message is taken although some may be, or the
+        """Return the outbox's backlog: it stands still while no message is claimed although some could be, or while the
         database does not answer."""
         depth, handled_ms = self._depth, self._handled_ms
         if self._clock.now_ms() - self._looked_ms > _LOOKS_END_MS:
@@ -133,11 +133,11 @@ class Sender:
         return Waiting(depth.pending, since_ms, max(since_ms, handled_ms or 0), handled_ms)
 
     def wake(self) -> None:
-        """There may be something new."""
+        """Look at the outbox soon: there may be a new message."""
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; requests under way have a while to end, the rest is left to others at once."""
+        """Send until `stop`; then requests in flight have `stop_grace_s` to end, and the rest is left to others."""
         waiter = asyncio.create_task(stop.wait(), name="webhooks-stop")
         self._attempts.open()
         try:
@@ -202,7 +202,7 @@ class Sender:
     async def _load(
         self, connection: psycopg.AsyncConnection, ids: Sequence[UUID], now_ms: int
     ) -> list[Claimed]:
-        """As `load_messages`, without messages at which the process ended three times."""
+        """Do what `load_messages` does, without messages at which the process ended three times."""
         loaded: list[Claimed] = []
         alone = [one for one in ids if self._attempts.is_known(_record(one))]
         for group in ([one for one in ids if one not in alone], *([one] for one in alone)):
@@ -258,7 +258,7 @@ class Sender:
             woken.cancel()
 
     def _until_a_hold_ends_s(self) -> float:
-        """Return the time until a paused target may get its next message: it does not wait for the next poll."""
+        """Return the time until the next poll, or until a paused target may get its next message if that is sooner."""
         now_ms = self._clock.now_ms()
         self._held_until_ms = {one: until for one, until in self._held_until_ms.items() if until > now_ms}
         return min([_POLL_S, *((until - now_ms) / 1000 for until in self._held_until_ms.values())])

@@ -39,7 +39,7 @@ async def trial_message(connection: AsyncConnection, target_id: UUID, clock: Clo
 
 
 async def put_trial(connection: AsyncConnection, target_id: UUID, clock: Clock, user_id: str | None) -> UUID:
-    """Put a test message into the outbox, to be sent like an alert; its delivery.
+    """Put a test message into the outbox, to be sent like an alert; return the id of its delivery.
 
     Raises NoSuchWebhook for a target that is not there, not the caller's, or off.
     """

@@ -37,7 +37,7 @@ def verdict(answer: Answer, past: Past, now_ms: int, random: float) -> Verdict:
     """Return the verdict on an attempt that `answer` ended at `now_ms`; `random` in [0, 1) jitters.
 
     410 says that the receiver wants no more messages. A receiver that answers 429 or 503 with Retry-After gets no
-    message for so long, not only the one it answered; that message has not failed.
+    message at all for that time, not only the one it answered; that message has not failed.
     """
     if answer.delivered:
         return Verdict("delivered")

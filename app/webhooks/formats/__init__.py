@@ -17,7 +17,7 @@ from app.webhooks.formats.webhook_format import WebhookFormat
 from app.webhooks.targets.urls import NONE_BUT_PUBLIC, AllowedHosts, check_webhook_url, webhook_url
 
 FORMS: Final[tuple[WebhookFormat, ...]] = (Telegram(), Slack(), Discord(), Standard())
-"""The first that takes a URL is its format."""
+"""The first format that takes a URL is its format."""
 FORM: Final[Mapping[str, WebhookFormat]] = {form.name: form for form in FORMS}
 FORMATS: Final = tuple(sorted(FORM))
 
@@ -26,7 +26,7 @@ BODY_MAX_BYTES: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`url` is where to post `body`. signed: whether the receiver checks signatures. retry_after: as of the format."""
+    """`url` is where to post `body`. signed: whether the receiver checks signatures. retry_after: the format's."""
 
     url: str
     body: bytes
@@ -35,7 +35,7 @@ class Rendered:
 
 
 def detect_format(url: str) -> str:
-    """By the URL of the service that it belongs to; `json` for every other."""
+    """Return the format of the service that the URL belongs to; `json` for every other URL."""
     parsed = webhook_url(url)
     return next(form.name for form in FORMS if form.takes(parsed))
 
@@ -54,7 +54,7 @@ def check_format(url: str, form: str) -> None:
 
 
 def render(form: str, url: str, message: Message) -> Rendered:
-    """Return the same bytes whenever it is called for the same message, below 20 kB."""
+    """Return the request of a message, whose body is below 20 kB and always the same for the same message."""
     found = FORM[form]
     target, parameters = found.target(url)
     body = _fitted(lambda given, room: {**parameters, **found.body(given, room)}, message)

@@ -15,7 +15,7 @@ _VOLUMES: Final = ("5m", "1h", "1d")
 
 
 def name(text: str) -> str:
-    """Return a symbol, rule type or severity, cut to a length no honest one has."""
+    """Return a symbol, rule type or severity, cut to a length that no genuine one has."""
     return cut(text, NAME_MAX_CHARS)
 
 

@@ -1,7 +1,7 @@
 """Slack: blocks, https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks.
 
-Limits: 3,000 characters in a section's text, 2,000 in a field. Discord takes the same at its /slack URLs, of which it
-shows `text`.
+Limits: 3,000 characters in a section's text, 2,000 in a field. Discord accepts the same at its /slack URLs, and shows
+the `text`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Slack(WebhookFormat):
     hosts = ("hooks.slack.com", "hooks.slack-gov.com")
 
     def takes(self, url: URL) -> bool:
-        """Discord takes the same at the URL with /slack behind it."""
+        """Return whether a URL is Slack's, or one of Discord's that ends in /slack and accepts the same."""
         return super().takes(url) or (Discord().takes(url) and url.path.endswith("/slack"))
 
     def body(self, message: Message, room: int) -> dict[str, object]:

@@ -36,7 +36,7 @@ class Digest(TypedDict):
 
 
 class StandardBody(TypedDict):
-    """data: the alert as the API gives it or, without room for it, a shortened one; of a digest a `Digest`."""
+    """data: the alert as the API gives it or, without room for it, a shortened one; for a digest, a `Digest`."""
 
     type: str
     timestamp: str
@@ -48,7 +48,7 @@ class Standard(WebhookFormat):
     signed = True
 
     def takes(self, url: URL) -> bool:
-        """Every URL that no other format takes."""
+        """Return True: it takes every URL that no other format takes."""
         return True
 
     def body(self, message: Message, room: int) -> StandardBody:

@@ -46,7 +46,7 @@ class Telegram(WebhookFormat):
         return {"text": text, "parse_mode": "HTML", "link_preview_options": {"is_disabled": True}}
 
     def retry_after(self, answer: bytes) -> str | None:
-        """Telegram names the seconds only here."""
+        """Return the seconds, which Telegram names only in the body."""
         try:
             return str(int(orjson.loads(answer)["parameters"]["retry_after"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):

@@ -15,8 +15,8 @@ from app.webhooks.targets.urls import webhook_url
 class WebhookFormat(ABC):
     """The body of a request for one kind of receiver. Formats override their differences.
 
-    name: in the API and the database. hosts: whose URLs are taken for it, subdomains included. signed: whether the
-    receiver checks signatures.
+    name: in the API and the database. hosts: their URLs have this format, those of subdomains included. signed: whether
+    the receiver checks signatures.
     """
 
     name: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Names to addresses, none of which may be private.
+"""Resolves names to addresses, none of which may be private.
 
 The HTTP client connects to exactly the addresses given here, while TLS continues naming and checking the host.
 Between the check and the connection there is no second look-up, so an answer that changes in between (DNS rebinding)
@@ -37,7 +37,7 @@ def system_look_up(host: str) -> list[str]:
 
 
 class CheckedResolver(AbstractResolver):
-    """Refuses a name as soon as one of its addresses is refused: an honest public host has no private one."""
+    """Rejects a name if one of its addresses is rejected: a genuine public host has no private address."""
 
     def __init__(self, allowed: AllowedHosts, look_up: LookUp = system_look_up) -> None:
         self._allowed = allowed

@@ -1,8 +1,8 @@
 """Targets that settings name: SCREENER_WEBHOOK_URL of the deployment, which gets every alert, and the webhook_url of
 each user, with a secret and a state of its own.
 
-The settings are the word of the operator and of the user; the targets follow them. They are created, changed, switched
-off and on here, a user's target only from the settings of the same user.
+The operator and the users decide in the settings; the targets follow them. They are created, changed, switched off and
+on here, a user's target only from the settings of the same user.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ async def follow_settings(
 
 
 def _columns(users: Sequence[tuple[Any, ...]], allowed: AllowedHosts) -> dict[str, list[Any]]:
-    """`users`: id and URL of each. A URL that cannot be a target makes one that is off, so that its owner is told."""
+    """Return the columns of new targets. `users`: id and URL of each. A URL that cannot be a target makes a target that
+    is off, so that its owner is told."""
     columns: dict[str, list[Any]] = {
         name: [] for name in ("user_ids", "urls", "formats", "secrets", "faults")
     }
@@ -56,9 +57,9 @@ def _columns(users: Sequence[tuple[Any, ...]], allowed: AllowedHosts) -> dict[st
 async def put_settings_target(
     connection: AsyncConnection, url: str | None, allowed: AllowedHosts, now_ms: int
 ) -> None:
-    """Add it, give it another URL (and with it another secret), or disable it for None.
+    """Add the deployment's target, give it another URL (and with it another secret), or disable it for None.
 
-    Raises SettingsError if it cannot be a target.
+    Raises SettingsError if the URL cannot be a target.
     """
     if url is None:
         await connection.execute(QUERIES["drop_settings_target"])

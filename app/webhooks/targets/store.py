@@ -32,7 +32,8 @@ _HOUR_MS: Final = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class NewTarget:
-    """format None: by the URL. rule_types, symbols, severities: empty lets all pass. digest_s 0: no digests."""
+    """format None: detected from the URL. rule_types, symbols, severities: empty lets all pass. digest_s 0: no
+    digests."""
 
     url: str = field(repr=False)
     name: str = ""
@@ -72,8 +73,8 @@ class Target:
 
 
 class TargetStore:
-    """On a connection that the caller keeps. Methods raise psycopg.Error, and NoSuchWebhook for an id that is not
-    there, or not the caller's."""
+    """Manages targets over the caller's connection. Methods raise psycopg.Error, and NoSuchWebhook for an id that is
+    not there, or not the caller's."""
 
     def __init__(self, connection: AsyncConnection, clock: Clock, user_id: str | None = None) -> None:
         """user_id: the owner; None for operators."""
@@ -85,7 +86,7 @@ class TargetStore:
         return await self._targets(None)
 
     async def find(self, given: str) -> UUID:
-        """Return the target whose id is or begins like that. Raises NoSuchWebhook, ValueError."""
+        """Return the id of the target whose id is `given` or begins with it. Raises NoSuchWebhook, ValueError."""
         first, last = bounds(given)
         return only_one(
             "target", given, [target.id for target in await self.all() if first <= target.id <= last]
@@ -118,7 +119,7 @@ class TargetStore:
         return await self.get(await self._value("add_target", given))
 
     async def remove(self, target_id: UUID) -> None:
-        """With all its deliveries. Not for the targets of users and settings, which would come back."""
+        """Remove a target with all its deliveries. Not for the targets of users and settings, which would come back."""
         await self._change("remove_target", target_id)
 
     async def enable(self, target_id: UUID) -> None:
@@ -139,7 +140,7 @@ class TargetStore:
         return str(await self._value("secret", {"id": target_id}))
 
     async def rotate_secret(self, target_id: UUID, overlap_hours: int = OVERLAP_HOURS) -> str:
-        """Return the new secret. Messages are signed with the old one too for so long."""
+        """Return the new secret. For `overlap_hours`, messages are signed with the old secret too."""
         secret = new_secret()
         until = utc(self._clock.now_ms() + overlap_hours * _HOUR_MS)
         await self._change("rotate_secret", target_id, secret=secret, until=until)

@@ -1,5 +1,5 @@
-"""Which URLs may be webhook targets. This check needs no look-up of names; the sender repeats it
-before every attempt, and every address that a name resolves to (`app.webhooks.targets.resolver`)."""
+"""Checks which URLs may be webhook targets. This needs no look-up of names; the sender repeats it before
+every attempt, and checks every address that a name resolves to (`app.webhooks.targets.resolver`)."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ NONE_BUT_PUBLIC: Final = AllowedHosts()
 
 
 def webhook_url(url: str) -> URL:
-    """As the HTTP client takes it: byte for byte where it is written in the characters of URLs, else with the others
-    percent-encoded. Raises ValueError, TypeError or UnicodeError for an invalid URL."""
+    """Return the URL as the HTTP client takes it: byte for byte if it has only the characters of URLs, else with other
+    characters percent-encoded. Raises ValueError, TypeError or UnicodeError for an invalid URL."""
     return URL(url, encoded=_PLAIN.fullmatch(url) is not None)
 
 
@@ -97,7 +97,7 @@ def _parsed(url: str) -> URL:
         parsed = webhook_url(url)
         _ = parsed.port, parsed.raw_host
     except (ValueError, TypeError, UnicodeError):
-        # yarl's words may repeat the URL
+        # yarl's message may repeat the URL
         raise BadWebhookTarget("this is not a URL; write for example https://example.com/hook") from None
     if not parsed.raw_host:
         raise BadWebhookTarget("a webhook URL needs a host, for example https://example.com/hook")
