@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +36,7 @@ async def back_up(servers: AllServers, directory: Path, clock: Clock) -> Manifes
             rows=rows,
             stream=found,
             keys=count,
-            files=digests(unfinished),
+            files=await digests(unfinished),
         )
         manifest.write(unfinished)
         unfinished.rename(directory)
@@ -66,7 +65,7 @@ async def bring_back(servers: AllServers, directory: Path, *, overwrite: bool = 
     all servers first. Raises BackupUnusable, RestoreRefused, SchemaTooNew or ServerUnreachable. A restore that broke
     off can be repeated with `overwrite`.
     """
-    manifest = await asyncio.to_thread(read_manifest, directory)
+    manifest = await read_manifest(directory)
     namespace = servers.nats.namespace.prefix
     if manifest.namespace != namespace:
         raise RestoreRefused(
@@ -74,7 +73,7 @@ async def bring_back(servers: AllServers, directory: Path, *, overwrite: bool = 
             "set SCREENER_NAMESPACE to the namespace of the backup"
         )
     if not overwrite:
-        await asyncio.to_thread(database.refuse_if_filled, servers.postgres)
+        await database.refuse_if_filled(servers.postgres)
         await stream.refuse_if_there(servers.nats)
     await database.restore(servers.postgres, directory / "postgres", manifest.rows, manifest.migrations)
     if manifest.stream is not None:

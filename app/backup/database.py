@@ -15,7 +15,6 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from app.database.connection import connection_url, unreachable
 from app.database.in_thread import in_thread
 from app.database.migrate import MIGRATION_TABLE, migrate_in_thread
 from app.database.named_queries import named_queries
@@ -101,24 +100,21 @@ def _restore(
         connection.execute("SELECT setval(to_regclass(%s), %s)", (_qualified(schema, name), value))
 
 
-def refuse_if_filled(postgres: PostgresAccess) -> None:
+async def refuse_if_filled(postgres: PostgresAccess) -> None:
     """Check that the schema is empty. Raises RestoreRefused if it holds candles, metrics or alerts."""
-    schema = postgres.schema
-    try:
-        with psycopg.connect(connection_url(postgres)) as connection:
-            for table in ("candles_1m", "metrics_calculated", "alert_history"):
-                if connection.execute("SELECT to_regclass(%s)", (_qualified(schema, table),)).fetchone() == (
-                    None,
-                ):
-                    continue
-                query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(schema, table))
-                if connection.execute(query).fetchone() == (True,):
-                    raise RestoreRefused(
-                        f"the table {table} of schema {schema!r} has rows: restore into an empty database, or give "
-                        "--overwrite to replace what is there"
-                    )
-    except psycopg.OperationalError as error:
-        raise unreachable(postgres, error) from error
+    await in_thread(postgres, lambda connection: _refuse_if_filled(connection, postgres.schema))
+
+
+def _refuse_if_filled(connection: Connection, schema: str) -> None:
+    for table in ("candles_1m", "metrics_calculated", "alert_history"):
+        if connection.execute("SELECT to_regclass(%s)", (_qualified(schema, table),)).fetchone() == (None,):
+            continue
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(schema, table))
+        if connection.execute(query).fetchone() == (True,):
+            raise RestoreRefused(
+                f"the table {table} of schema {schema!r} has rows: restore into an empty database, or give "
+                "--overwrite to replace what is there"
+            )
 
 
 def applied_migrations(connection: Connection, schema: str) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, cast
+from typing import BinaryIO, Final, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,7 +15,7 @@ from app.errors import BackupUnusable
 
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
-_CHUNK_BYTES: Final = 1024 * 1024
+_CHUNK_BYTES: Final = 16 * 1024 * 1024
 
 
 class StreamSnapshot(BaseModel):
@@ -55,9 +56,9 @@ class Manifest(BaseModel):
         (directory / NAME).write_bytes(orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
 
 
-def read_manifest(directory: Path) -> Manifest:
+async def read_manifest(directory: Path) -> Manifest:
     """Return the manifest of a complete backup. Raises BackupUnusable for a directory without a valid manifest, of
-    another format, or in which a file is missing or changed."""
+    another format, or in which a file is missing or changed. A cancellation ends it between two chunks of a file."""
     try:
         manifest = Manifest.model_validate(orjson.loads((directory / NAME).read_bytes()))
     except FileNotFoundError as error:
@@ -72,7 +73,7 @@ def read_manifest(directory: Path) -> Manifest:
     damaged = [
         name
         for name, digest in manifest.files.items()
-        if not (directory / name).is_file() or digest_of(directory / name) != digest
+        if not (directory / name).is_file() or await digest_of(directory / name) != digest
     ]
     if damaged:
         raise BackupUnusable(
@@ -81,16 +82,23 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def digests(directory: Path) -> dict[str, str]:
+async def digests(directory: Path) -> dict[str, str]:
     """Return path within the directory -> SHA-256, for every file in it."""
-    return {str(path.relative_to(directory)): digest_of(path) for path in _files(directory)}
+    return {str(path.relative_to(directory)): await digest_of(path) for path in _files(directory)}
 
 
-def digest_of(path: Path) -> str:
+async def digest_of(path: Path) -> str:
     digest = hashlib.sha256()
+
+    def take_chunk(file: BinaryIO) -> bool:
+        chunk = file.read(_CHUNK_BYTES)
+        digest.update(chunk)
+        return bool(chunk)
+
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+        # a chunk at a time: a thread that hashes a whole file would outlive a cancellation
+        while await asyncio.to_thread(take_chunk, file):
+            pass
     return digest.hexdigest()
 
 

@@ -17,9 +17,13 @@ T = TypeVar("T")
 
 
 async def in_thread(
-    postgres: PostgresAccess, use: Callable[[psycopg.Connection[Any]], T], *, autocommit: bool = False
+    postgres: PostgresAccess,
+    use: Callable[[psycopg.Connection[Any]], T],
+    *,
+    autocommit: bool = False,
+    statement_timeout_ms: int = 0,
 ) -> T:
-    """Return the result of `use`, which runs in one transaction unless `autocommit`, and without a timeout.
+    """Return the result of `use`, which runs in one transaction unless `autocommit`. statement_timeout_ms 0: no limit.
 
     A cancellation cancels its query, for example one that waits for a lock, and is raised once the thread has ended:
     otherwise the process would wait for the query when it exits. Raises ServerUnreachable.
@@ -27,7 +31,7 @@ async def in_thread(
     opened: list[psycopg.Connection[Any]] = []
 
     def used() -> T:
-        url = connection_url(postgres, statement_timeout_ms=0)
+        url = connection_url(postgres, statement_timeout_ms)
         with psycopg.connect(url, autocommit=autocommit, prepare_threshold=None) as connection:
             opened.append(connection)
             return use(connection)

@@ -20,7 +20,7 @@ from psycopg import sql
 from yoyo import read_migrations  # type: ignore[import-untyped]  # reason: it has no types
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend  # type: ignore[import-untyped]
 
-from app.database.connection import connection_url, unreachable
+from app.database.connection import QUERY_TIMEOUT_MS, connection_url, unreachable
 from app.database.in_thread import in_thread
 from app.database.rule_seed import is_seeded, seed_rules
 from app.database.timescale import use_timescale
@@ -73,25 +73,28 @@ def _migrate_on(connection: psycopg.Connection[Any], schema: str, migrations: Pa
     return applied
 
 
-def check_schema(postgres: PostgresAccess) -> None:
-    """Return if all migrations of this code are applied, and no others; blocking.
+async def check_schema(postgres: PostgresAccess) -> None:
+    """Return if all migrations of this code are applied, and no others.
 
     Raises SchemaTooNew, SchemaTooOld, ServerUnreachable if the database does not answer.
     """
     schema = postgres.schema
     try:
-        with psycopg.connect(connection_url(postgres), autocommit=True) as connection:
-            if not _is_migrated(connection, schema, MIGRATIONS):
-                raise SchemaTooOld(
-                    f"the database schema {schema!r} is missing or out of date: run `screener migrate` as its owner"
-                )
+        migrated = await in_thread(
+            postgres,
+            lambda connection: _is_migrated(connection, schema, MIGRATIONS),
+            autocommit=True,
+            statement_timeout_ms=QUERY_TIMEOUT_MS,
+        )
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaTooOld(
             f"this database role may not read the schema {schema!r} ({error}): grant it the rights in "
             "deploy/DATABASE.md"
         ) from error
-    except psycopg.OperationalError as error:
-        raise unreachable(postgres, error) from error
+    if not migrated:
+        raise SchemaTooOld(
+            f"the database schema {schema!r} is missing or out of date: run `screener migrate` as its owner"
+        )
 
 
 def _migrate_if_needed(connection: psycopg.Connection[Any], schema: str, migrations: Path) -> list[str]:

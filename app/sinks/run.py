@@ -46,7 +46,7 @@ async def run_sinks(
     ends it, to be started again.
     """
     postgres, kafka = settings.postgres(), settings.kafka()
-    await asyncio.to_thread(check_schema, postgres)
+    await check_schema(postgres)
     await ensure_topics(kafka)
     topics = Topics.of(kafka.namespace)
     tables = sink_tables(topics)

@@ -101,7 +101,7 @@ async def run_webhooks(
     Later losses of the database are waited out; anything unexpected ends it, to be started again.
     """
     postgres = settings.postgres()
-    await asyncio.to_thread(check_schema, postgres)
+    await check_schema(postgres)
     await ensure_topics(settings.kafka())
     async with AsyncExitStack() as resources:
         pool = await open_pool(

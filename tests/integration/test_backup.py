@@ -109,7 +109,7 @@ async def test_a_backup_of_another_namespace_or_of_a_newer_schema_is_refused(
     other = settings.model_copy(update={"namespace": f"{settings.namespace}_b"})
     with pytest.raises(RestoreRefused, match="SCREENER_NAMESPACE"):
         await bring_back(other.servers(), backup)
-    manifest = read_manifest(backup)
+    manifest = await read_manifest(backup)
     newer = manifest.model_copy(update={"migrations": (*manifest.migrations, "9999_later")})
     newer.write(backup)
     with pytest.raises(RestoreRefused, match="9999_later"):
@@ -127,7 +127,7 @@ async def test_a_backup_is_whole_or_not_there(settings: Settings, tmp_path: Path
         await back_up(settings.servers(), tmp_path / "taken", ManualClock(0))
     manifest = await back_up(settings.servers(), tmp_path / "backup", ManualClock(123))
     assert (manifest.stream, manifest.keys, manifest.created_ts_ms) == (None, 0, 123)
-    assert read_manifest(tmp_path / "backup") == manifest
+    assert await read_manifest(tmp_path / "backup") == manifest
 
 
 def test_the_commands_say_what_they_did_and_why_they_refuse(settings: Settings, tmp_path: Path) -> None:
