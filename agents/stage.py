@@ -30,7 +30,7 @@ from app.errors import BadInput
 from app.process.attempt_records import Record
 from app.process.exit_status import EXIT_TEMPORARY, EXIT_UNEXPECTED
 from app.process.quarantine import QUARANTINED, is_outage
-from app.process.stage_edges import StageEdges
+from app.process.stage_edges import StageEdges, fault_of
 from app.telemetry import pipeline_metrics
 from app.telemetry.tracing import recorder
 from app.wire.barrier import Barrier, StageFacts, latency_facts
@@ -193,7 +193,7 @@ class Stage(ABC):
         except BadInput as error:
             await self._refuse(DeadLetter(error.reason, str(error), source, data))
         except Exception as error:
-            outage = is_outage(error)
+            outage = is_outage(fault_of(error))
             if not outage:
                 self._attempts.failed(error, record)
             self.log.critical("stage_failed", exc_info=True, offset=offset)

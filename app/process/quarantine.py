@@ -28,7 +28,6 @@ from traceback import format_exception
 from typing import Any, Final, Generic, TypeVar
 
 import structlog
-from faust.exceptions import ProducerSendError
 
 from app.errors import BadInput, ScreenerError
 from app.process.attempt_records import (
@@ -68,8 +67,6 @@ def is_outage(error: BaseException) -> bool:
     """Return whether an error comes from a server or the machine, and not from the record worked on."""
     if isinstance(error, ScreenerError):
         return error.retryable
-    if isinstance(error, ProducerSendError) and error.__cause__ is not None:
-        return is_outage(error.__cause__)
     return isinstance(error, SERVER_ERRORS) and not is_of_the_data(error)
 
 

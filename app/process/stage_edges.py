@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import faust
+from faust.exceptions import ProducerSendError
 from faust.types import TopicT
 from prometheus_client import CollectorRegistry
 
@@ -26,6 +27,12 @@ from app.wire.topics import Topics
 
 Deliver = Callable[[int, bytes], Awaitable[None]]
 """Sends a record to the given partition of the stage's output topic; returns when Kafka has it."""
+
+
+def fault_of(error: BaseException) -> BaseException:
+    """Return the client's error that Faust wraps in its own when a send fails; any other error as it is."""
+    wraps = isinstance(error, ProducerSendError) and error.__cause__ is not None
+    return error.__cause__ or error if wraps else error
 
 
 @dataclass(frozen=True, slots=True)

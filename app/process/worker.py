@@ -30,6 +30,7 @@ from app.process.health.process import RolePages, process_health, serve_roles
 from app.process.health.signs import SignsOfLife
 from app.process.quarantine import is_outage
 from app.process.runtime_tuning import avoid_pauses
+from app.process.stage_edges import fault_of
 from app.process.tasks import kept_running
 from app.process.worker_options import WorkerOptions, faust_settings
 from app.telemetry import PipelineMetrics
@@ -81,7 +82,7 @@ class ExitOnSendError(faust.Sensor):
 
     def on_send_error(self, producer: Any, exc: BaseException, state: Any) -> None:
         log.critical("kafka_send_failed", error=repr(exc))
-        if is_outage(exc):
+        if is_outage(fault_of(exc)):
             os._exit(EXIT_TEMPORARY)
         # after the stage that waits for it, which counts it against its record
         asyncio.get_running_loop().call_soon(os._exit, EXIT_UNEXPECTED)

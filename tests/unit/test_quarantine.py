@@ -10,11 +10,13 @@ from pathlib import Path
 import psycopg
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from faust.exceptions import ProducerSendError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.errors import ServerUnreachable
 from app.process.attempt_records import Record
 from app.process.quarantine import ENDS, Attempts, is_outage
+from app.process.stage_edges import fault_of
 from app.telemetry import pipeline_metrics
 from tests.support.metric_values import UNREAD
 
@@ -221,3 +223,12 @@ def test_a_directory_that_cannot_be_written_holds_nothing_up(tmp_path: Path):
 )
 def test_an_error_of_a_server_is_no_records_fault(error: Exception, outage: bool):
     assert is_outage(error) is outage
+
+
+def test_a_send_that_a_server_failed_is_no_records_fault():
+    sent = ProducerSendError("send failed")
+    sent.__cause__ = KafkaConnectionError()
+    assert is_outage(fault_of(sent))
+    sent.__cause__ = MessageSizeTooLargeError()
+    assert not is_outage(fault_of(sent))
+    assert fault_of(ProducerSendError("send failed")).__cause__ is None
