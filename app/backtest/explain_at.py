@@ -92,7 +92,7 @@ def explain_over_market(
         for rows, matches in rules.take(metrics):
             minute_ms = int(rows.open_time_ms[0])
             if symbol in rows.symbols and open_time_ms in (None, minute_ms):
-                values = matches.seen(0, rows.symbols.index(symbol))
+                values = matches.seen(0, [rows.symbols.index(symbol)])[0]
                 found = minute_ms, explain_inputs(condition, values)
     if found is None:
         raise RuleError(f"no candle of {symbol} for the minute that opened at {open_time_ms} ms")

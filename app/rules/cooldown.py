@@ -66,24 +66,31 @@ def decide(
     A match fires if its event time is at least the rule's cooldown after the last fire, and its minute a
     later one. A row from before the last fire never fires: its alert was decided already.
     """
-    fires: list[Fire] = []
     recorded: dict[CooldownKey, int] = {}
+    firing: list[tuple[int, int, str, int, int]] = []
+    rows_of: dict[int, list[int]] = {}
     if not len(matches):
-        return Decision(fires, recorded)
+        return Decision([], recorded)
     minutes = batch.open_time_ms[matches.row]
     order = np.argsort(minutes, kind="stable")
-    columns = (matches.row[order], matches.rule[order], minutes[order])
-    for row, position, minute in zip(*(column.tolist() for column in columns), strict=True):
+    columns = (matches.row[order], matches.rule[order], minutes[order], batch.event_ts_ms[matches.row[order]])
+    for row, position, minute, event_ts_ms in zip(*(column.tolist() for column in columns), strict=True):
         rule, mode = rules.rules[position], rules.modes[position]
-        symbol, event_ts_ms = batch.symbol_of(row), int(batch.event_ts_ms[row])
+        symbol = batch.symbol_of(row)
         key = (rule.rule_type, symbol)
         time_ms = cooldown_time_ms(mode, minute, event_ts_ms)
         last = recorded.get(key, last_fired.get(key))
         if last is None or _may_fire(rule, mode, time_ms, minute, last):
             recorded[key] = time_ms
-            event_ms = minute if mode == "close" else event_ts_ms
-            seen = matches.seen(position, row)
-            fires.append(Fire(rule, mode, symbol, row, minute, event_ms, seen))
+            firing.append((position, row, symbol, minute, minute if mode == "close" else event_ts_ms))
+            rows_of.setdefault(position, []).append(row)
+    seen = {position: iter(matches.seen(position, rows)) for position, rows in rows_of.items()}
+    fires = [
+        Fire(
+            rules.rules[position], rules.modes[position], symbol, row, minute, event_ms, next(seen[position])
+        )
+        for position, row, symbol, minute, event_ms in firing
+    ]
     return Decision(fires, recorded)
 
 

@@ -181,7 +181,9 @@ def _one_book(rng: random.Random, tally: Tally, where: str) -> None:
         assert found == expected, (where, [one.rule for one in plain], rows, found, expected)
         tally.true += len(found)
         for at, position in found:
-            _explained_from_the_alert(plain[position], matches.seen(position, at), rows[at], at, batch, where)
+            _explained_from_the_alert(
+                plain[position], matches.seen(position, [at])[0], rows[at], at, batch, where
+            )
         evaluator = _perhaps_another(rng, evaluator)
 
 

@@ -20,4 +20,4 @@ def inputs_of(condition: ConditionNode, batches: Sequence[MetricsBatch]) -> dict
     looks = looks_in(condition, builder)
     reader = Reader(builder)
     cells = [reader.read(batch) for batch in batches][-1]
-    return {look.text: look.value(cells, -1) for look in looks}
+    return {look.text: look.told(cells[look.cell].item(-1)) for look in looks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,15 +37,16 @@ class Matches:
     def rules(self) -> tuple[Rule, ...]:
         return self.book.rules if self.book is not None else ()
 
-    def seen(self, rule: int, row: int) -> dict[str, float | None]:
-        """Return the inputs of the rule at this position in this row of the batch: canonical text of a metric, or of a
-        part that looks at other minutes, and its value; None is null."""
+    def seen(self, rule: int, rows: Sequence[int]) -> list[dict[str, float | None]]:
+        """Return the inputs of the rule at this position in each of these rows of the batch: canonical text of a
+        metric, or of a part that looks at other minutes, and its value; None is null."""
         if self.book is None:
-            return {}
+            return [{} for _ in rows]
         compiled = self.book.compiled[rule]
         with np.errstate(all="ignore"):
             run(self.cells, compiled.look_steps)
-        return {look.text: look.value(self.cells, row) for look in compiled.looks}
+        looks = [(look, self.cells[look.cell]) for look in compiled.looks]
+        return [{look.text: look.told(column.item(row)) for look, column in looks} for row in rows]
 
     def keys(self, batch: MetricsBatch) -> list[tuple[str, str]]:
         """Return the distinct (rule_type, symbol) among the matches, in order of first match."""

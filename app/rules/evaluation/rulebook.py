@@ -17,7 +17,6 @@ from app.rules.evaluation.bounds import Bounds
 from app.rules.evaluation.kept_minutes import kept_names
 from app.rules.evaluation.program import (
     Builder,
-    Cells,
     ProgramClause,
 )
 from app.rules.evaluation.slots import ProgramStep, Slot, cells_behind
@@ -65,11 +64,11 @@ class Look:
     cell: int
     condition: bool
 
-    def value(self, cells: Cells, row: int) -> float | None:
-        """Return the value, 1 or 0 for a condition; None is null."""
-        value = float(cells[self.cell][row])
-        unknown = self.condition and value == UNKNOWN
-        return value if math.isfinite(value) and not unknown else None
+    def told(self, value: float) -> float | None:
+        """Return a value of the cell as people are told it: 1 or 0 for a condition; None is null."""
+        if not math.isfinite(value) or (self.condition and value == UNKNOWN):
+            return None
+        return float(value)
 
 
 def looks_in(condition: ConditionNode, builder: Builder) -> tuple[Look, ...]:
