@@ -116,14 +116,14 @@ class Backlogs:
 
     async def _look_at_groups(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> None:
         reads = [read for of_role in self._reads.values() for read in of_role.values()]
-        # before the ends: a record handled meanwhile must not look as if it waited
         committed: dict[str, Mapping[TopicPartition, OffsetAndMetadata]] = {}
         partitions = [part for topic in sorted({topic for topic, _ in reads}) for part in self._parts(topic)]
         async with asyncio.timeout(_LOOK_TIMEOUT_S):
-            for group in sorted({group for _, groups in reads for group in groups}):
-                committed[group] = await admin.list_consumer_group_offsets(group)
             begins = await consumer.beginning_offsets(partitions)
             ends = await consumer.end_offsets(partitions)
+            # after the ends: a record that comes and is handled meanwhile must not look as if it waited
+            for group in sorted({group for _, groups in reads for group in groups}):
+                committed[group] = await admin.list_consumer_group_offsets(group)
 
         def position(part: TopicPartition, groups: tuple[str, ...]) -> Position:
             commits = [committed[group][part].offset for group in groups if part in committed[group]]
