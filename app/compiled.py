@@ -2,7 +2,7 @@
 
 `kernel` marks what Python calls, with arrays; `inlined` what kernels call. The first call of a kernel imports Numba
 (half a second) and loads its machine code from the disk; if the disk has no code of these sources, it compiles it
-(some ten seconds for all of the market). `python -m app.market.ahead` does that once, in an image or after an update.
+(some ten seconds for all of the market). `python -m app.rules.ahead` does that once, in an image or after an update.
 
 Numba compiles for any CPU of the architecture: code that an image brings along fits wherever it runs. Division by zero
 gives what IEEE 754 says, as in NumPy.
@@ -15,12 +15,15 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cache, wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PACKAGE: Final = Path(__file__).parent
+KERNELS: Final = ("market", "rules/evaluation")
+"""Folders with kernels."""
 _COMPLETE: Final = "complete"
 """Name of the file that marks a directory as having the machine code of every kernel."""
 _inlined: list[Callable[..., Any]] = []
@@ -77,7 +80,8 @@ def _compiled(function: _Function, allocates: bool) -> _Function:
 def _stamp() -> str:
     """Return a hash of all sources of kernels: each kernel contains the code of the functions it calls."""
     digest = hashlib.sha256()
-    for path in [Path(__file__), *sorted((_PACKAGE / "market").rglob("[!_]*.py"))]:
+    paths = chain.from_iterable(sorted((_PACKAGE / folder).rglob("[!_]*.py")) for folder in KERNELS)
+    for path in [Path(__file__), *paths]:
         digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -44,12 +44,12 @@ from app.alerts.switched_off import SwitchedOffBoard
 from app.clock import Clock
 from app.database.candles.minutes import database_history
 from app.database.candles.stored_bars import database_bars
-from app.market.ahead import compile_ahead
 from app.process.health.process import RolePages
 from app.process.stage_edges import Edges
 from app.process.worker import Worker
 from app.process.worker_options import WorkerOptions
 from app.role_health import dependencies_of
+from app.rules.ahead import call_rule_kernels, compile_ahead
 from app.settings import Settings
 from app.telemetry import alert_metrics, database_metrics
 from app.telemetry.catalogue import RoleRegistry
@@ -97,6 +97,7 @@ def build_worker(role: str, settings: Settings, clock: Clock) -> faust.App:
 
     if "alerts" in names:
         registry = registries["alerts"]
+        call_rule_kernels()
         rules = RuleWatch(
             settings.postgres(),
             KnownRules(settings.data_dir, settings.names()),

@@ -16,7 +16,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from app.compiled import is_complete
-from app.market.ahead import compile_ahead
+from app.rules.ahead import compile_ahead
 
 PIPELINE = PurePosixPath("tests/pipeline")
 WAITING = ("test_chaos.py", "test_outage_logs.py", "test_up_health.py")

@@ -1,11 +1,10 @@
-"""Compile all of the market's kernels, so that no candle waits for it: `python -m app.market.ahead`, or at a start."""
+"""Call every kernel of the market once: the first call loads or compiles it."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.compiled import mark_complete
 from app.market.comovement import MinuteReturns
 from app.market.matrix import MarketMatrix
 from app.market.tracks.recursions import Moves, Recursion
@@ -13,8 +12,7 @@ from app.market.tracks.track import Shape, Track
 from app.market.tracks.windows import Over
 
 
-def compile_ahead() -> None:
-    """Load each kernel's machine code from the disk, or compile it, which takes seconds the first time."""
+def call_market_kernels() -> None:
     matrix = MarketMatrix()
     matrix.restore_minutes(_candles(0, 1, closed=True))
     matrix.warm_up_bars("1h", _candles(0, 60, closed=True))
@@ -22,7 +20,6 @@ def compile_ahead() -> None:
     matrix.update(_candles(9, 1, closed=False))
     _compile_tracks()
     MinuteReturns(1).comovement("", 0, 1, ("",))
-    mark_complete()
 
 
 def _compile_tracks() -> None:
@@ -53,7 +50,3 @@ def _candles(first: int, minutes: int, closed: bool) -> CandleBatch:
         event_ts_ms=times,
         ingest_ts_ms=times,
     )
-
-
-if __name__ == "__main__":
-    compile_ahead()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.candles.batch import MINUTE_MS, BoolArray
+from app.candles.batch import MINUTE_MS, BoolArray, FloatArray
 from app.errors import BadFrame
 from app.market.metrics import MetricsBatch
 from app.market.rings.packing import decode, encode
+from app.rules.evaluation.clauses import ALL_ROWS, ClauseEvaluator
 from app.rules.evaluation.matches import NO_MATCHES, Matches
 from app.rules.evaluation.memory import (
     NEVER,
@@ -90,6 +91,7 @@ class Evaluator:
         self._book = book
         self._faults: dict[int, RuleFault] = {}
         self._gather = Gather(dict(book.columns))
+        self._clauses = ClauseEvaluator(book.clauses)
         self.memory.keep(book.slots)
         if warm is not None:
             self.memory.take(warm.memory, lacking, operands)
@@ -118,7 +120,12 @@ class Evaluator:
             self._cells = cells
             possible = self._book.bounds.possible(block)
             possible[self._book.always] = True
-            return self._matches(batch, cells, symbols, turns, np.flatnonzero(possible).tolist())
+            possible[list(self._faults)] = False
+            found = [
+                self._compiled_matches(batch, block, cells, symbols, possible),
+                *self._other_matches(batch, cells, symbols, turns, possible),
+            ]
+            return _in_row_order(found, self._book, cells)
 
     def _remember(self, batch: MetricsBatch, cells: Cells, symbols: Positions) -> list[Positions]:
         turns = rounds(symbols)
@@ -136,20 +143,37 @@ class Evaluator:
     def _fail(self, position: int, error: Exception) -> None:
         self._faults.setdefault(position, RuleFault.of(self._book.rules[position], error))
 
-    def _matches(
+    def _compiled_matches(
+        self, batch: MetricsBatch, block: FloatArray, cells: Cells, symbols: Positions, possible: BoolArray
+    ) -> tuple[Positions, Positions]:
+        """Return row and rule of the matches of the rules that are compiled, in the order of the rules."""
+        book = self._book
+        rules = np.flatnonzero(possible & book.clauses.compiled)
+        masks: list[BoolArray] = []
+        mask_of = np.full(len(rules), ALL_ROWS)
+        if not batch.closed.all():
+            masks.append(batch.closed)
+            mask_of[book.closed_only[rules]] = 0
+        if self._filters:
+            for at, position in enumerate(rules.tolist()):
+                chosen = book.compiled[position].symbols
+                if chosen is not None:
+                    rows = self._filters[chosen].rows(self.memory.symbols, symbols)
+                    masks.append(rows if mask_of[at] == ALL_ROWS else rows & batch.closed)
+                    mask_of[at] = len(masks) - 1
+        return self._clauses.matches(block, cells, rules, masks, mask_of)
+
+    def _other_matches(
         self,
         batch: MetricsBatch,
         cells: Cells,
         symbols: Positions,
         turns: list[Positions],
-        candidates: list[int],
-    ) -> Matches:
+        possible: BoolArray,
+    ) -> Iterator[tuple[Positions, Positions]]:
+        """Yield row and rule of the matches of each other rule."""
         closed = None if batch.closed.all() else batch.closed
-        found_rows: list[NDArray[np.intp]] = []
-        found_rules: list[int] = []
-        for position in candidates:
-            if position in self._faults:
-                continue
+        for position in np.flatnonzero(possible & ~self._book.clauses.compiled).tolist():
             try:
                 truth = self._truth(position, batch, cells, symbols, turns, closed)
                 rows = None if truth is None else np.flatnonzero(truth)
@@ -159,9 +183,7 @@ class Evaluator:
                 self._fail(position, error)
                 continue
             if rows is not None:
-                found_rows.append(rows)
-                found_rules.append(position)
-        return _in_row_order(found_rows, found_rules, self._book, cells)
+                yield rows, np.full(len(rows), position)
 
     def _truth(
         self,
@@ -324,12 +346,7 @@ class Evaluator:
         self.returns.restore(header.get("returns", ()), arrays)
 
 
-def _in_row_order(
-    rows: list[NDArray[np.intp]], positions: list[int], book: RuleBook, cells: Cells
-) -> Matches:
-    if not rows:
-        return Matches(NO_MATCHES.row, NO_MATCHES.rule, book, cells)
-    row = np.concatenate(rows)
-    rule = np.repeat(np.array(positions, np.intp), [len(found) for found in rows])
-    order = np.argsort(row, kind="stable")
+def _in_row_order(found: Sequence[tuple[Positions, Positions]], book: RuleBook, cells: Cells) -> Matches:
+    row, rule = found[0] if len(found) == 1 else map(np.concatenate, zip(*found, strict=True))
+    order = np.lexsort((rule, row)) if len(found) > 1 else np.argsort(row, kind="stable")
     return Matches(row[order], rule[order], book, cells)

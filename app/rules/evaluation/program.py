@@ -57,12 +57,12 @@ class ProgramClause:
     steps: tuple[ProgramStep, ...]
 
 
-def _divide(left: FloatArray, right: FloatArray) -> FloatArray:
+def divide(left: FloatArray, right: FloatArray) -> FloatArray:
     quotient: FloatArray = np.divide(left, right)
     return np.where(np.equal(right, 0.0), np.nan, quotient)
 
 
-def _unequal(left: FloatArray, right: FloatArray) -> BoolArray:
+def unequal(left: FloatArray, right: FloatArray) -> BoolArray:
     """Return where the values differ. NaN, which is null, differs from nothing."""
     return np.less(left, right) | np.greater(left, right)
 
@@ -71,13 +71,13 @@ _ARITHMETIC: Final[dict[str, Kernel]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
-    "/": _divide,
+    "/": divide,
 }
 _COMPARISONS: Final[dict[str, Kernel]] = {
     ">": np.greater,
     ">=": np.greater_equal,
     "==": np.equal,
-    "!=": _unequal,
+    "!=": unequal,
 }
 _OPPOSITE: Final = {">": "<=", ">=": "<", "<": ">=", "<=": ">", "==": "!=", "!=": "=="}
 _SWAPPED: Final = {"<": ">", "<=": ">="}
@@ -146,7 +146,7 @@ class Builder(TimeParts):
             case Arithmetic():
                 left, right = self.number(node.left), self.number(node.right)
                 kernel = _ARITHMETIC[node.operator]
-                if kernel is _divide and self.constants.get(right, 0.0) != 0.0:
+                if kernel is divide and self.constants.get(right, 0.0) != 0.0:
                     kernel = np.divide
                 return self._step(node.operator, kernel, left, right)
             case Universe():

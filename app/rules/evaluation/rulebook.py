@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.candles.batch import IntArray
+from app.candles.batch import BoolArray, IntArray
 from app.market.metrics import MetricsBatch
 from app.market.tracks.windows import UNKNOWN
 from app.rules.evaluation.bounds import Bounds
+from app.rules.evaluation.clauses import ClauseProgram
 from app.rules.evaluation.kept_minutes import kept_names
 from app.rules.evaluation.program import (
     Builder,
@@ -96,6 +97,9 @@ class RuleBook:
     """See `Builder`, as for the next field."""
     moving_with: Mapping[int, WithReference]
     bounds: Bounds
+    clauses: ClauseProgram
+    closed_only: BoolArray
+    """(rules,) whether a rule is evaluated at closed rows only."""
     kept: tuple[str, ...]
     """Metrics and indicators of which the closed minutes are kept, to rebuild the memory of functions over time."""
     indicators: Mapping[str, int]
@@ -136,6 +140,10 @@ class RuleBook:
             rows_of=builder.rows_of,
             moving_with=builder.moving_with,
             bounds=Bounds(builder, [found.clauses for found in compiled]),
+            clauses=ClauseProgram(
+                builder, [found.clauses for found in compiled], [bool(found.hold_key) for found in compiled]
+            ),
+            closed_only=np.array([found.mode == "close" for found in compiled], np.bool_),
             always=np.array([at for at, found in enumerate(compiled) if found.hold_key], np.intp),
             faults=tuple(faults),
             kept=kept_names(found.rule.condition() for found in compiled),

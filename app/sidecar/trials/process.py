@@ -22,7 +22,7 @@ from app.backtest.trial import Trial
 from app.candles.batch import MINUTE_MS, CandleBatch
 from app.database.candles.minutes import load_minutes
 from app.database.connection import connect
-from app.market.ahead import compile_ahead
+from app.rules.ahead import compile_ahead
 from app.rules.rule import Rule
 from app.settings.access import PostgresAccess
 from app.sidecar.trials.request import READY, TrialAnswer, TrialRequest, Tried
