@@ -6,7 +6,7 @@
 # make check-compose brings Compose up, kills every container, restores a backup; needs Docker; WITH=FILE for other images
 # make check-cluster installs the chart on the current cluster and troubles it; IMAGE=NAME:TAG that its nodes have
 # make chart-schema  the chart's schema and README, after a setting or a value changed
-# make bench  the benchmarks behind benchmarks/README.md, half an hour; the soak is not among them
+# make bench  the shorter benchmarks of benchmarks/README.md, in sequence
 # make page   the web page, after a change of its sources
 # make lock   resolve the dependencies anew
 

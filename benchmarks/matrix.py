@@ -7,9 +7,8 @@ minute closes. Run with `python -m benchmarks.matrix`; `--quick` leaves out the 
 Each contender computes, from one candle of each symbol, the values of all seven timeframes at that minute:
     matrix, closed / forming   a frame of one minute; closed frames also advance the state
     brute force                NumPy over the last two days of all symbols of the frame at once, windows only
-    talipp                     its indicators, fed one value at a time (a forming bar is replaced),
-    indicators only TA-Lib                     its functions over the last 300 closed bars and the current
-    one, indicators only
+    talipp                     its indicators only, fed one value at a time (a forming bar is replaced)
+    TA-Lib                     its indicators only, over the last 300 closed bars and the current one
 What one frame takes is the median over frames; the matrix's closed frames run over whole hours, so that the
 work at ends of bars is in.
 """

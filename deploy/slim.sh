@@ -1,5 +1,5 @@
 #!/bin/sh
-# slim.sh PACKAGES: removes from the image's packages what no role loads: 140 of 540 MB. Needs binutils' strip.
+# slim.sh PACKAGES: removes from the image's packages what no role loads: 150 of 540 MB. Needs binutils' strip.
 set -eu
 cd "$1"
 

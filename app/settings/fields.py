@@ -25,7 +25,7 @@ class SettingsFields(BaseModel):
 
     nats_url: SecretStr | None = None
     """nats://[user:password@]host:port of a server with JetStream. `screener up` starts each server without a
-    URL on loopback; every other command needs all four URLs."""
+    URL on loopback; a role (`screener run`) needs all four URLs."""
     kafka_url: str | None = None
     """[user:password@]host:port[,host:port] of brokers that speak the Kafka protocol. A user and a password here
     replace kafka_username and kafka_password; kafka_security then becomes its sasl_ form, with mechanism PLAIN."""
