@@ -21,7 +21,7 @@ followPerson();
 const place = document.getElementById("page");
 if (place !== null) render(<App />, place);
 listenForKeys();
-// the history first: the subscription then goes on from its newest alert
+// read the history first: the subscription then resumes after its newest alert
 const patience = new Promise((resolve) => setTimeout(resolve, 3000));
 void Promise.race([startAlerts(), patience]).finally(startLive);
 watchHealth();

@@ -1,4 +1,4 @@
-/** Every view, in the order of the navigation: a line here and a folder are all that a new one needs. */
+/** Every view, in the order of the navigation. A new view needs only an entry here and a folder. */
 import type { ComponentType } from "preact";
 
 export interface ViewProps {
@@ -11,9 +11,9 @@ export interface View {
   title: string;
   /** The key that opens it from anywhere. */
   key: string;
-  /** SVG path in a box of 24. */
+  /** An SVG path in a box of 24 by 24. */
   icon: string;
-  /** Fetched when it is first opened. */
+  /** Loads the view's code, when it is first opened. */
   load(): Promise<{ default: ComponentType<ViewProps> }>;
 }
 

@@ -1,4 +1,4 @@
-/** What was sent to the person's webhook, and how that went. */
+/** The webhook messages sent to the user, each with its outcome. */
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { get, send, wordsOf } from "../client/rest";

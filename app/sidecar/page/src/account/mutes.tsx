@@ -1,4 +1,4 @@
-/** Symbols and rules that the page makes no sound of and hides among alerts. */
+/** The muted symbols and rules: the page makes no sound for their alerts and hides them in lists. */
 import { longTime } from "../parts/format";
 import { mutes, unmute } from "../state/mutes";
 

@@ -1,4 +1,4 @@
-/** When the page keeps still. */
+/** The quiet hours, in which the page makes no sound and shows no notification. */
 import { isQuiet, isTimeOfDay, quietHours } from "../state/quiet";
 
 export function QuietHours() {

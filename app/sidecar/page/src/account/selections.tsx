@@ -1,4 +1,4 @@
-/** Whole rules, and single rules of single symbols, whose alerts are the person's. */
+/** The alerts that the user selects: of whole rules, or of one rule for one symbol. */
 import { rules } from "../state/rules";
 import type { SettingsState, Subscription, UserSettings } from "./settings";
 

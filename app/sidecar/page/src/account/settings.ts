@@ -1,4 +1,4 @@
-/** The settings of the signed-in person, as the sidecar keeps them. */
+/** The settings of the signed-in user, as the sidecar stores them. */
 import { useEffect, useState } from "preact/hooks";
 import { get, send, wordsOf } from "../client/rest";
 import { readSelections } from "../state/mine";
@@ -27,7 +27,7 @@ export interface SettingsState {
   change(change: SettingsChange): Promise<boolean>;
 }
 
-/** What is chosen changes which alerts the page shows as the person's. */
+/** Store the change and read the selections again: they decide which alerts the page marks as the user's. */
 async function changed(change: SettingsChange): Promise<UserSettings | null> {
   const found = await send<UserSettings>("POST", "api/settings", change);
   void readSelections();

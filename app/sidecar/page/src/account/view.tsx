@@ -1,4 +1,4 @@
-/** The person's own: who they are, which alerts they chose, and where these are sent. */
+/** The account view: who is signed in, which alerts they selected, and where these are sent. */
 import { isAdmin, session, signOut } from "../client/session";
 import { longTime } from "../parts/format";
 import { SignIn } from "../shell/sign_in";

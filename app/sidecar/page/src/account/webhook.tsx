@@ -1,4 +1,4 @@
-/** Where the person's alerts are sent, with the secret that signs them and a message to try it. */
+/** The user's webhook: its URL, the secret that signs its messages, and a test message. */
 import { useSignal } from "@preact/signals";
 import { send, wordsOf } from "../client/rest";
 import { longTime } from "../parts/format";

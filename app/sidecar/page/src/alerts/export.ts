@@ -1,4 +1,4 @@
-/** Alerts as a file: all of the history that the filters let through, not only those in the list. */
+/** Alerts as a file: all alerts of the history that pass the filters, not only the listed ones. */
 import { get, getFile } from "../client/rest";
 import type { Alert } from "../client/types";
 import { csv, download } from "../parts/download";
@@ -8,9 +8,9 @@ import { historyOf, shown, type AlertFilter } from "./filter";
 
 export type Kind = "csv" | "json";
 
-/** The sidecar's own bound. */
+/** The sidecar's own limit of alerts per file. */
 const MOST = 100_000;
-/** Of those that the page has to look through itself. */
+/** The limit where the page has to filter the alerts itself. */
 const MOST_LOOKED_THROUGH = 10_000;
 const TYPES: Record<Kind, string> = { csv: "text/csv", json: "application/json" };
 /** The columns of the sidecar's file. */
@@ -27,7 +27,7 @@ function textOf(kind: Kind, alerts: readonly Alert[]): string {
   return csv([...HEAD, ...METRICS], rows);
 }
 
-/** Returns what the person should know about the file, or null. Raises Refusal. */
+/** Download the alerts. Returns a note about the file for the user, or null. Raises Refusal. */
 export async function exportAlerts(kind: Kind, filter: AlertFilter, knownSymbols: ReadonlySet<string>): Promise<string | null> {
   const { rules, severities, symbols } = historyOf(filter, knownSymbols);
   const query = { rule_type: rules, severity: severities, symbol: symbols, backfilled: false };

@@ -1,4 +1,4 @@
-/** What a person wants to see of the alerts, as the address says it. */
+/** The filter of the alerts, as the address holds it. */
 import { SEVERITIES, type Alert, type Severity } from "../client/types";
 import type { HistoryFilter } from "../state/alerts";
 import { isMuted } from "../state/mutes";
@@ -32,7 +32,7 @@ export function fits(alert: Alert, filter: AlertFilter): boolean {
   );
 }
 
-/** The part of it that the sidecar can look for. A part of a symbol's name is not one. */
+/** The part of the filter that the sidecar can apply. It cannot search for a part of a symbol's name. */
 export function historyOf(filter: AlertFilter, knownSymbols: ReadonlySet<string>): HistoryFilter {
   return {
     rules: filter.rule ? [filter.rule] : [],

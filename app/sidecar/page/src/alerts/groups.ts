@@ -1,4 +1,4 @@
-/** Alerts of one rule within one minute, as one row when they are many: a move of the market is one event. */
+/** Many alerts of one rule within one minute become one row: a move of the market is one event. */
 import type { Alert } from "../client/types";
 
 export const MANY = 5;

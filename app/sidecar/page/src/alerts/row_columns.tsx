@@ -1,4 +1,4 @@
-/** The columns of the list of alerts: all of them on a desk, the needed ones on a phone. */
+/** The columns of the list of alerts: all of them on a wide page, only the needed ones on a phone. */
 import type { Alert } from "../client/types";
 import { amount, percent, price, shortTime } from "../parts/format";
 import type { Column } from "../parts/grid";

@@ -1,4 +1,4 @@
-/** Sounds and desktop notifications of alerts that fire now. */
+/** Sounds and desktop notifications for new alerts. */
 import { effect } from "@preact/signals";
 import { SEVERITIES, type Alert, type Severity } from "../client/types";
 import { percent, price } from "../parts/format";
@@ -8,13 +8,13 @@ import { isMuted } from "../state/mutes";
 import { isFlag, isTexts, kept } from "../state/preferences";
 import { isQuiet } from "../state/quiet";
 
-/** Severities with a sound; none until a person asks for it. */
+/** Severities with a sound; empty until the user chooses some. */
 export const soundsFor = kept<string[]>("sounds", [], isTexts);
 export const notifies = kept("notifies", false, isFlag);
 export const notifiesFor = kept<string[]>("notifies-for", ["critical", "high"], isTexts);
 
 const AT_MOST_EVERY_MS = 2000;
-/** Hertz, one after the other: the more urgent, the higher and the more. */
+/** The tones of a severity in hertz, in the order played: the more urgent, the higher and the more tones. */
 const TONES: Record<Severity, readonly number[]> = {
   critical: [988, 1319, 988, 1319],
   high: [880, 1109],
@@ -45,7 +45,7 @@ export function play(severity: Severity): void {
   });
 }
 
-/** Returns why there will be no notifications, or null. */
+/** Ask the browser for permission. Returns why there will be no notifications, or null. */
 export async function askToNotify(): Promise<string | null> {
   if (!("Notification" in window)) return "This browser shows desktop notifications only over https or on the same machine.";
   const answer = await Notification.requestPermission();
@@ -53,7 +53,7 @@ export async function askToNotify(): Promise<string | null> {
   return answer === "granted" ? null : "The browser was told not to show notifications of this page.";
 }
 
-/** Numbers of those not told by a sound or a notification are told by the next. */
+/** Limit how often `tell` is called: alerts that come in between are collected for the next call. */
 function spaced(tell: (alerts: readonly Alert[]) => void): (alerts: readonly Alert[]) => void {
   let waiting: Alert[] = [];
   let timer: number | undefined;
@@ -98,7 +98,7 @@ export function tellOfNewAlerts(): void {
     sound(heard.filter((alert) => soundsFor.peek().includes(alert.severity)));
     if (notifies.peek()) notification(heard.filter((alert) => notifiesFor.peek().includes(alert.severity)));
   });
-  // how many fired while nobody saw the page stands in its title
+  // the title counts the alerts that fired while the page was hidden
   let unseen = 0;
   const prefix = (): void => {
     document.title = document.title.replace(/^\(\d+\) /, "");

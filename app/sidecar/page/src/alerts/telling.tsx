@@ -1,4 +1,4 @@
-/** The choice of sounds, notifications and mutes. */
+/** The settings for sounds, notifications and mutes. */
 import { useSignal } from "@preact/signals";
 import { SEVERITIES, type Severity } from "../client/types";
 import { duration } from "../parts/format";

@@ -1,4 +1,4 @@
-/** Alerts as they fire, and those before them. */
+/** The alerts view: new alerts as they fire, and the history. */
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { wordsOf } from "../client/rest";

@@ -1,4 +1,4 @@
-/** The alerts of the chart as a list: what a marker shows to the eye, for the keyboard and for screen readers. */
+/** The alerts of the chart as a list: the markers' content for keyboard users and screen readers. */
 import type { Alert } from "../client/types";
 import { percent, shortTime } from "../parts/format";
 import { Grid, type Column } from "../parts/grid";

@@ -1,4 +1,4 @@
-/** Bars of an interval, made of what the sidecar stored and of the minutes that come live. */
+/** Bars of an interval, made from the sidecar's stored klines and from live minutes. */
 import type { Candle } from "../client/types";
 
 export const INTERVALS = ["1m", "5m", "15m", "1h", "4h", "1d"] as const;
@@ -21,7 +21,7 @@ export interface Bar {
   turnover: number;
 }
 
-/** The first eight values of an exchange's array; the rest is not used here. */
+/** A kline as the exchange's array; only the first eight values are used. */
 export type Kline = [number, string, string, string, string, string, number, string, ...unknown[]];
 
 export function barOf(kline: Kline): Bar {
@@ -41,7 +41,7 @@ export function minuteOf(candle: Candle): Bar {
   };
 }
 
-/** One bar of minutes in order of time; null without any. */
+/** Combine minutes, in order of time, into one bar; null without minutes. */
 export function combined(minutes: readonly Bar[], openMs: number): Bar | null {
   const [first] = minutes;
   const last = minutes.at(-1);
@@ -56,14 +56,14 @@ export function combined(minutes: readonly Bar[], openMs: number): Bar | null {
   return made;
 }
 
-/** By open time; of two for the same time the later in the lists stays. */
+/** Merge lists of bars by open time; where two bars have the same time, the later list wins. */
 export function merged(...lists: readonly (readonly Bar[])[]): Bar[] {
   const byTime = new Map<number, Bar>();
   for (const list of lists) for (const bar of list) byTime.set(bar.openMs, bar);
   return [...byTime.values()].sort((one, other) => one.openMs - other.openMs);
 }
 
-/** Open times between the first bar and the last that have no bar. A stretch longer than `most` is given by its first `most`. */
+/** Open times between the first bar and the last that have no bar. Of a longer gap only the first `most` are returned. */
 export function missingBetween(bars: readonly Bar[], interval: Interval, most: number): number[] {
   const step = lengthMs(interval);
   const missing: number[] = [];
@@ -74,7 +74,7 @@ export function missingBetween(bars: readonly Bar[], interval: Interval, most: n
   return missing;
 }
 
-/** The minutes of the bar that is forming. A minute that comes again replaces itself, so nothing counts twice. */
+/** The minutes of the bar that is forming. An update of a minute replaces it, so nothing counts twice. */
 export class FormingBar {
   readonly #interval: Interval;
   readonly #minutes = new Map<number, Bar>();

@@ -1,4 +1,4 @@
-/** The bars and alerts of one symbol and interval: read, followed, and continued into the past. */
+/** The bars and alerts of one symbol and interval: read, followed live, and extended into the past. */
 import { signal } from "@preact/signals";
 import { get, retryAfterMs, wordsOf } from "../client/rest";
 import { live } from "../client/live";
@@ -9,7 +9,7 @@ const PAGE_BARS = 500;
 const MOST_BARS = 6000;
 const PAGES_TO_A_TIME = 10;
 const MOST_ALERTS = 1000;
-/** How long after a live bar that follows no other the bars between are read: the sidecar may still be storing them. */
+/** How long to wait before reading the bars missing before a live bar: the sidecar may still be storing them. */
 const READ_AGAIN_MS = 2000;
 
 export type Change = "all" | "last";
@@ -172,7 +172,7 @@ live.add({
   },
 });
 
-/** Hear of the candles of one symbol. Returns how to stop. */
+/** Call `take` with the live candles of one symbol. Returns a function that stops it. */
 export function follow(symbol: string, take: (candles: readonly Candle[]) => void): () => void {
   const mine = { symbol, take };
   followed = mine;

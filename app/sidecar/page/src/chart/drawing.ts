@@ -1,4 +1,4 @@
-/** The chart itself, by lightweight-charts: candles, volume, lines, panes, and markers of alerts. */
+/** The chart itself, drawn by lightweight-charts: candles, volume, lines, panes, and markers of alerts. */
 import {
   CandlestickSeries,
   createChart,
@@ -22,14 +22,14 @@ import { ruleColour } from "../parts/rule_name";
 import { missingBetween, startOf, type Bar, type Interval } from "./bars";
 import { OVERLAYS, type Overlay } from "./overlays";
 
-/** A gap of weeks is drawn as a gap, not as weeks. */
+/** The most empty bars that a gap in the data is drawn with: weeks without data do not fill the chart. */
 const LONGEST_GAP_BARS = 500;
 const LEVELS = { type: "price", precision: 1, minMove: 0.1 } as const;
 
 export const timeOf = (ms: number): UTCTimestamp => (ms / 1000) as UTCTimestamp;
 const msOf = (time: Time): number => Number(time) * 1000;
 
-/** A colour of style/colours.css as the canvas understands it. */
+/** Return a colour of style/colours.css in a form that the canvas understands. */
 function colour(name: string): string {
   const probe = document.createElement("span");
   probe.style.color = `var(${name})`;
@@ -46,7 +46,7 @@ interface Drawn {
 }
 
 export interface Words {
-  /** Of a tick: as short as its kind allows. */
+  /** The label of a tick: as short as its kind allows. */
   tick(ms: number, kind: "date" | "time"): string;
   full(ms: number): string;
   price(value: number): string;

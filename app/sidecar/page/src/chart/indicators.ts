@@ -5,7 +5,7 @@ export type Series = (number | null)[];
 
 const closes = (bars: readonly Bar[]): number[] => bars.map((bar) => bar.close);
 
-/** Exponential average, begun with the mean of the first n known values. */
+/** Exponential moving average, seeded with the mean of the first n known values. */
 export function ema(values: readonly (number | null)[], n: number): Series {
   const result: Series = [];
   let [sum, count] = [0, 0];
@@ -34,7 +34,7 @@ export interface Bands {
   lower: Series;
 }
 
-/** Bollinger: mean and two deviations (population) of the last n closes. */
+/** Bollinger bands: the mean of the last n closes, and their population standard deviation times `deviations` around it. */
 export function bollinger(bars: readonly Bar[], n = 20, deviations = 2): Bands {
   const bands: Bands = { upper: [], middle: [], lower: [] };
   bars.forEach((_, i) => {
@@ -52,7 +52,7 @@ export function bollinger(bars: readonly Bar[], n = 20, deviations = 2): Bands {
   return bands;
 }
 
-/** Since 00:00 UTC. It begins with the first whole day of the bars. */
+/** VWAP since 00:00 UTC; null before the first whole day of the bars. */
 export function vwapOfDay(bars: readonly Bar[]): Series {
   const DAY_MS = 86_400_000;
   let day: number | null = null;
@@ -93,7 +93,7 @@ export interface Macd {
   histogram: Series;
 }
 
-/** The fast average begins where the slow one does, over the closes just before: as in TA-Lib. */
+/** MACD. As in TA-Lib, the fast average starts at the same bar as the slow one, seeded with the closes just before it. */
 export function macd(bars: readonly Bar[], fast = 12, slow = 26, smooth = 9): Macd {
   const known = closes(bars);
   const skipped = slow - fast;

@@ -1,4 +1,4 @@
-/** What can be drawn over and below the candles, by name: lines with their colours and panes. */
+/** The overlays that can be drawn over and below the candles: lines with their colours and panes. */
 import { isTexts, kept } from "../state/preferences";
 import type { Bar } from "./bars";
 import { bollinger, emaOfBars, ichimoku, macd, rsi, vwapOfDay, type Series } from "./indicators";
@@ -15,7 +15,7 @@ export interface Overlay {
   id: string;
   title: string;
   unit: "price" | "level";
-  /** Drawn in a pane of its own. */
+  /** Whether it is drawn in a pane of its own. */
   ownPane: boolean;
   lines: readonly Line[];
   /** The values of each line, one per bar. */

@@ -1,4 +1,4 @@
-/** The symbol of the chart: typed, with the names that begin so. */
+/** The field for the symbol of the chart. It suggests the known names. */
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { get } from "../client/rest";
@@ -10,11 +10,11 @@ async function readSymbols(): Promise<void> {
     const { symbols } = await get<{ symbols: { symbol: string }[] }>("api/symbols");
     known.value = symbols.map((one) => one.symbol);
   } catch {
-    // a name can be typed without the list
+    // without the list a name can still be typed
   }
 }
 
-/** The symbol this many places after another, by name. */
+/** Return the symbol `step` places after another, by name. */
 export function neighbour(symbol: string, step: number): string {
   const names = known.value;
   const at = names.indexOf(symbol);

@@ -1,4 +1,4 @@
-/** Candles of one symbol, with what was computed of them and the alerts that fired. */
+/** The chart view: candles of one symbol, with indicators computed from them and the alerts that fired. */
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { live } from "../client/live";
@@ -37,7 +37,7 @@ const words: Words = {
   price: (value) => price(value),
 };
 
-/** The chart of a symbol and interval, from when it is shown until another is. */
+/** The chart of a symbol and interval, while it is shown. */
 function useChart(symbol: string, interval: Interval, at: string | null) {
   const place = useRef<HTMLDivElement>(null);
   const drawing = useRef<Drawing | null>(null);
@@ -62,7 +62,7 @@ function useChart(symbol: string, interval: Interval, at: string | null) {
       if (range !== null && range.from < NEAR_THE_OLDEST_BARS) void found.readOlder();
     };
     drawn.onRange(readWhereNeeded);
-    // whoever scrolled back while older bars were being read may have reached the new end already
+    // a user who scrolled back while older bars were being read may already be at the new end
     const stopReading = found.reading.subscribe((reading) => {
       if (!reading && found.fault.peek() === null) readWhereNeeded();
     });
@@ -77,7 +77,7 @@ function useChart(symbol: string, interval: Interval, at: string | null) {
     const stopShadow = withShadow.subscribe((shown) => void found.showShadow(shown));
     const shadowTimer = window.setInterval(() => withShadow.peek() && void found.showShadow(true), SHADOW_EVERY_MS);
     void found.readNewest().then(() => showAt(drawn, found, at));
-    // what came while the connection was lost is read again
+    // read the candles that came while the connection was lost
     let wasOpen = live.state.peek().kind === "open";
     const stopWatching = live.state.subscribe(({ kind }) => {
       if (kind === "open" && !wasOpen && found.bars.length > 0) void found.readNewest();

@@ -1,17 +1,17 @@
-/** One WebSocket of the sidecar: it connects again by itself, and subscribes again to what was wanted. */
+/** A WebSocket connection to the sidecar. It reconnects by itself and renews its subscriptions. */
 import { signal, type ReadonlySignal } from "@preact/signals";
 import { session, signOut } from "./session";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
-/** A connection is silent this long only if it is dead: values of a market come every second. */
+/** The interval of pings. They find a dead connection: a live one is never silent this long, as market values come every second. */
 const PING_EVERY_MS = 15_000;
 const PONG_WITHIN_MS = 10_000;
 
 export type ConnectionState =
   | { kind: "connecting" }
   | { kind: "open" }
-  /** again: when the next attempt is due, by this machine's clock. */
+  /** again: when the next attempt is due, in ms of this machine's clock. */
   | { kind: "waiting"; again: number; why: "lost" | "restarting" };
 
 export interface Heard {
@@ -25,7 +25,7 @@ export interface Heard {
 
 export interface Channel {
   name: "alerts" | "metrics" | "candles";
-  /** The fields of `subscribe` as of now; null while nothing is wanted of this channel. */
+  /** The fields of the `subscribe` message; null while the page needs nothing of this channel. */
   wanted(): Record<string, unknown> | null;
   heard(message: Heard): void;
 }

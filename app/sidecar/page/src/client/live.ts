@@ -1,4 +1,4 @@
-/** The page's one connection for what it shows now. It follows the session: whoever signs in is known to it at once. */
+/** The page's connection for live data. It reconnects whenever the session's token changes. */
 import { effect, untracked } from "@preact/signals";
 import { Connection } from "./connection";
 import { session } from "./session";

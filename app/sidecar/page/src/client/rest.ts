@@ -1,4 +1,4 @@
-/** Requests to the sidecar. A refusal is thrown with the sidecar's own words. */
+/** Requests to the sidecar. An error response is thrown as a Refusal with the sidecar's own message. */
 import { session, signOut } from "./session";
 
 export class Refusal extends Error {
@@ -14,7 +14,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Browsers refuse longer ones. */
+/** Browsers refuse `keepalive` for longer bodies. */
 const KEPT_ALIVE_MAX = 60_000;
 
 export type Query = Record<string, string | number | boolean | readonly string[] | null | undefined>;
@@ -37,7 +37,7 @@ async function request(method: string, path: string, query: Query, body: unknown
   const options: RequestInit = { method, headers };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
-    // a change arrives though the page is left at once
+    // the change arrives even if the user leaves the page at once
     options.keepalive = options.body.length < KEPT_ALIVE_MAX;
   }
   if (abort !== undefined) options.signal = abort;
@@ -81,19 +81,19 @@ export async function send<Answer>(method: "POST" | "PUT" | "DELETE", path: stri
   return text ? (JSON.parse(text) as Answer) : null;
 }
 
-/** The report of health is the same whether all is well (200) or not (503). Raises Refusal. */
+/** Return the answer of any status: the health report has the same form with 200 and with 503. Raises Refusal. */
 export async function getWhateverStatus<Answer>(path: string): Promise<Answer> {
   const response = await request("GET", path, {}, undefined, undefined);
   return (await response.json()) as Answer;
 }
 
-/** How long to wait before asking again for what was refused; null where time heals nothing. */
+/** How long to wait before a retry; null where a retry cannot help. */
 export function retryAfterMs(error: unknown): number | null {
   if (!(error instanceof Refusal) || ![0, 429, 503].includes(error.status)) return null;
   return 1000 * (error.retryAfterS ?? 3);
 }
 
-/** What to say about something that was thrown. */
+/** The message to show for something that was thrown. */
 export function wordsOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

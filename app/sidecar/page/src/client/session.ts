@@ -1,4 +1,4 @@
-/** Signing in: the token of this tab. It is kept while the tab lives, and given up when it runs out or is refused. */
+/** The session of this tab: its token. It is kept while the tab lives, and dropped when it expires or is rejected. */
 import { computed, signal } from "@preact/signals";
 
 const KEPT_AS = "screener.token";
@@ -13,13 +13,13 @@ export interface Session {
 }
 
 export const session = signal<Session | null>(null);
-/** Why the last session ended, for the person; null while signed in or never signed in. */
+/** Why the last session ended, as a message for the user; null while signed in or never signed in. */
 export const signedOutBecause = signal<string | null>(null);
 export const isAdmin = computed(() => session.value?.claims["role"] === "admin");
 
 let timer: number | undefined;
 
-/** The claims of a token as it says them itself. Only the sidecar can tell whether they are true. */
+/** Read the claims of a token without verifying them: only the sidecar can. Returns null for an invalid token. */
 export function read(token: string): Session | null {
   try {
     const part = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
@@ -34,7 +34,7 @@ export function read(token: string): Session | null {
   }
 }
 
-/** Returns what is wrong with the token, or null when this tab is signed in with it. */
+/** Sign in with a token. Returns what is wrong with it, or null on success. */
 export function signIn(token: string): string | null {
   const found = read(token.trim());
   if (found === null) return "This is not a token with a user (sub) and an end (exp).";

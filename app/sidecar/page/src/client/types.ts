@@ -1,4 +1,4 @@
-/** What the sidecar answers, as far as the page reads it. `openapi.yaml` and `WEBSOCKET.md` describe all of it. */
+/** The sidecar's answers, as far as the page reads them. `openapi.yaml` and `WEBSOCKET.md` describe all of them. */
 
 export type Severity = "critical" | "high" | "medium" | "low" | "info";
 export const SEVERITIES: readonly Severity[] = ["critical", "high", "medium", "low", "info"];
@@ -21,7 +21,7 @@ export interface Alert {
   price: number;
   metadata: Record<string, Value>;
   backfilled: boolean;
-  /** Of a rule in the shadow: stored, and told to nobody. */
+  /** True for an alert of a shadow rule: it is stored, and sent to nobody. */
   shadow?: true;
 }
 
@@ -62,7 +62,7 @@ export interface Rule {
   mode: "live" | "close" | null;
   symbols: string[] | null;
   hold_s: number;
-  /** Its alerts are stored, and sent to nobody. */
+  /** Whether its alerts are stored only, and sent to nobody. */
   shadow: boolean;
   version: number;
   state: "active" | "shadow" | "disabled" | "switched_off";

@@ -1,4 +1,4 @@
-/** What may be written where the cursor stands, with units and meanings. */
+/** Completions at the cursor, with units and meanings. */
 import type { Completion, CompletionContext, CompletionResult } from "@codemirror/autocomplete";
 import { learnLanguage, type Kind, type Language } from "./language";
 

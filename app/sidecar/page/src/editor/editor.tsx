@@ -1,7 +1,7 @@
-/** A field for an expression: completion, colours, and faults underlined where they are.
+/** A field for an expression, with completion, colours, and underlined faults.
  *
- * The editor stands in a shadow root: there its styles are sheets made by script, which the page's policy allows,
- * and not elements, which it does not. Tab leaves it, as any field.
+ * The editor is in a shadow root: there its styles are sheets made by script, which the page's content security policy
+ * allows, instead of style elements, which it forbids. Tab leaves the editor, as it leaves any field.
  */
 import { autocompletion, closeCompletion, completionKeymap, completionStatus } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
@@ -15,7 +15,7 @@ import { completionSource } from "./completion";
 import { check, learnLanguage, type Kind } from "./language";
 
 const CHECK_AFTER_MS = 400;
-/** A change that came from outside. */
+/** Marks a change of the text that came from outside. */
 const given = Annotation.define<boolean>();
 
 const colours = HighlightStyle.define([
@@ -65,7 +65,7 @@ export interface EditorProps {
   hint?: string;
   readOnly?: boolean;
   onText(text: string): void;
-  /** Ctrl-Enter, and Enter where `oneLine`. */
+  /** Called on Ctrl-Enter, and on Enter where `oneLine`. */
   onSubmit?(): void;
   oneLine?: boolean;
 }
@@ -76,7 +76,7 @@ export function Editor(props: EditorProps) {
   const newest = useRef(props);
   newest.current = props;
   const changing = useRef(new Compartment()).current;
-  /** Texts that were told and have not yet returned as `text`. */
+  /** Texts passed to `onText` that have not yet come back as the `text` property. */
   const told = useRef<string[]>([]).current;
 
   useEffect(() => {
@@ -98,7 +98,7 @@ export function Editor(props: EditorProps) {
 
   useEffect(() => {
     const shown = view.current;
-    // a text that came from here returns after more has been typed: it must not undo that
+    // the editor's own text may come back after the user has typed more: it must not undo that
     const returned = told.indexOf(props.text);
     if (returned >= 0) told.splice(0, returned + 1);
     if (shown === null || (returned >= 0 && shown.hasFocus)) return;
@@ -162,7 +162,7 @@ async function faultsOf(shown: EditorView, kind: Kind): Promise<Diagnostic[]> {
   const { faults } = await check(text, kind).catch(() => ({ faults: [] }));
   return faults.map((fault) => {
     const from = Math.min(fault.position, text.length);
-    // at the end of the text there is nothing to underline but what stands before
+    // a fault at the end of the text has nothing to underline but the last character
     const start = fault.length === 0 ? Math.max(0, text.trimEnd().length - 1) : from;
     return {
       from: start,

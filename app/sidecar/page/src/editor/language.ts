@@ -1,4 +1,4 @@
-/** The language of expressions as the sidecar tells it: asked once, for completion. */
+/** The language of expressions, which completion needs: read from the sidecar once. */
 import { get } from "../client/rest";
 
 export interface Language {
@@ -12,7 +12,7 @@ export interface Language {
 
 let asked: Promise<Language | null> | null = null;
 
-/** Null while the screener does not answer: the next call asks again. */
+/** Read the language; null while the screener does not answer: the next call asks again. */
 export function learnLanguage(): Promise<Language | null> {
   asked ??= get<Language>("api/language").catch(() => {
     asked = null;
@@ -21,7 +21,7 @@ export function learnLanguage(): Promise<Language | null> {
   return asked;
 }
 
-/** rule: a condition. screen: a condition of a query. number: the key that a query sorts by. */
+/** rule: the condition of a rule. screen: the condition of a query. number: the key that a query sorts by. */
 export type Kind = "rule" | "screen" | "number";
 
 export interface Fault {

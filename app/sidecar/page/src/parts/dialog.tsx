@@ -1,4 +1,4 @@
-/** A modal dialog of the browser: it holds the focus, and Escape closes it. */
+/** A modal dialog, as the browser's own element: it holds the focus, and Escape closes it. */
 import type { Signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useId, useLayoutEffect, useRef } from "preact/hooks";
@@ -10,12 +10,12 @@ interface DialogProps {
   children: ComponentChildren;
 }
 
-/** Its content is made only while it is open. */
+/** The content is rendered only while the dialog is open. */
 export function Dialog({ open, title, wide = false, children }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   const titleId = useId();
   const isOpen = open.value;
-  // before the browser paints: a key that is pressed at once must already meet the dialog
+  // open it before the browser paints, so that it gets a key that is pressed at once
   useLayoutEffect(() => {
     if (isOpen && element.current?.open === false) element.current.showModal();
     if (!isOpen && element.current?.open === true) element.current.close();

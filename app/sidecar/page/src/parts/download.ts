@@ -1,4 +1,4 @@
-/** Files made by the page. */
+/** Downloads of files that the page makes. */
 
 export function download(name: string, content: Blob): void {
   const address = URL.createObjectURL(content);
@@ -11,7 +11,7 @@ export function download(name: string, content: Blob): void {
 
 export type Cell = string | number | boolean | null | undefined;
 
-/** As RFC 4180. A text that a spreadsheet would compute is made one that it shows. */
+/** Format rows as CSV (RFC 4180). A text that a spreadsheet would run as a formula gets a leading apostrophe. */
 export function csv(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
   return [head, ...rows].map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
 }

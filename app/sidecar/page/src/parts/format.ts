@@ -1,4 +1,4 @@
-/** Numbers as en-US text without exponents, and times as local or UTC text. A dash stands for null. */
+/** Format numbers as en-US text without exponents, and times as local or UTC text. A dash stands for null. */
 import type { Value } from "../client/types";
 import { clock } from "../state/preferences";
 
@@ -24,7 +24,7 @@ export function number(value: Maybe, decimals = 2): string {
   return missing(value) ? NOTHING : format(decimals).format(value);
 }
 
-/** As many decimals as six digits of this price need: they change only with its magnitude. */
+/** The decimals that show six digits of this price: they change only with its magnitude. */
 export function priceDecimals(price: number): number {
   if (price === 0) return 2;
   const whole = Math.floor(Math.log10(Math.abs(price))) + 1;
@@ -35,7 +35,7 @@ export function price(value: Maybe): string {
   return missing(value) ? NOTHING : format(priceDecimals(value)).format(value);
 }
 
-/** 1.2K, 3.4M, 5.6B. */
+/** For example 1.2K, 3.4M, 5.6B. */
 export function amount(value: Maybe): string {
   if (missing(value)) return NOTHING;
   return Math.abs(value) < 1000 ? format(value % 1 === 0 ? 0 : 1).format(value) : format(1, { notation: "compact" }).format(value);
@@ -49,7 +49,7 @@ export function share(value: Maybe): string {
   return missing(value) ? NOTHING : `${format(0).format(value * 100)} %`;
 }
 
-/** 45 s, 3 min, 2 h 5 min, 4 d. */
+/** For example 45 s, 3 min, 2 h 5 min, 4 d. */
 export function duration(seconds: number): string {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
@@ -71,7 +71,7 @@ function partsOf(ms: number): { date: string; time: string } {
 
 const msOf = (time: string | number): number => (typeof time === "number" ? time : Date.parse(time));
 
-/** `14:05:12`, of another day `02-27 14:05`: always the same width within a day. */
+/** `14:05:12` for the present day, `02-27 14:05` for another: within a day the width is the same. */
 export function shortTime(time: string | number, nowMs: number): string {
   const { date, time: clockTime } = partsOf(msOf(time));
   return date === partsOf(nowMs).date ? clockTime : `${date.slice(5)} ${clockTime.slice(0, 5)}`;

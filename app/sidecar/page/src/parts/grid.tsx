@@ -1,4 +1,4 @@
-/** A table of any length: only the rows in sight are made. One tab stop; the arrow keys move within it. */
+/** A table of any length: only the visible rows are rendered. It is one tab stop; the arrow keys move within it. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 
@@ -6,12 +6,12 @@ export interface Column<Row> {
   id: string;
   title: string;
   hint?: string;
-  /** In rem; the first column takes what is left. */
+  /** In rem; the first column also takes the remaining space. */
   width: number;
   numeric?: boolean;
   sortable?: boolean;
   cell(row: Row): ComponentChildren;
-  /** Class names of the cell. */
+  /** Returns the class names of the cell. */
   look?(row: Row): string;
 }
 
@@ -30,9 +30,9 @@ interface GridProps<Row> {
   onOpen?(row: Row): void;
   /** Returns whether the key did something to the row. */
   onKey?(row: Row, key: string): boolean;
-  /** Whether the pointer is over the rows. */
+  /** Called when the pointer enters or leaves the rows. */
   onPointing?(inside: boolean): void;
-  /** The end of the rows came in sight. */
+  /** Called when the end of the rows comes near. */
   onEnd?(): void;
   lookOf?(row: Row): string;
   empty: ComponentChildren;
@@ -43,7 +43,7 @@ const OVERSCAN = 6;
 const NEAR_THE_END_PX = 300;
 const rowHeightPx = (): number => (coarse.matches ? 44 : 30);
 
-/** HEAD: the keyboard is in the head of this column; else a row by its key. */
+/** Where the keyboard is: at the head of the column with this index, or at the row with this key. */
 type Active = { head: number } | { row: string } | null;
 
 export function Grid<Row>(props: GridProps<Row>) {
@@ -130,7 +130,7 @@ export function Grid<Row>(props: GridProps<Row>) {
     }
   }
 
-  // a row that left the table cannot be the one the keyboard is on
+  // the keyboard cannot stay on a row that left the table
   useEffect(() => {
     if (active !== null && "row" in active && activeIndex < 0) setActive(null);
   }, [activeIndex, rows]);

@@ -1,4 +1,4 @@
-/** Short messages that stay until they are read or over. */
+/** Short messages that stay until they are dismissed, or replaced by newer ones. */
 import { signal } from "@preact/signals";
 
 export interface Notice {
@@ -10,7 +10,7 @@ export interface Notice {
 const MOST = 3;
 const shown = signal<readonly Notice[]>([]);
 
-/** One with the id of another replaces it. */
+/** Show a notice. It replaces a notice with the same id. */
 export function notify(notice: Notice): void {
   shown.value = [...shown.peek().filter((one) => one.id !== notice.id), notice].slice(-MOST);
 }

@@ -1,4 +1,4 @@
-/** What a rule would have done in the last hours, tried again whenever its text rests. */
+/** The backtest of a rule over the last hours, run again whenever its text has not changed for a moment. */
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { get, Refusal, wordsOf } from "../client/rest";

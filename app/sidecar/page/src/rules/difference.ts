@@ -1,4 +1,4 @@
-/** What changed between two texts, word by word: the longest common run of words stays. */
+/** The difference of two texts, word by word: their longest common subsequence of words is "same". */
 export interface Part {
   kind: "same" | "added" | "removed";
   text: string;
@@ -8,7 +8,7 @@ const WORD = /\w+|\s+|[^\w\s]/g;
 
 export function difference(before: string, after: string): Part[] {
   const [old, now] = [before.match(WORD) ?? [], after.match(WORD) ?? []];
-  // common[i][j]: length of the longest common sequence of old from i and now from j
+  // common[i][j]: length of the longest common subsequence of old from i on and now from j on
   const common = Array.from({ length: old.length + 1 }, () => new Uint16Array(now.length + 1));
   const at = (i: number, j: number): number => common[i]?.[j] ?? 0;
   for (let i = old.length - 1; i >= 0; i--) {

@@ -1,4 +1,4 @@
-/** One rule: its text with what it would have done beside it, and its other fields. */
+/** The form of one rule: its text with a backtest beside it, and its other fields. */
 import { useSignal, type Signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { get, Refusal, send, wordsOf } from "../client/rest";
@@ -26,11 +26,11 @@ const FIRST: Draft = {
 };
 
 interface FormProps {
-  /** Null for a new one. */
+  /** Null for a new rule. */
   rule: Rule | null;
-  /** The text that a new one begins with. */
+  /** The text that a new rule begins with. */
   from?: string;
-  /** Its name; null when it was deleted. */
+  /** Called with the rule's name; with null when it was deleted. */
   onStored(name: string | null): void;
 }
 
@@ -38,7 +38,7 @@ function draftOf({ rule_type, expression, severity, cooldown_s, description, ena
   return { rule_type, expression, severity, cooldown_s, description, enabled, mode, symbols, hold_s, shadow };
 }
 
-/** What is stored anew, by this form or by another person, is taken where the draft was not changed. */
+/** Update the unchanged fields of the draft whenever this form or another user stores the rule. */
 function useFollowed(draft: Signal<Draft>, stored: Draft): void {
   const last = useRef(stored);
   useEffect(() => {
@@ -86,7 +86,7 @@ export function RuleForm({ rule, from = "", onStored }: FormProps) {
   const address = `api/rules/${encodeURIComponent(now.rule_type)}`;
   const store = (next: Draft, words: string): Promise<void> =>
     change(() => (rule === null ? send("POST", "api/rules", next) : send("PUT", address, next)), words, next.rule_type);
-  /** Of the rule as it is stored now: what another person changed since it was read stays. */
+  /** Enable or disable the rule as it is stored at that moment, so that another user's changes stay. */
   const enable = (enabled: boolean): Promise<void> =>
     change(
       async () => send("PUT", address, { ...draftOf(await get<Rule>(address)), enabled }),

@@ -1,4 +1,4 @@
-/** The texts that a rule has had, each with what changed against the one before. */
+/** The versions of a rule's text, each with its difference from the version before. */
 import { useEffect, useState } from "preact/hooks";
 import { get, wordsOf } from "../client/rest";
 import { longTime } from "../parts/format";

@@ -1,4 +1,4 @@
-/** The rules, and one of them with its text and what it would have done. Administrators change them here. */
+/** The rules view: all rules, and one of them with its text and a backtest. Administrators change them here. */
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { get, wordsOf } from "../client/rest";

@@ -1,4 +1,4 @@
-/** Queries that teach the language, from simple to rich. */
+/** Example queries that teach the language, from simple to rich. */
 export interface Preset {
   title: string;
   where: string;

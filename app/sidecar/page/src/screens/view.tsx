@@ -1,4 +1,4 @@
-/** Symbols that satisfy an expression now: written with completion, kept by name, shared by the address. */
+/** The screens view: symbols that satisfy an expression now. Expressions are saved by name and shared by the address. */
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { get, Refusal, wordsOf } from "../client/rest";
@@ -70,7 +70,7 @@ export default function ScreensView() {
         if (abort.signal.aborted) return;
         fault.value = wordsOf(error);
         if (error instanceof Refusal && error.status === 400) {
-          // the rows would be of another expression
+          // the rows on the page belong to an earlier expression
           answer.value = null;
           return;
         }

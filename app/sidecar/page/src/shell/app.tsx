@@ -1,4 +1,4 @@
-/** The page around the views: header, navigation, the view of the address, and the page of keys. */
+/** The page around the views: header, navigation, the view that the address names, and the page of keys. */
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -99,7 +99,7 @@ export function App() {
   );
 }
 
-/** The address holds the view, so a link within the page cannot hold a place in it. */
+/** Move the focus by script: the fragment of the address names the view, so it cannot name a place in the page. */
 function toMain(event: Event): void {
   event.preventDefault();
   document.getElementById("main")?.focus();

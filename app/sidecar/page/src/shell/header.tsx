@@ -1,4 +1,4 @@
-/** What is always in sight: whether the page is connected, how old the data is, who is signed in, and two switches. */
+/** The header, always visible: whether the page is connected, how old the data is, who is signed in, and two switches. */
 import { useSignal } from "@preact/signals";
 import { live } from "../client/live";
 import { session } from "../client/session";

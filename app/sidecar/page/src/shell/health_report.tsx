@@ -1,4 +1,4 @@
-/** Every stage and server, in words. */
+/** The state of every stage and server, in words. */
 import { duration, NOTHING, number } from "../parts/format";
 import { health, lateByS } from "../state/health";
 import type { Stage, StageState } from "../client/types";

@@ -1,4 +1,4 @@
-/** The page of keys, all that are in force where it was opened, and of the choices for this browser. */
+/** A dialog with all keys that work where it was opened, and with the settings of this browser. */
 import type { Signal } from "@preact/signals";
 import { Dialog } from "../parts/dialog";
 import { clock, letterKeys, theme, type Clock, type Theme } from "../state/preferences";

@@ -1,10 +1,10 @@
-/** Keys of the page and of its views. What is in force is listed on the page of keys, so that no key is secret. */
+/** Keyboard shortcuts of the page and its views. The page of keys lists all active ones, so that no key is hidden. */
 import { signal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { letterKeys } from "../state/preferences";
 
 export interface Key {
-  /** As KeyboardEvent.key says it. */
+  /** As in KeyboardEvent.key. */
   key: string;
   does: string;
   run(): void;
@@ -15,14 +15,14 @@ export interface KeyGroup {
   keys: readonly Key[];
 }
 
-/** In force now; the last group is asked first. */
+/** The active groups; for a key the last group comes first. */
 export const keyGroups = signal<readonly KeyGroup[]>([]);
 
-/** Keys while a component is shown. `run` may close over anything: the newest is called. */
+/** Activate keys while a component is shown. Of `keys` the newest rendered ones are used, so `run` may be a closure. */
 export function useKeys(title: string, keys: readonly Key[]): void {
   const group = useRef<{ title: string; keys: readonly Key[] }>({ title, keys }).current;
   group.keys = keys;
-  // before the browser paints: a key of what is in sight is in force
+  // before the browser paints: the keys of a visible component must already work
   useLayoutEffect(() => {
     keyGroups.value = [...keyGroups.peek(), group];
     return () => {

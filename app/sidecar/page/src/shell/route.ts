@@ -1,4 +1,4 @@
-/** The address after #: which view, of what, with which choices. `#/chart/BTCUSDT?interval=5m`. */
+/** The route, as the address holds it after #: the view, its arguments and its choices. `#/chart/BTCUSDT?interval=5m`. */
 import { signal } from "@preact/signals";
 
 export interface Route {
@@ -35,7 +35,7 @@ export function go(view: string, args: readonly string[] = [], query: Record<str
   location.hash = addressOf(view, args, query);
 }
 
-/** Keep choices of the present view in its address, without a step in the history. Null and "" take one out. */
+/** Store choices of the present view in its address, without a step in the browser's history. Null and "" remove one. */
 export function choose(changes: Record<string, string | null>): void {
   const { view, args, query } = route.value;
   const next = new URLSearchParams(query);

@@ -1,4 +1,4 @@
-/** Signing in with a token, and what follows from being signed in. */
+/** The form to sign in with a token; for a signed-in user, who they are and a way to sign out. */
 import { useSignal } from "@preact/signals";
 import { useId } from "preact/hooks";
 import { isAdmin, session, signedOutBecause, signIn, signOut } from "../client/session";

@@ -1,4 +1,4 @@
-/** Why a rule fired or did not: every clause with its value, its threshold and its margin. */
+/** A dialog that explains why a rule fired or not: every clause with its value, its threshold and its margin. */
 import { effect, signal } from "@preact/signals";
 import { get, wordsOf } from "../client/rest";
 import type { Alert, Clause, Explanation } from "../client/types";
@@ -10,7 +10,7 @@ import { addressOf } from "./route";
 
 interface Question {
   symbol: string;
-  /** "" until a person has chosen one. */
+  /** "" until the user has chosen a rule. */
   rule: string;
   /** RFC 3339; "" for now. */
   at: string;

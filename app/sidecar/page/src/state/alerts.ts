@@ -1,4 +1,4 @@
-/** Alerts: those of now as they come, and older ones as far as they were asked for. In order of time, newest first. */
+/** The alerts that the page knows: new ones as they fire, and the history as far as it was read. Newest first. */
 import { batch, computed, signal } from "@preact/signals";
 import type { Heard } from "../client/connection";
 import { live } from "../client/live";
@@ -8,29 +8,29 @@ import { notify } from "../parts/notices";
 
 const KEPT = 5000;
 const PAGE = 200;
-/** A storm of alerts is shown in steps: each step draws once. */
+/** Alerts that arrive within this time are shown together, so that a storm of alerts causes few renders. */
 const COLLECTED_FOR_MS = 200;
-/** An alert of an earlier time is history, however late it arrives. */
+/** An older alert counts as history, even if it arrives only now. */
 const NEW_FOR_MS = 120_000;
 const MARKED_FOR_MS = 3000;
 
 const known = new Map<string, Alert>();
 const inOrder = signal<readonly Alert[]>([]);
 export const alerts = computed(() => inOrder.value);
-/** Ids of those that came just now. */
+/** Ids of the alerts that just arrived. */
 export const justCame = signal<ReadonlySet<string>>(new Set());
-/** Whether the first page of the history has come. */
+/** Whether the first page of the history was read, or failed to be read. */
 export const historyRead = signal(false);
 
 type Listener = (alerts: readonly Alert[]) => void;
 const listeners = new Set<Listener>();
-/** Hear of alerts that fire now, several at a time. Returns how to stop. */
+/** Call `listener` with new alerts, several at a time. Returns a function that stops it. */
 export function onNewAlerts(listener: Listener): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
 
-/** Where to resume: the newest alert by seq, or the seq of the subscription before there was one. */
+/** Where to resume: the newest alert by seq, or the seq of the subscription while there is no alert. */
 let newest: { seq: number; id?: string } | null = null;
 let collected: Alert[] = [];
 let collecting: number | undefined;
@@ -89,7 +89,7 @@ live.add({
   heard,
 });
 
-/** What the sidecar can filter by. */
+/** The filters that the sidecar can apply to the history. */
 export interface HistoryFilter {
   rules: readonly string[];
   severities: readonly string[];
@@ -98,15 +98,15 @@ export interface HistoryFilter {
 const EVERYTHING: HistoryFilter = { rules: [], severities: [], symbols: [] };
 
 interface Reach {
-  /** Complete from this time on. */
+  /** The time from which on the alerts are complete. */
   since: string;
-  /** Null: there is nothing older. */
+  /** Where the next page starts; null if there is nothing older. */
   cursor: string | null;
 }
 const reaches = signal<ReadonlyMap<string, Reach>>(new Map());
 const keyOf = (filter: HistoryFilter): string => JSON.stringify([filter.rules, filter.severities, filter.symbols]);
 
-/** From when on the alerts of a filter are complete here; "" is for all time, null for not known. */
+/** The time from which on the page knows all alerts of a filter; "" for all time, null if unknown. */
 export function completeSince(filter: HistoryFilter): string | null {
   const found = [reaches.value.get(keyOf(filter)), reaches.value.get(keyOf(EVERYTHING))].filter((one) => one !== undefined);
   if (found.length === 0) return null;
@@ -133,19 +133,19 @@ export async function readOlder(filter: HistoryFilter): Promise<void> {
   });
 }
 
-/** Show the newest alerts; then follow those that come. */
+/** Read the newest alerts, and set where the subscription resumes. */
 export async function startAlerts(): Promise<void> {
   try {
     await readOlder(EVERYTHING);
   } catch {
-    // the view reads the history again when it needs it; the alerts of now come anyway
+    // the view reads the history again when it needs it; new alerts come anyway
   }
   const last = [...known.values()].reduce<Alert | null>((most, one) => (most === null || one.seq > most.seq ? one : most), null);
   if (newest === null && last !== null) newest = { seq: last.seq, id: last.id };
   historyRead.value = true;
 }
 
-/** Alerts of the last full minute. */
+/** The number of alerts in the 60 seconds before `nowMs`. */
 export function perMinute(nowMs: number): number {
   const since = new Date(nowMs - 60_000).toISOString();
   const index = inOrder.value.findIndex((alert) => alert.timestamp < since);

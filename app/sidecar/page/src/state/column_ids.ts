@@ -1,4 +1,4 @@
-/** Which columns of the symbols a person chose, in their order. */
+/** The columns that the user chose for the table of symbols, in order. */
 import { personal } from "./personal";
 import { isTexts } from "./preferences";
 

@@ -1,4 +1,4 @@
-/** The state of the screener, asked every few seconds, and the age of its data in between. */
+/** The state of the screener, polled every few seconds, and the age of its data in between. */
 import { computed, signal } from "@preact/signals";
 import { getWhateverStatus } from "../client/rest";
 import type { Health, Stage } from "../client/types";
@@ -6,9 +6,9 @@ import { nowMs } from "./now";
 
 const EVERY_MS = 5000;
 
-/** The last report and when it came, by this machine's clock; null before the first. */
+/** The last report and when it came, in ms of this machine's clock; null before the first report. */
 export const health = signal<{ report: Health; atMs: number } | null>(null);
-/** Whether the last question had no answer. */
+/** Whether the last poll had no answer. */
 export const unanswered = signal(false);
 
 async function ask(): Promise<void> {
@@ -30,7 +30,7 @@ export function watchHealth(): void {
   });
 }
 
-/** Seconds since a candle last became values; null while that is unknown. It grows between reports. */
+/** Seconds since the calculator last sent values; null while unknown. It grows between reports. */
 export const dataAgeS = computed<number | null>(() => {
   const known = health.value;
   const sent = known?.report.stages["calculator"]?.age_s ?? null;
@@ -39,7 +39,7 @@ export const dataAgeS = computed<number | null>(() => {
 
 const LATE: ReadonlySet<string> = new Set(["stale", "behind", "stuck", "silent"]);
 
-/** How long a stage is late: the age of the oldest thing that waits for it, or of what it last sent. */
+/** How late a stage is, in seconds: the age of its oldest waiting input if it is stuck or behind, else of its last output. */
 export function lateByS(stage: Stage): number | null {
   const waits = Object.values(stage.work).flatMap((one) => (one.waiting_s === null ? [] : [one.waiting_s]));
   return (stage.state === "stuck" || stage.state === "behind") && waits.length > 0 ? Math.max(...waits) : stage.age_s;

@@ -1,4 +1,4 @@
-/** The newest values of all symbols, as far as the columns in sight need them. */
+/** The newest values of all symbols, with only the fields that are subscribed to. */
 import { batch, effect, signal } from "@preact/signals";
 import type { Connection, Heard } from "../client/connection";
 import type { Metrics, Timeframe } from "../client/types";
@@ -10,7 +10,7 @@ export interface Choice {
 }
 
 const HIDDEN_FOR_MS = 30_000;
-/** A person who clicks through columns changes the choice often; the sidecar limits subscriptions. */
+/** How long the choice must be unchanged before it is sent: users click through columns, and the sidecar limits subscriptions. */
 const SETTLED_AFTER_MS = 250;
 
 export class Market {

@@ -1,4 +1,4 @@
-/** The market as the columns in sight see it, over the page's one connection. */
+/** The market values for the visible columns, over the page's live connection. */
 import { live } from "../client/live";
 import { Market } from "./market";
 

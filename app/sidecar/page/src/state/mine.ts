@@ -1,4 +1,4 @@
-/** Which alerts the signed-in person selected in their settings. */
+/** The alerts that the signed-in user selected in their settings. */
 import { effect, signal } from "@preact/signals";
 import { get } from "../client/rest";
 import { session } from "../client/session";
@@ -9,7 +9,7 @@ interface Selections {
   subscriptions: { rule_type: string; symbol: string }[];
 }
 
-/** Null while nobody is signed in, or the settings are not known. */
+/** Null while nobody is signed in or the settings are unknown. */
 export const selections = signal<Selections | null>(null);
 
 export async function readSelections(): Promise<void> {

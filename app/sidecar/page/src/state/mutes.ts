@@ -1,4 +1,4 @@
-/** Symbols and rules a person does not want to hear of for now. */
+/** Symbols and rules whose alerts the user has muted. */
 import { computed } from "@preact/signals";
 import type { Alert } from "../client/types";
 import { nowMs } from "./now";
@@ -7,7 +7,7 @@ import { personal } from "./personal";
 export interface Mute {
   kind: "symbol" | "rule";
   name: string;
-  /** RFC 3339; null until it is taken back. */
+  /** RFC 3339; null: until the user ends it. */
   until: string | null;
 }
 
@@ -31,7 +31,7 @@ const chosen = personal<Mute[]>("mutes", [], isMutes, (theirs, mine) =>
   [...theirs, ...mine.filter((one) => !theirs.some((other) => isSame(one, other)))].slice(-MOST),
 );
 
-/** In force now. */
+/** The mutes that have not expired. */
 export const mutes = computed<readonly Mute[]>(() => chosen.value.filter((one) => one.until === null || Date.parse(one.until) > nowMs.value));
 
 export function mute(kind: Mute["kind"], name: string, untilMs: number | null = null): void {

@@ -1,4 +1,4 @@
-/** The time of this machine, once a second; it stands still while nobody sees the page. */
+/** The time of this machine, updated once a second; it stands still while the page is hidden. */
 import { signal } from "@preact/signals";
 
 export const nowMs = signal(Date.now());

@@ -1,4 +1,4 @@
-/** What a person chose: kept by this browser, and for whoever signed in by the screener, so that every browser has it. */
+/** The user's choices. This browser stores them; for a signed-in user the screener does, so that every browser has them. */
 import { batch, effect, signal, untracked, type Signal } from "@preact/signals";
 import { get, Refusal, retryAfterMs, send, wordsOf } from "../client/rest";
 import { session } from "../client/session";
@@ -26,21 +26,21 @@ interface Field {
 
 const SETTLED_AFTER_MS = 300;
 const READ_EVERY_MS = 60_000;
-/** In sessionStorage: the document and what is chosen, so that a reload shows that at once and stores what was not stored
- * yet. It ends with the tab, as the token. */
+/** The key in sessionStorage of the document and the choices: a reload shows them at once and stores the changes that are not
+ * stored yet. It ends with the tab, as the token does. */
 const CACHE = "screener.personal";
-/** In localStorage: what of this browser went into whose document. */
+/** The key in localStorage of the choices of this browser that were last joined into a document, with its user. */
 const JOINED = "joined";
 
 const fields: Field[] = [];
-/** The document as the screener has it; null while the choices are those of this browser. */
+/** The document as the screener stores it; null while the page uses the choices stored by this browser. */
 let known: Known | null = null;
 let timer: number | undefined;
 let storing = false;
-/** How often a change was stored. */
+/** The number of changes stored so far. */
 let stores = 0;
 
-/** Equal whatever the order of names: the screener's database has its own. */
+/** Return JSON with sorted names, for comparisons: the screener's database orders names in its own way. */
 function text(value: unknown): string {
   return JSON.stringify(value, (_, one: unknown) =>
     typeof one === "object" && one !== null && !Array.isArray(one) ? Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1))) : one,
@@ -48,7 +48,7 @@ function text(value: unknown): string {
 }
 const same = (one: unknown, other: unknown): boolean => text(one) === text(other);
 
-/** A signal for the field `name` of the document. `join` makes one of two that were changed apart. */
+/** Create a signal for the field `name` of the document. `join` merges two values that were changed independently. */
 export function personal<Choice>(name: string, initial: Choice, valid: (value: unknown) => value is Choice, join: (theirs: Choice, mine: Choice) => Choice): Signal<Choice> {
   const chosen = signal(stored(name, initial, valid));
   fields.push({ name, chosen, initial, valid, join } as unknown as Field);
@@ -66,7 +66,7 @@ export function personal<Choice>(name: string, initial: Choice, valid: (value: u
   return chosen;
 }
 
-/** To be called once, when all fields are there. */
+/** Load and store the choices as users sign in and out. Call it once, after all fields were created. */
 export function followPerson(): void {
   effect(() => {
     const user = session.value?.user ?? null;
@@ -135,7 +135,7 @@ async function read(): Promise<void> {
   const before = stores;
   try {
     const answer = await get<Answer>("api/me");
-    // an answer from before the last change would bring back what it changed
+    // an answer from before the last stored change would undo it
     if (session.peek()?.user === user && before === stores && !storing) take(user, answer);
   } catch (error) {
     const waitMs = retryAfterMs(error);
@@ -144,7 +144,7 @@ async function read(): Promise<void> {
   }
 }
 
-/** A choice that changed only here or only there is taken; one that changed in both places is joined. */
+/** Merge the screener's document: a choice that changed in one place is taken from there, one that changed in both is joined. */
 function take(user: string, { version, document: theirs }: Answer): void {
   const mine = chosenNow();
   let before: Values;

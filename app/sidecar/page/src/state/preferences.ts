@@ -1,9 +1,9 @@
-/** What a person chose for this browser, kept in localStorage. */
+/** The user's preferences for this browser, kept in localStorage. */
 import { effect, signal, type Signal } from "@preact/signals";
 
 const PREFIX = "screener.";
 
-/** A signal that is kept between visits. `valid` guards against what an older page, or a person, stored there. */
+/** Create a signal whose value is kept between visits. `valid` rejects values stored by an older page, or by hand. */
 export function kept<Choice>(name: string, initial: Choice, valid: (value: unknown) => value is Choice): Signal<Choice> {
   const made = signal(stored(name, initial, valid));
   effect(() => storeInBrowser(name, made.value));
@@ -11,7 +11,7 @@ export function kept<Choice>(name: string, initial: Choice, valid: (value: unkno
   return made;
 }
 
-/** Hear when another tab of this browser chose something else. */
+/** Call `run` when another tab of this browser changes the value. */
 export function onOtherTab(name: string, run: () => void): void {
   window.addEventListener("storage", (event) => {
     if (event.key === PREFIX + name) run();
@@ -22,7 +22,7 @@ export function storeInBrowser(name: string, value: unknown): void {
   try {
     localStorage.setItem(PREFIX + name, JSON.stringify(value));
   } catch {
-    // a browser that keeps nothing still works until the tab is closed
+    // in a browser that stores nothing, choices last until the tab is closed
   }
 }
 
@@ -46,14 +46,14 @@ export type Theme = "system" | "light" | "dark";
 export const theme = kept<Theme>("theme", "system", oneOf("system", "light", "dark"));
 export type Clock = "local" | "utc";
 export const clock = kept<Clock>("clock", "local", oneOf("local", "utc"));
-/** Whether single letters are commands: speech input and some keyboards need them off. */
+/** Whether single letters and digits are commands: speech input and some keyboards need them off. */
 export const letterKeys = kept("letter-keys", true, isFlag);
 
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const systemIsDark = signal(systemDark.matches);
 systemDark.addEventListener("change", (event) => (systemIsDark.value = event.matches));
 
-/** Whether the page is dark now. */
+/** Whether the page is dark. */
 export function isDark(): boolean {
   return theme.value === "system" ? systemIsDark.value : theme.value === "dark";
 }

@@ -1,9 +1,9 @@
-/** Hours in which the page makes no sound and shows no notification of the desktop. It goes on listing alerts. */
+/** Hours in which the page makes no sound and shows no desktop notification. It still lists alerts. */
 import { personal } from "./personal";
 
 export interface Quiet {
   enabled: boolean;
-  /** HH:MM in the time of this machine; an end before the start is of the next day. */
+  /** HH:MM in the time of this machine; an end before the start is on the next day. */
   start: string;
   end: string;
 }

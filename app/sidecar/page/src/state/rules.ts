@@ -1,4 +1,4 @@
-/** The rules, read again now and then: another person may have changed them. */
+/** The rules, polled because another user may change them. */
 import { signal } from "@preact/signals";
 import { get } from "../client/rest";
 import type { Rule } from "../client/types";
@@ -13,7 +13,7 @@ export async function readRules(): Promise<void> {
     const { rules: found } = await get<{ rules: Rule[] }>("api/rules");
     if (JSON.stringify(found) !== JSON.stringify(rules.peek())) rules.value = found;
   } catch {
-    // the next question may have an answer; what is shown says by the header that the screener is silent
+    // the next poll may have an answer; until then the header says that the screener does not answer
   }
 }
 

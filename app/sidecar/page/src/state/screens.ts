@@ -1,4 +1,4 @@
-/** Expressions of symbols that a person keeps by name. */
+/** Screens: expressions that the user saved by name. */
 import { personal } from "./personal";
 
 const MOST = 100;
@@ -18,7 +18,7 @@ export const screens = personal<Screen[]>("screens", [], isScreens, (theirs, min
   [...theirs, ...mine.filter(({ name }) => !theirs.some((one) => one.name === name))].slice(-MOST),
 );
 
-/** One of the same name is replaced. */
+/** Save a screen. It replaces a screen of the same name. */
 export function saveScreen(screen: Screen): void {
   screens.value = [...screens.value.filter(({ name }) => name !== screen.name), screen].slice(-MOST);
 }

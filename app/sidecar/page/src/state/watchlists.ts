@@ -1,4 +1,4 @@
-/** Lists of symbols that a person keeps. */
+/** The user's watchlists: named lists of symbols. */
 import { computed } from "@preact/signals";
 import { personal } from "./personal";
 
@@ -28,14 +28,14 @@ function joined(theirs: Watchlist[], mine: Watchlist[]): Watchlist[] {
 
 export const watchlists = personal<Watchlist[]>("watchlists", [{ name: FIRST_LIST, symbols: [] }], isLists, joined);
 
-/** Symbols of any list. */
+/** The symbols that are on any list. */
 export const watched = computed<ReadonlySet<string>>(() => new Set(watchlists.value.flatMap((list) => list.symbols)));
 
 export function listOf(name: string): Watchlist | undefined {
   return watchlists.value.find((list) => list.name === name);
 }
 
-/** Put a symbol on a list, or take it off. Returns whether it is on it now. */
+/** Put a symbol on a list, or remove it if it is there. Returns whether it is on the list afterwards. */
 export function toggleWatched(name: string, symbol: string): boolean {
   addList(name);
   let on = false;

@@ -1,4 +1,4 @@
-/** Which columns a person chose, and in which order the symbols stand. */
+/** The chosen columns, and the values that they need. */
 import { computed } from "@preact/signals";
 import type { Choice } from "../state/market";
 import { chosenIds, FIRST_COLUMNS } from "../state/column_ids";
@@ -17,7 +17,7 @@ export function showFirstColumns(): void {
   chosenIds.value = [...FIRST_COLUMNS];
 }
 
-/** What to subscribe to for these columns and for further ones by id; the price is always wanted. */
+/** The subscription for these columns and for `further` ones, given by id. It always includes the price. */
 export function choiceFor(shown: readonly MetricColumn[], further: readonly string[], intervalMs: number): Choice {
   const columns = [...shown, ...further.flatMap((id) => METRIC_COLUMNS.get(id) ?? [])];
   const timeframes = new Set(columns.map((column) => column.timeframe));

@@ -1,4 +1,4 @@
-/** The least and the most of each column in sight. */
+/** A form for the lower and the upper bound of each chosen column. */
 import { choose, route } from "../shell/route";
 import { bounded, conditionsOf, textOf } from "./conditions";
 import { chosenColumns } from "./columns";

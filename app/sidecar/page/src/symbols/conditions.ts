@@ -20,7 +20,7 @@ export function conditionsOf(text: string | null): Condition[] {
 export const textOf = (conditions: readonly Condition[]): string =>
   conditions.map(({ column, above, bound }) => `${column}${above ? ">" : "<"}${bound}`).join(",");
 
-/** A null satisfies no condition. */
+/** Return whether a row satisfies all conditions. A null value satisfies none. */
 export function satisfies(row: Metrics, conditions: readonly Condition[]): boolean {
   return conditions.every(({ column, above, bound }) => {
     const metric = METRIC_COLUMNS.get(column);
@@ -29,7 +29,7 @@ export function satisfies(row: Metrics, conditions: readonly Condition[]): boole
   });
 }
 
-/** The same with one bound set, or without it for null. */
+/** Return the conditions with one bound set, or removed if `bound` is null. */
 export function bounded(conditions: readonly Condition[], column: string, above: boolean, bound: number | null): Condition[] {
   const others = conditions.filter((one) => one.column !== column || one.above !== above);
   return bound === null ? others : [...others, { column, above, bound }];

@@ -1,4 +1,4 @@
-/** Which watchlist is shown, and new ones. */
+/** The choice of the watchlist that is shown, with a way to add lists. */
 import { useSignal } from "@preact/signals";
 import { Dialog } from "../parts/dialog";
 import { choose } from "../shell/route";

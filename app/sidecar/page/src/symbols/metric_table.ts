@@ -1,4 +1,4 @@
-/** Every metric that a column can show: where it stands in the answer, its name for people, and how it is written. */
+/** Every metric that a column can show: its field in the answer, its title, and its format. */
 import { TIMEFRAMES, type Metrics, type Timeframe, type Value } from "../client/types";
 import { amount, number, percent, price, share } from "../parts/format";
 
@@ -9,9 +9,9 @@ export interface MetricField {
   part?: string;
   title: string;
   write(value: Value): string;
-  /** Those that have it; all without it. */
+  /** The timeframes that have this metric; all timeframes if undefined. */
   timeframes?: readonly Timeframe[];
-  /** Whether its sign says up or down. */
+  /** Whether its sign means up or down. */
   signed?: boolean;
   width?: number;
 }
@@ -66,7 +66,7 @@ export const METRIC_FIELDS: readonly MetricField[] = [
 ];
 
 export interface MetricColumn {
-  /** `price_change:5m`, `fibonacci.r1:1h`: as kept and in the address. */
+  /** For example `price_change:5m` or `fibonacci.r1:1h`, as stored and in the address. */
   id: string;
   metric: MetricField;
   timeframe: Timeframe;
@@ -83,7 +83,7 @@ export const METRIC_COLUMNS: ReadonlyMap<string, MetricColumn> = new Map(
   ),
 );
 
-/** Undefined where the values have no such field yet. */
+/** Return the value of a column; undefined while the values do not have the field. */
 export function valueOf(values: Metrics, { metric, timeframe }: MetricColumn): Value | undefined {
   const found = values.timeframes[timeframe]?.[metric.field];
   if (metric.part === undefined) return found as Value | undefined;

@@ -1,4 +1,4 @@
-/** The symbols in the order of a column, and of those only the ones a person looks for. */
+/** The order of the rows of symbols: sorted by a column, or held. */
 import type { Metrics, Value } from "../client/types";
 import type { Order } from "../parts/grid";
 import { METRIC_COLUMNS, valueOf } from "./metric_table";
@@ -10,7 +10,7 @@ function sortValue(row: Metrics, column: string): SortValue {
   return metric === undefined ? row.symbol : valueOf(row, metric);
 }
 
-/** Nulls come last in both directions; equals stand by name. */
+/** Sort rows by a column. Nulls come last in both directions; equal values are ordered by name. */
 export function sorted(rows: readonly Metrics[], order: Order): Metrics[] {
   const sign = order.descending ? -1 : 1;
   const keyed = rows.map((row) => ({ row, value: sortValue(row, order.column) ?? null }));
@@ -25,7 +25,7 @@ export function sorted(rows: readonly Metrics[], order: Order): Metrics[] {
 
 const byName = (one: Metrics, other: Metrics): number => (one.symbol < other.symbol ? -1 : 1);
 
-/** Rows in the order of `keys`: those stay where they are, those unknown to it come at the end. */
+/** Return the rows in the order of `keys`; rows that are not in `keys` come at the end. */
 export function held(rows: readonly Metrics[], keys: readonly string[]): Metrics[] {
   const bySymbol = new Map(rows.map((row) => [row.symbol, row]));
   const staying = keys.flatMap((key) => {

@@ -1,4 +1,4 @@
-/** The market in one line: how many rise, what is traded, how often rules fire, and how much is warmed up. */
+/** The market in one line: the share of rising symbols, the turnover, the alerts per minute, and the stale symbols. */
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { amount, NOTHING, number, percent, share } from "../parts/format";

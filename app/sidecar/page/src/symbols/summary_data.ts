@@ -1,4 +1,4 @@
-/** What the whole market does, of every timeframe: over a connection of its own, because one connection has one choice of fields. */
+/** A summary of the whole market for every timeframe. It has its own connection, because a connection has one choice of fields. */
 import { Connection } from "../client/connection";
 import { TIMEFRAMES, type Metrics, type Timeframe } from "../client/types";
 import { Market } from "../state/market";
@@ -7,18 +7,18 @@ const EVERY_MS = 5000;
 
 export interface TimeframeSummary {
   timeframe: Timeframe;
-  /** Symbols whose change of this timeframe is known: whose window is warmed up. */
+  /** The number of symbols whose price change over this timeframe is known, because its window is warmed up. */
   known: number;
-  /** Share of them that rise; null without any. */
+  /** The share of these symbols that rise; null without any. */
   rising: number | null;
 }
 
 export interface Summary {
   symbols: number;
   timeframes: readonly TimeframeSummary[];
-  /** In the quote asset, of the last day; null while no symbol's day is whole. */
+  /** The turnover of the last day in the quote asset; null while no symbol has a whole day of data. */
   turnover: number | null;
-  /** Against the day before, in percent, over the symbols for which both are known. */
+  /** The change of turnover from the day before, in percent, over the symbols with both days known; null without any. */
   turnoverChange: number | null;
 }
 
@@ -43,7 +43,7 @@ export function summarise(rows: readonly Metrics[]): Summary {
   return { symbols: rows.length, timeframes, turnover: whole || null, turnoverChange: before > 0 ? (now / before - 1) * 100 : null };
 }
 
-/** Follow the market until the returned function is called. */
+/** Call `changed` with every new summary, until the returned function is called. */
 export function followSummary(changed: (summary: Summary) => void): () => void {
   const connection = new Connection();
   const market = new Market(connection);

@@ -1,4 +1,4 @@
-/** All symbols with the metrics a person chose. */
+/** The symbols view: all symbols, with the metrics that the user chose. */
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Metrics } from "../client/types";
@@ -68,7 +68,7 @@ function nameColumn(list: string): Column<Metrics> {
   };
 }
 
-/** The order from the address: `-price_change:5m` is descending. */
+/** Read the order from the address: `-price_change:5m` is descending. */
 function orderOf(text: string | null): Order {
   if (!text) return FIRST_ORDER;
   return text.startsWith("-") ? { column: text.slice(1), descending: true } : { column: text, descending: false };
@@ -112,7 +112,7 @@ export default function SymbolsView() {
   ]);
 
   void market.changes.value;
-  // rows that move away under the pointer or the keyboard cannot be chosen: they stay, with new values
+  // while the pointer or the keyboard is on the rows only their values change: a row that moves away cannot be chosen
   const holding = pointing.value || Date.now() - keyUsedMs.current < HELD_AFTER_KEY_MS;
   const choices = JSON.stringify([wanted, list, conditions, order]);
   const choicesBefore = useRef(choices);
@@ -120,7 +120,7 @@ export default function SymbolsView() {
   choicesBefore.current = choices;
   const found = rowsFor(wanted, list, conditions);
   const rows = holding && heldKeys.current !== null ? held(found, heldKeys.current) : sorted(found, order);
-  // no order is that of an empty table: the first rows come sorted
+  // an empty table has no order to hold: the first rows come sorted
   heldKeys.current = rows.length > 0 ? rows.map((row) => row.symbol) : null;
   const stale = [...market.values.values()].filter(isStale).length;
 
