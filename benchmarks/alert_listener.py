@@ -1,8 +1,8 @@
 """WebSocket clients of /ws/alerts that note when each alert arrives: `python -m benchmarks.alert_listener`.
 
-A process of its own, and no WebSocket library: what the clients cost must not count as the screener's
-latency. So it only notes when bytes come, and reads them when no more have come for a while. Prints one JSON line
-when all are connected, and one each time all have received so many alerts more.
+It is a separate process without a WebSocket library, because the clients' own cost must not count as the screener's
+latency. So it only notes when bytes arrive, and parses them once no more have come for a while. It prints one JSON
+line when all clients are connected, and one whenever each of them has received another `alerts` alerts.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Arrival = tuple[int, bytes]
 _TEXT, _CLOSE, _PING = 1, 8, 9
 _MASKED_PONG = 0x8A
 _CALM_S = 0.03
-"""Without bytes, before they are read."""
+"""How long no bytes must have come before they are parsed."""
 
 
 class AlertClient(asyncio.Protocol):
-    """One connection; `has_all` is called when there are `alerts` arrivals."""
+    """One connection, which calls `has_all` when it has `alerts` arrivals."""
 
     def __init__(self, request: bytes, alerts: int, has_all: Callable[[], None]) -> None:
         self._request = request
@@ -80,7 +80,7 @@ class AlertClient(asyncio.Protocol):
         self._take_frames(now_ns)
 
     def _take_frames(self, now_ns: int) -> None:
-        """Whole, unmasked, final frames (RFC 6455, 5.2), as servers send them."""
+        """Read all complete frames. They are unmasked and final (RFC 6455, 5.2), as servers send them."""
         buffer, position = self._buffer, 0
         while len(buffer) >= position + 2:
             opcode, length, start = buffer[position] & 15, buffer[position + 1], position + 2
@@ -99,14 +99,14 @@ class AlertClient(asyncio.Protocol):
             if len(self.arrivals) == self._alerts:
                 self._has_all()
         elif opcode == _PING and self._transport is not None:
-            # masked with zeros, which changes nothing
+            # clients must mask; a mask of zeros leaves the payload as it is
             self._transport.write(bytes((_MASKED_PONG, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
         elif opcode == _CLOSE and not self.closed.done():
             self.closed.set_result(f"closed by the server: {payload!r}")
 
 
 async def listen(port: int, clients: int, alerts: int) -> None:
-    """Until the process is ended. Raises ConnectionError when a client is closed."""
+    """Listen until the process is ended. Raises ConnectionError when a client is closed."""
     all_have = asyncio.Event()
     listening: list[AlertClient] = []
 

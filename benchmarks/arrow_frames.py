@@ -1,4 +1,4 @@
-"""Frames as Arrow IPC streams, the form before blocks: the contender in `benchmarks.frames`."""
+"""Frames as Arrow IPC streams, the format before blocks: the contender in `benchmarks.frames`."""
 
 from __future__ import annotations
 

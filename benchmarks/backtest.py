@@ -1,7 +1,7 @@
-"""Rules tried on history: candles per second on one core, against a plain Python loop over the same candles.
+"""Backtests of rules: candles per second on one core, compared with a plain Python loop over the same candles.
 
-Why it is hot: a trader who changes a threshold waits for weeks of history of hundreds of symbols. Both sides
-must find the same alerts. Run: python -m benchmarks.backtest
+Why it is hot: a trader who changes a threshold waits for weeks of history of hundreds of symbols. Both
+contenders must find the same alerts. Run: python -m benchmarks.backtest
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Alerts = set[tuple[str, str, int]]
 
 
 def history(symbols: int, minutes: int) -> CandleBatch:
-    """A market with common moves, quiet stretches and bursts, in order of time; the same every time."""
+    """Return a market with common moves, quiet stretches and bursts, in order of time; always the same one."""
     rng = np.random.default_rng(7)
     burst = np.repeat(rng.choice([1.0, 1.0, 1.0, 4.0], minutes // 60 + 1), 60)[:minutes, None]
     common = rng.normal(0, 0.0006, (minutes, 1)) * burst
@@ -74,7 +74,8 @@ def batches(candles: CandleBatch) -> Iterator[CandleBatch]:
 
 
 def plain_python(candles: CandleBatch) -> Alerts:
-    """Symbol by symbol and minute by minute: running totals, lists, and the ten predicates by hand."""
+    """Find the alerts symbol by symbol and minute by minute, with running totals, lists, and ten handwritten
+    predicates."""
     alerts: Alerts = set()
     order = np.argsort(candles.symbol_index, kind="stable")
     per_symbol = len(candles) // len(candles.symbols)

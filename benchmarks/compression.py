@@ -1,4 +1,4 @@
-"""What TimescaleDB's compression saves, in the layout that `screener migrate` sets up.
+"""How much space TimescaleDB's compression saves, in the layout that `screener migrate` sets up.
 
 `python -m benchmarks.compression` stores a day of the recorded candles and of the metrics computed from them, in
 TimescaleDB 2.23 in WASM (tests/support/timescale_server.py), and prints the sizes of its chunks, with their indexes,
@@ -82,7 +82,7 @@ def times(values_ms: Sequence[int] | np.ndarray[Any, Any]) -> list[Any]:
 def store(
     connection: psycopg.Connection[Any], table: CopyTable, keys: Sequence[list[Any]], values: FloatArray
 ) -> None:
-    """By INSERT: this server ends at a COPY."""
+    """Store rows by INSERT, because a COPY ends this server."""
     types = ["text"] * (len(keys) - 1) + ["timestamptz"] + ["double precision"] * len(table.values)
     arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(kind)) for kind in types)
     columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))

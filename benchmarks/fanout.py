@@ -3,13 +3,13 @@
     python -m benchmarks.fanout --clients 2000 --rate 20 --seconds 20
 
 The path is hot because a market closes all its minutes in the same second: its alerts come together, and
-every client wants each of them. Each server runs in its own process (uvloop for both), kept to one core;
-the clients, bare sockets in a process of their own, the embedded broker, and this process, which produces,
-share the others. Latency is from the broker's acknowledgement to the last byte at a client, over all clients
-and alerts, and beside it from the moment the alert was given to the producer, which is an upper bound; the
-clocks are CLOCK_MONOTONIC of one machine. CPU is the server's own, per alert delivered; memory is what the
-server's grew by when the clients had connected. With `--watch 10` each client subscribes on /ws to ten symbols
-of its own, so that an alert goes to a fiftieth of them; the plain server looks at every client's set.
+every client wants each of them. Each server runs in its own process (uvloop for both), on one core. The other
+cores are shared by the clients (bare sockets in one process), the embedded broker, and this process, which
+produces the alerts. Latency is measured from the broker's acknowledgement to the last byte at a client, over all
+clients and alerts; the latency from the moment the alert was given to the producer is shown beside it, as an upper
+bound. The clocks are CLOCK_MONOTONIC of one machine. CPU is the server's own, per alert delivered. Memory is the
+growth of the server's memory once the clients are connected. With `--watch 10` each client subscribes on /ws to its
+own ten symbols, so that an alert goes to a fiftieth of the clients; the plain server checks every client's set.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from benchmarks.fanout_shared import CORE_VARIABLE, expected_deliveries, symbol_
 from benchmarks.measure import ContenderEnded, Processes, processes
 
 _PADDING = "x" * 600
-"""With it an alert is about as large as a real one: 1.2 kB."""
+"""It makes an alert about as large as a real one: 1.2 kB."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Load:
     """Alerts produced together."""
     seconds: float
     watched: int
-    """Symbols of 500 that each client wants, each its own; 0 for all."""
+    """How many of the 500 symbols each client wants, a different choice for each; 0 for all."""
 
     @property
     def alerts(self) -> int:
@@ -65,12 +65,12 @@ class Figures:
     delivered: int
     missing: int
     latency_ms: np.ndarray
-    """From the acknowledgement."""
+    """Measured from the acknowledgement."""
     whole_latency_ms: np.ndarray
-    """From the moment the alert was given to the producer."""
+    """Measured from the moment the alert was given to the producer."""
     cpu_us_per_delivery: float
     cpu_share: float
-    """Of the server's core, while alerts were produced."""
+    """The share of the server's core that was used while alerts were produced."""
     memory_kb_per_client: float
 
     def row(self) -> str:
@@ -100,8 +100,8 @@ def _alert(number: int) -> bytes:
 
 
 async def _produce(producer: AIOKafkaProducer, topic: str, load: Load) -> dict[int, tuple[int, int]]:
-    """Offset -> CLOCK_MONOTONIC ns of the acknowledgement, and of the sending, of every alert, at the load's
-    pace."""
+    """Produce the alerts at the load's pace. Return for every alert: offset -> CLOCK_MONOTONIC ns of (its
+    acknowledgement, its sending)."""
     acknowledged: dict[int, tuple[int, int]] = {}
 
     async def send(number: int) -> None:
@@ -130,7 +130,7 @@ async def _ready(url: str, running: Processes) -> None:
 
 
 async def _until(path: Path, running: Processes) -> None:
-    """Whoever makes the file may end right after."""
+    """Wait until the file exists. The process that makes it may end right after."""
     while not await asyncio.to_thread(path.exists):
         try:
             running.require_alive()
@@ -219,7 +219,7 @@ async def _compare(settings: Settings, load: Load, core: str) -> list[Figures]:
 
 
 def _share_out_cores() -> str:
-    """The server's core, which this process and all its other children leave to it; "" if there is only one."""
+    """Keep this process and its other children off one core and return it, for the server; "" if there is only one."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         return ""

@@ -1,7 +1,7 @@
-"""Many WebSocket clients in one process, as cheap as Python makes them, which note when each alert arrived.
+"""Many cheap WebSocket clients in one process, which note when each alert arrived.
 
-Clients that want everything are sent the same bytes. So the stream is taken apart for one of them only; of
-each other it is noted when how many bytes had come, and a checksum shows in the end that they were the same.
+Clients that want all alerts receive the same bytes. So the stream of only one client is parsed. For every other
+client the process notes how many bytes had arrived at which time; a checksum shows at the end that they were the same.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Client:
         self.socket.setblocking(False)
 
     def subscribe(self, symbols: frozenset[str]) -> None:
-        """One masked text frame, with a mask of zeros."""
+        """Send the subscription as one masked text frame, with a mask of zeros."""
         said = orjson.dumps({"type": "subscribe", "channel": "alerts", "symbols": sorted(symbols)})
         self.socket.sendall(b"\x81\xfe" + len(said).to_bytes(2, "big") + bytes(4) + said)
 
@@ -66,7 +66,7 @@ class Client:
 
 
 def receive(url: str, clients: int, alerts: int, watched: int, ready: Path) -> np.ndarray:
-    """(seq, CLOCK_MONOTONIC ns) of every delivery, shape (2, deliveries); touches `ready` when all listen."""
+    """Touch `ready` when all clients listen. Return (seq, CLOCK_MONOTONIC ns) of all deliveries, shape (2, number)."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
@@ -78,7 +78,7 @@ def receive(url: str, clients: int, alerts: int, watched: int, ready: Path) -> n
             client.subscribe(watch_list(n, watched))
         by_file[client.socket.fileno()] = client
         poller.register(client.socket, select.EPOLLIN)
-    # the server makes a client a receiver right after the upgrade, or the subscription
+    # the server makes a client a receiver only shortly after its upgrade or subscription
     time.sleep(1.0)
     ready.touch()
     everybody = list(by_file.values())
@@ -98,7 +98,7 @@ def receive(url: str, clients: int, alerts: int, watched: int, ready: Path) -> n
 
 
 def _alert_ends(stream: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Of each text frame of the stream with an alert: its seq, and where it ends."""
+    """Return the seq and the end of each text frame of the stream that holds an alert."""
     seqs, ends, at = [], [], 0
     while at + 4 <= len(stream):
         length, begin = stream[at + 1], at + 2

@@ -1,4 +1,4 @@
-"""What the processes of the fan-out benchmark share: cores, limits, and who watches which symbols."""
+"""Code that the processes of the fan-out benchmark share: cores, limits, and each client's symbols."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SYMBOLS = tuple(f"S{number:03}USDT" for number in range(500))
 
 
 def symbol_of(alert: int) -> str:
-    """Of the alert with this number; neighbours are far apart."""
+    """Return the symbol of an alert by its number; the symbols of successive alerts are far apart."""
     return SYMBOLS[alert * 211 % len(SYMBOLS)]
 
 
 def watch_list(client: int, length: int) -> frozenset[str]:
-    """The symbols that a client wants: each its own, the same in every process."""
+    """Return a client's own random symbols, the same ones in every process."""
     return frozenset(random.Random(client).sample(SYMBOLS, length))  # guards nothing
 
 
@@ -32,13 +32,13 @@ def expected_deliveries(clients: int, alerts: int, watched: int) -> int:
 
 
 def keep_to_core() -> None:
-    """To the one that the environment names; anywhere without."""
+    """Pin this process to the core that the environment names, if it names one."""
     core = os.environ.get(CORE_VARIABLE)
     if core:
         os.sched_setaffinity(0, {int(core)})
 
 
 def allow_many_files() -> None:
-    """One for each connection: as many as the system lets us."""
+    """Raise the limit of open files, one for each connection, as far as the system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,12 +1,12 @@
-"""What the feed takes: `python -m benchmarks.feed [--streams 500 --streams 2000 --streams 5000] [--seconds 10]`.
+"""The throughput of the feed: `python -m benchmarks.feed [--streams 500 --streams 2000 --streams 5000] [--seconds 10]`.
 
-Method: a server in a process of its own sends Binance's kline frames over sockets of 200 streams each, 4 updates a
-second and stream, and then as many as its reader takes. The feed runs as its role does, with the settings it has by
-default, against a real NATS with JetStream on disk; the baseline (`plain_feed.py`) parses with json.loads and awaits
-one publication per update. The feed puts forming candles that are there together into one message; "1 a message" is
-the feed without that, as its setting SCREENER_FORMING_PER_MESSAGE allows. After a warm-up, updates that went through
-and CPU time are taken over the same seconds. The figure to keep is updates per CPU second: on a machine with other work
-the rate itself says less. `lost` are updates that the feed left out, or those that the baseline fell behind by.
+Method: a server in a separate process sends Binance's kline frames over sockets of 200 streams each, first 4 updates
+a second per stream, then as many as its reader accepts. The feed runs as its role does, with default settings, against
+a real NATS with JetStream on disk; the baseline (`plain_feed.py`) parses with json.loads and awaits one publication
+per update. The feed batches forming candles that are ready together into one message; "1 a message" is the feed
+without batching, by its setting SCREENER_FORMING_PER_MESSAGE. After a warm-up, the updates that go through and the CPU
+time are measured over the same seconds. The figure to compare is updates per CPU second: on a machine with other work
+the rate itself says less. `lost` are updates that the feed dropped, or by which the baseline fell behind.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def child(*argv: str, env: dict[str, str] | None = None, out: Path) -> Iterator[
 def measure(
     process: subprocess.Popen[bytes], counts: Callable[[], tuple[float, float]], seconds: float
 ) -> Figures:
-    """counts: (updates gone through, updates lost) so far."""
+    """counts: returns (updates that went through, updates lost) so far."""
     deadline = time.monotonic() + 60
     while counts()[0] == 0:
         if process.poll() is not None or time.monotonic() > deadline:

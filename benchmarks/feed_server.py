@@ -1,7 +1,7 @@
-"""An exchange that does nothing but send kline frames, for `benchmarks.feed`: Binance's protocol, as cheap as can be.
+"""An exchange that only sends kline frames, for `benchmarks.feed`: Binance's protocol, as cheap as possible.
 
-Frames of all streams of a connection are written in one go, so that this process needs a fraction of what its reader
-needs. `python -m benchmarks.feed_server PORT SYMBOLS UPDATES_PER_S`, the last 0 for as fast as the reader takes them.
+The frames of all streams of a connection are written together, so that this process needs a fraction of its reader's
+CPU time. `python -m benchmarks.feed_server PORT SYMBOLS UPDATES_PER_S`, the last 0 for as fast as the reader can.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def symbols_of(count: int) -> list[str]:
 
 
 def websocket_frame(payload: bytes) -> bytes:
-    """An unmasked text frame of 126 to 65,535 bytes (RFC 6455)."""
+    """Return an unmasked text frame of 126 to 65,535 bytes (RFC 6455)."""
     return b"\x81\x7e" + struct.pack("!H", len(payload)) + payload
 
 
@@ -89,7 +89,7 @@ class Server:
             sent += rounds
             transport.write(data)
             if not self._updates_per_s:
-                # the reader sets the pace: its window is what the kernel still takes
+                # backpressure: write only as fast as the reader empties the socket
                 while transport.get_write_buffer_size() > 1_000_000:
                     await asyncio.sleep(0.001)
                 await asyncio.sleep(0)
@@ -98,7 +98,7 @@ class Server:
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     def _round(self, names: list[bytes], sent: int) -> tuple[bytes, int]:
-        """One update of each stream, all with the same moment."""
+        """Return one update of each stream, all with the same event time."""
         now_ms = int(time.time() * 1000)
         open_ms = now_ms // MINUTE_MS * MINUTE_MS
         frames = []

@@ -1,11 +1,11 @@
-"""What each role takes of a machine: `python -m benchmarks.footprint`, for the requests and limits of the chart.
+"""The memory and CPU time of each role: `python -m benchmarks.footprint`, for the requests and limits of the chart.
 
-The simulated exchange, with SYMBOLS that have UPDATES forming updates a second each, runs through every role in a
-process of its own, as in a cluster, on the embedded servers. First the feed fetches the day before, which goes through
-all at once (the most memory that a role takes), then live updates for SECONDS, during which CPU time is counted. Then
-each stage is killed and started again: how long until it is ready (partitions assigned, tables recovered from the
-changelogs)? Memory is the resident set, its highest value seen twice a second; what two processes share of libraries
-is counted in both.
+The simulated exchange has SYMBOLS symbols with UPDATES forming updates a second each. Every role runs in a process of
+its own, as in a cluster, on the embedded servers. First the feed fetches the day before, which goes through in one
+burst (the peak of a role's memory). Then live updates follow for SECONDS, during which CPU time is counted. Then each
+stage is killed and started again, to measure the time until it is ready (partitions assigned, tables recovered from
+the changelogs). Memory is the highest resident set, sampled twice a second; libraries that two processes share count
+in both.
 """
 
 from __future__ import annotations
@@ -50,11 +50,13 @@ _MEBIBYTE = 1024 * 1024
 
 @dataclass(slots=True)
 class Footprint:
-    """By role: highest memory at the start, and in all; CPU seconds of a second; seconds from death to ready."""
+    """idle_bytes: memory of each role once all were ready. peak_bytes: its highest memory. cpu_share: its CPU seconds
+    per second. recovery_s: seconds from its restart until it was ready. history_s: seconds until the day before had
+    passed all stages."""
 
     history_s: float = 0.0
     updates_per_s: float = 0.0
-    """As the collector received them: fewer than asked for on a machine that is too busy."""
+    """Counted at the collector: fewer than requested on a machine that is too busy."""
     idle_bytes: dict[str, int] = field(default_factory=dict)
     peak_bytes: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     cpu_share: dict[str, float] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class _Run:
     footprint: Footprint
 
     async def until_ready(self, role: str) -> float:
-        """Seconds until the role's readiness page says yes."""
+        """Wait until the role's readiness page says yes; return the seconds."""
         started_s = time.monotonic()
         url = f"http://127.0.0.1:{getattr(self.settings, f'{role}_port')}/health/ready"
         async with asyncio.timeout(_READY_TIMEOUT_S):
@@ -81,7 +83,7 @@ class _Run:
                 await asyncio.sleep(_POLL_S)
 
     def processes(self) -> dict[str, psutil.Process]:
-        """Those that live: a stage that was killed has none for a moment."""
+        """Return the live processes: a killed stage has none for a moment."""
         found: dict[str, psutil.Process] = {}
         for role, process in self.roles.processes.items():
             if process.pid is not None:
@@ -90,7 +92,7 @@ class _Run:
         return found
 
     async def watch_memory(self) -> None:
-        """Keeps the highest values, until cancelled."""
+        """Record the highest values, until cancelled."""
         while True:
             for role, process in self.processes().items():
                 with suppress(psutil.NoSuchProcess):
@@ -99,7 +101,7 @@ class _Run:
             await asyncio.sleep(_WATCH_EVERY_S)
 
     async def take_in_history(self) -> None:
-        """Returns when every stage and the database have the day before."""
+        """Wait until every stage and the database have the day before."""
         started_s = time.monotonic()
         expected = self.settings.exchange_symbols * _HISTORY_MINUTES
         async with asyncio.timeout(_HISTORY_TIMEOUT_S):
@@ -117,7 +119,7 @@ class _Run:
         self.footprint.history_s = time.monotonic() - started_s
 
     async def received(self) -> float:
-        """Candles that the collector has read."""
+        """Return how many candles the collector has read."""
         async with self.session.get(f"http://127.0.0.1:{self.settings.collector_port}/metrics") as answer:
             page = await answer.text()
         families = text_string_to_metric_families(page)
@@ -133,7 +135,7 @@ class _Run:
         self.footprint.cpu_share = {role: used_s / passed_s for role, used_s in cpu.seconds().items()}
 
     async def recover(self, role: str) -> None:
-        """Kills a role, lets the supervisor start it again, and waits until it is ready."""
+        """Kill a role, let the supervisor start it again, and wait until it is ready."""
         before = self.roles.processes[role].pid
         assert before is not None
         psutil.Process(before).kill()
@@ -153,7 +155,7 @@ async def measure(settings: Settings, seconds: float) -> Footprint:
         exits.push_async_callback(roles.stop)
         roles.start()
         run = _Run(settings, roles, session, footprint)
-        # the feed's history is waited for below
+        # the feed is ready only after its history, which `take_in_history` waits for
         for role in ROLES:
             if role != "feed":
                 await run.until_ready(role)
@@ -170,7 +172,7 @@ async def measure(settings: Settings, seconds: float) -> Footprint:
 
 
 def table(footprint: Footprint) -> str:
-    """Markdown."""
+    """Return the figures as Markdown."""
     lines = [
         "| role | memory MiB, idle | highest | CPU, % of a core | ready again after s |",
         "|---|--:|--:|--:|--:|",

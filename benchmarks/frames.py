@@ -1,9 +1,9 @@
-"""What a frame costs to write and to open: `python -m benchmarks.frames`.
+"""The CPU time to encode and to decode a frame: `python -m benchmarks.frames`.
 
-Why it is hot: an update is written three times between the exchange and its alert, and opened six times, by every
-stage, the sinks and the sidecar. Compared in one run with Arrow IPC streams, the form of version 1
-(`benchmarks/arrow_frames.py` writes it, `app/wire/arrow_frames.py` reads it). CPU time, best of some repeats. Opening
-includes what every reader checks: symbols, times, indices.
+Why it is hot: between the exchange and its alert an update is encoded three times, and decoded six times, by every
+stage, the sinks and the sidecar. Compared in one run with Arrow IPC streams, the format of version 1
+(`benchmarks/arrow_frames.py` writes it, `app/wire/arrow_frames.py` reads it). CPU time is the best of several repeats.
+Decoding includes the checks of every reader: symbols, times, indices.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INFO = FrameInfo({"bridge": 1_618_617_600_000, "collector": 1_618_617_600_010},
 
 
 def metrics_of(candles: CandleBatch) -> MetricsBatch:
-    """Random values for the rows of these candles."""
+    """Return random values for the rows of these candles."""
     values = np.random.default_rng(1).normal(size=(len(candles), len(METRIC_COLUMNS)))
     return MetricsBatch(
         symbols=candles.symbols,
@@ -69,7 +69,7 @@ def _cpu_s(step: Callable[[], object], steps: int) -> float:
 
 
 def cases(candles: CandleBatch) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """Name -> (Arrow, blocks)."""
+    """Return the cases: name -> (step with Arrow, step with blocks)."""
     metrics = metrics_of(candles)
     old_candles, new_candles = (
         arrow_frames.encode_candles(candles, _INFO),

@@ -1,4 +1,4 @@
-"""A made-up market in which every symbol jumps in the same minute when asked, and one rule fires for all."""
+"""An artificial market in which all symbols jump in the same minute on demand, and one rule fires for all."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from app.candles.batch import MINUTE_MS, CandleBatch, FloatArray, concatenate
 
 RULE = "futures_pioneer_bull"
 QUIET_MINUTES = 16
-"""Before a jump: then a window of 15 minutes is whole and the jump before is out of it."""
+"""Minutes before a jump: they fill a window of 15 minutes, so that it does not contain the previous jump."""
 _JUMP = 1.02
 _QUIET_QUOTE_VOLUME = 1_000.0
 _JUMP_QUOTE_VOLUME = 100_000.0
 
 
 class JumpingMarket:
-    """Prices stand still but for jumps of 2 %, with a hundred times the volume.
+    """A market of constant prices except for jumps of 2 %, with a hundred times the volume.
 
     At a jump the changes over 5 and 15 minutes are 2 %, and nearly all volume of 15 minutes is in the last 5:
-    `RULE` fires, and no other one enabled by default, which need a day or 20 hours of history.
+    `RULE` fires. No other rule that is enabled by default does, because those need a day or 20 hours of history.
     """
 
     def __init__(self, symbols: int, first_open_time_ms: int) -> None:
@@ -27,11 +27,11 @@ class JumpingMarket:
         self._price: FloatArray = 1.0 + np.arange(symbols) % 100
 
     def quiet(self, minutes: int) -> CandleBatch:
-        """The next minutes, closed candles of all symbols in each."""
+        """Return closed candles of all symbols for the next quiet minutes."""
         return concatenate([self._minute(1.0, _QUIET_QUOTE_VOLUME) for _ in range(minutes)])
 
     def jump(self) -> CandleBatch:
-        """The next minute, one closed candle of each symbol."""
+        """Return the closed candles of the next minute, in which every symbol jumps."""
         return self._minute(_JUMP, _JUMP_QUOTE_VOLUME)
 
     def _minute(self, factor: float, quote_volume: float) -> CandleBatch:

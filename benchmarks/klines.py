@@ -1,13 +1,13 @@
-"""How long a chart takes over a year of stored bars: `/api/klines` against one SQL statement that does it all.
+"""How long a chart takes on a year of stored bars: `/api/klines` against one SQL statement for all of it.
 
     python -m benchmarks.klines --symbols 500 --days 365
 
 The path is hot because each chart of the page asks for it whenever its symbol or interval changes. PostgreSQL holds
 bars of 15m, 1h, 4h and 1d of all symbols for DAYS days and two days of 5m and of minutes, stored in order of time as
 the sinks store them: two rows of a symbol are pages apart. The baseline (`plain_klines`) aggregates in the database,
-and sums decimals there. Both are asked for random symbols by turns, in one process, up to the JSON text; each pair of
+and sums decimals there. Both answer for random symbols in turn, in one process, up to the JSON text; each pair of
 answers must be equal. The database is the embedded one, with its 128 MB of buffers; its tables are unlogged, which
-changes nothing for who reads.
+makes no difference for reads.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from benchmarks.plain_klines import Span, plain_klines
 
 _CHARTS = (("15m", 672), ("1d", 400), ("1h", 500), ("2h", 500), ("1m", 500))
 _SHORT_DAYS = 2
-"""Of minutes and 5m bars, as long as minutes are kept by default."""
+"""Days of minutes and 5m bars: as long as minutes are kept by default."""
 _END = datetime.fromisoformat("2024-02-28T13:38:00+00:00")
-"""Of the last minute: bars of every length form then."""
+"""The end of the data: a time at which bars of every length are forming."""
 _FILL = """
     INSERT INTO {table} ({columns})
     SELECT time, symbol, price, price * 1.01, price * 0.99, price * 1.001,
@@ -58,7 +58,7 @@ _COLUMNS = (
 
 
 def spans(interval: str) -> list[Span]:
-    """The tables that bars of the interval are made of, longest bars first, and from when to when each is read."""
+    """Return the tables that bars of the interval are made from, longest bars first, each with its time range."""
     length_ms = INTERVALS[interval].length_ms
     assert length_ms is not None
     found: list[Span] = []

@@ -1,9 +1,9 @@
-"""From a candle published on NATS to its alert at a WebSocket client: `python -m benchmarks.latency`.
+"""The latency from a candle published on NATS to its alert at a WebSocket client: `python -m benchmarks.latency`.
 
 A market closes all its minutes in the same second, and that second is when alerts matter: 500 symbols close
-at once, one JSON message each, and a rule fires for every one of them. All roles run as processes of their
-own on the embedded servers. The clock of an alert runs from right before its candle is handed to the NATS
-socket to the last byte of the alert at the client. Several rounds, with quiet minutes in between that end the
+at once, one JSON message each, and a rule fires for every one of them. Each role runs in its own process on the
+embedded servers. The latency of an alert is measured from right before its candle is handed to the NATS socket to
+the last byte of the alert at the client. There are several rounds, with quiet minutes in between that end the
 cooldown.
 """
 
@@ -27,7 +27,7 @@ _QUANTILES = (50, 95, 99, 100)
 
 
 def run_mode(mode: str, client_counts: list[int], load: Load, keep: Path | None) -> list[Series]:
-    """On freshly started servers. `keep`: where the logs of the roles go."""
+    """Measure on freshly started servers. `keep`: where the logs of the roles go."""
     with (
         tempfile.TemporaryDirectory(prefix="screener-latency-") as directory,
         EmbeddedStack.start(Path(directory)) as stack,
@@ -39,7 +39,7 @@ def run_mode(mode: str, client_counts: list[int], load: Load, keep: Path | None)
             **ports,
             data_dir=directory,
             alert_mode=mode,
-            # the minutes of the rounds are hours old: alerts about them would be sent to nobody
+            # the minutes of the rounds are hours old: by default their alerts would be sent to nobody
             alert_backfilled_after_s=0,
             retention_hours=0,
             log_level="warning",
@@ -52,7 +52,7 @@ def run_mode(mode: str, client_counts: list[int], load: Load, keep: Path | None)
 
 
 def summary(series: list[Series]) -> str:
-    """Markdown: one row per series; latency in ms."""
+    """Return a Markdown table with one row per series; latency in ms."""
     lines = [
         "| mode | clients | alerts received | p50 ms | p95 | p99 | max | p99 of the best and worst round |",
         "|---|--:|--:|--:|--:|--:|--:|---|",
@@ -69,7 +69,7 @@ def summary(series: list[Series]) -> str:
 
 
 def stages(series: list[Series]) -> str:
-    """Markdown: ms since published, p50 and p99, when each stage was done with the candle."""
+    """Return a Markdown table of when each stage was done with the candle: ms since published, p50 and p99."""
     lines = [
         "| mode | clients | " + " | ".join(STAGES) + " |",
         "|---|--:|" + "--:|" * len(STAGES),

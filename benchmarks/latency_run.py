@@ -1,4 +1,4 @@
-"""One measured run: the whole screener in its processes, rounds of simultaneous closes, what came of them."""
+"""One measured run of `benchmarks.latency`: the whole screener in its processes, and rounds of simultaneous closes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ from benchmarks.measure import REPOSITORY
 from benchmarks.roles import READY_TIMEOUT_S, Settled, settling, with_roles
 
 STAGES = ("bridge", "collector", "calculator", "evaluated", "published", "delivered", "received")
-"""When: the bridge read the message; the collector, the calculator sent the frame; the rules were evaluated;
-the alert was handed to Kafka; the sidecar handed it to its clients; the client read its last byte."""
+"""The moments measured: the bridge read the message; the collector sent its frame; the calculator sent its frame; the
+rules were evaluated; the alert was handed to Kafka; the sidecar handed it to its clients; the client read its last
+byte."""
 _ROUND_TIMEOUT_S = 30.0
 _CALM_S = 0.5
-"""Between the last write of the quiet minutes and a jump."""
+"""The pause between the last write of the quiet minutes and a jump."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,14 @@ class Load:
     symbols: int
     rounds: int
     warm_up_rounds: int
-    """Before each measured series: what runs for the first time is slower."""
+    """Rounds before each measured series, because code is slower when it first runs."""
     over_ms: int
-    """The closes of a round are published evenly over so long; 0: all in one write."""
+    """How long the closes of a round are evenly spread over; 0: all in one write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """`since_ms`: shape (clients, rounds, symbols, stages), ms since the candle went to NATS."""
+    """`since_ms`: ms since the candle went to NATS, shape (clients, rounds, symbols, stages)."""
 
     mode: str
     clients: int
@@ -55,7 +56,7 @@ class Series:
 
 
 async def measure(settings: Settings, client_counts: list[int], load: Load) -> list[Series]:
-    """On running servers; one series per number of clients, one after the other on the same processes."""
+    """Measure one series per number of clients, one after the other on the same processes. The servers must run."""
 
     async def play(_roles: RoleProcesses) -> list[Series]:
         found = []
@@ -73,7 +74,7 @@ async def measure(settings: Settings, client_counts: list[int], load: Load) -> l
 
 @asynccontextmanager
 async def _listener(port: int, clients: int, alerts: int) -> AsyncIterator[asyncio.StreamReader]:
-    """Its standard output: a line per round."""
+    """Run the listener; yield its standard output, which has a line per round."""
     arguments = ("-m", "benchmarks.alert_listener", str(port), str(clients), str(alerts))
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE, limit=1 << 26
@@ -106,7 +107,8 @@ class _Rounds:
         self._frames = frames
 
     async def run(self, listener: asyncio.StreamReader) -> np.ndarray:
-        """Quiet minutes, all stored; then a jump. Shape (clients, symbols, stages), ms since published."""
+        """Play quiet minutes until all are stored, then a jump. Return ms since published, shape (clients, symbols,
+        stages)."""
         await self._publisher.publish(self._market.quiet(QUIET_MINUTES))
         await self._publisher.flush()
         await self._settled.wait()
@@ -124,7 +126,7 @@ class _Rounds:
         return np.stack([self._since(rows, published_ns, sent_ms) for rows in orjson.loads(line)])
 
     async def _publish(self, jump: CandleBatch) -> dict[str, int]:
-        """Symbol -> UTC ns right before its candle was rendered and handed to the socket."""
+        """Publish a jump. Return symbol -> UTC ns right before its candle was encoded and handed to the socket."""
         parts = max(1, min(self._load.over_ms, len(jump)))
         pause_s = self._load.over_ms / 1000 / parts
         published_ns: dict[str, int] = {}
@@ -163,19 +165,19 @@ class _Rounds:
 
 
 class _Frames:
-    """When the stages sent the metric frames of a jump."""
+    """Reads from the metric frames of a jump when the stages sent them."""
 
     def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         self._consumer = consumer
         self._partitions = partitions
 
     async def skip(self) -> None:
-        """To what is sent from now on."""
+        """Skip all frames sent so far."""
         for partition, end in (await self._consumer.end_offsets(self._partitions)).items():
             self._consumer.seek(partition, end)
 
     async def sent_ms(self, jump: CandleBatch) -> dict[str, dict[str, int]]:
-        """Symbol -> stage -> UTC ms."""
+        """Return symbol -> stage -> UTC ms."""
         wanted, minute_ms = set(jump.symbols), int(jump.open_time_ms[0])
         found: dict[str, dict[str, int]] = {}
         async with asyncio.timeout(_ROUND_TIMEOUT_S):
@@ -197,7 +199,7 @@ async def _rounds(settings: Settings, load: Load, series: int) -> AsyncIterator[
             **client_options(settings.kafka()),
             enable_auto_commit=False,
             max_partition_fetch_bytes=REQUEST_MAX_BYTES,
-            # it must not take the cores from the stages in the moment that is measured
+            # the consumer must not compete for cores with the stages while they are measured
             **GATHERING,
         )
         await consumer.start()

@@ -1,9 +1,9 @@
-"""A live market for minutes: from the exchange's event to the published alert: `python -m benchmarks.live`.
+"""Latency in a live market, from the exchange's event to the published alert: `python -m benchmarks.live`.
 
 500 symbols update their candles four times a second each, and close them all at once at the end of the minute. Each
-symbol jumps once a minute, and a rule in live mode fires; another rule fires at every close. Both give 500 alerts a
-minute. The time of an event is the clock's when its message is written for NATS, as an exchange stamps it; the closes
-of a minute have the minute's end. Bridge, worker, database writer and sidecar are processes of their own, as under
+symbol jumps once a minute, and a rule in live mode fires; another rule fires at every close. Each gives 500 alerts a
+minute. The event time of an update is the clock when its message for NATS is written, as an exchange stamps it; that of
+a close is the end of the minute. Bridge, worker, database writer and sidecar are separate processes, as under
 `screener up`; this process takes the place of the feed, and reads the alerts as a WebSocket client. Settings come from
 the environment, for example SCREENER_FRAME_MAX_DELAY_MS.
 """
@@ -28,7 +28,7 @@ _QUANTILES = (50, 95, 99, 100)
 
 
 def run(load: LiveLoad, keep_logs: Path | None) -> LiveRun:
-    """On freshly started servers."""
+    """Measure on freshly started servers."""
     with (
         tempfile.TemporaryDirectory(prefix="screener-live-") as directory,
         EmbeddedStack.start(Path(directory)) as stack,
@@ -44,7 +44,7 @@ def run(load: LiveLoad, keep_logs: Path | None) -> LiveRun:
 
 
 def latencies(found: LiveRun) -> str:
-    """Markdown: ms since the exchange's event."""
+    """Return the latencies as Markdown, in ms since the exchange's event."""
     lines = ["| alerts | number | until | p50 ms | p95 | p99 | max |", "|---|--:|---|--:|--:|--:|--:|"]
     kinds = {"live": ~found.at_close, "at closes": found.at_close, "all": np.ones_like(found.at_close)}
     for kind, rows in kinds.items():
@@ -55,7 +55,7 @@ def latencies(found: LiveRun) -> str:
 
 
 def cpu(found: LiveRun) -> str:
-    """Markdown: CPU time for each update, and the share of a core."""
+    """Return the CPU time for each update and the share of a core, as Markdown."""
     lines = ["| process | CPU µs an update | % of a core |", "|---|--:|--:|"]
     for name, seconds in found.cpu_s.items():
         lines.append(

@@ -1,4 +1,4 @@
-"""A made-up market that updates its candles all the time: one jump of each symbol in each minute, then its close."""
+"""An artificial market that updates its candles all the time: each symbol jumps once in a minute, which then closes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _QUOTE_VOLUME = 1_000.0
 
 
 class LiveMarket:
-    """Prices stand still but for a jump of 0.8 % for a second of each minute, at a random time for each symbol.
+    """A market of constant prices except for a jump of 0.8 % in each minute, at a random time for each symbol.
 
-    The updates of a symbol are evenly spaced, those of different symbols evenly between them.
+    A jump lasts four updates. The updates of a symbol are evenly spaced, with those of the others evenly in between.
     """
 
     def __init__(self, symbols: int, updates_per_s: float) -> None:
@@ -32,13 +32,14 @@ class LiveMarket:
         self._jump_at: FloatArray = np.zeros(symbols)
 
     def closed(self, open_time_ms: int) -> CandleBatch:
-        """The closed candles of a minute."""
+        """Return the closed candles of a minute."""
         return self._candles(
             np.arange(len(self.symbols)), open_time_ms, open_time_ms + MINUTE_MS, closed=True
         )
 
     def updates(self, since_ms: int, until_ms: int) -> CandleBatch:
-        """Updates due in (since_ms, until_ms], which lie in one minute; one at most of each symbol, at `until_ms`."""
+        """Return the updates due in (since_ms, until_ms], which lie in one minute: at most one per symbol, stamped
+        `until_ms`."""
         before = np.floor((since_ms - self._offset_ms) / self._spacing_ms)
         due = np.flatnonzero(np.floor((until_ms - self._offset_ms) / self._spacing_ms) > before)
         return self._candles(due, until_ms // MINUTE_MS * MINUTE_MS, until_ms, closed=False)
@@ -52,7 +53,7 @@ class LiveMarket:
         price = np.where(jumps, opened * _JUMP, opened)
         count = len(rows)
         nothing = np.full(count, np.nan)
-        # every update differs from the one before, as trades make it differ
+        # the volume grows with every update, as it does by trades
         volume = _QUOTE_VOLUME * (1 + since_open_ms)
         return CandleBatch(
             symbols=tuple(self.symbols[row] for row in rows.tolist()),

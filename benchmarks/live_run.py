@@ -1,4 +1,4 @@
-"""One measured run of a live market: its updates on time, the alerts as a WebSocket client gets them, and CPU time."""
+"""One measured run of `benchmarks.live`: it publishes the updates on time, reads the alerts, and counts CPU time."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from benchmarks.roles import Settled, settling, with_roles
 
 _MISSING_AFTER_S = 30.0
 _RULES_IN_FORCE_S = 2.0
-"""After their commit, several times what `app/alerts/rule_watch.py` takes."""
+"""The wait after the commit of rules: several times as long as `app/alerts/rule_watch.py` needs."""
 _SETTLE_MINUTES = 1
-"""Of live updates before those that are measured."""
+"""Minutes of live updates before the measured ones."""
 _FORMING_PER_MESSAGE = 100
 
 AlertKey = tuple[str, str, int]
@@ -39,7 +39,7 @@ AlertKey = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class LiveLoad:
-    """tick_ms: the updates due in so long are one message. history_minutes: closed before the live updates."""
+    """tick_ms: how many ms of updates go into one message. history_minutes: closed minutes before the live updates."""
 
     symbols: int
     updates_per_s: float
@@ -50,8 +50,8 @@ class LiveLoad:
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """published_ms, received_ms: since the event, shape (alerts,). at_close: which alerts are about closed candles.
-    cpu_s: by process, for `updates` of all symbols in `seconds`."""
+    """published_ms, received_ms: ms since the event, shape (alerts,). at_close: which alerts are about closed candles.
+    cpu_s: CPU time by process, for the `updates` of all symbols in `seconds`."""
 
     published_ms: np.ndarray
     received_ms: np.ndarray
@@ -63,7 +63,7 @@ class LiveRun:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What was published, from the first measured minute's begin to the last one's end."""
+    """The load from the start of the first measured minute to the end of the last one."""
 
     first_ms: int
     updates: int
@@ -97,7 +97,7 @@ async def measure_live(settings: Settings, load: LiveLoad, servers: Mapping[str,
 async def _take_in_history(
     market: LiveMarket, publisher: CandlePublisher, settled: Settled, minutes: int
 ) -> None:
-    """Up to the minute that has begun."""
+    """Publish closed minutes up to the one that has begun, and wait until every stage is done with them."""
     now_ms = _now_ms() // MINUTE_MS * MINUTE_MS
     times_ms = range(now_ms - minutes * MINUTE_MS, now_ms, MINUTE_MS)
     await publisher.publish(concatenate([market.closed(at_ms) for at_ms in times_ms]), 100)
@@ -118,8 +118,8 @@ class _Player:
         self._load = load
 
     async def play(self, processes: Mapping[str, psutil.Process]) -> _Measured:
-        """The rest of this minute, whole minutes to settle, then the measured ones up to a second after their last
-        close. The alerts of a minute's end count for it."""
+        """Play the rest of this minute, whole minutes to settle, the measured minutes, and a second more. The alerts at
+        a minute's end belong to that minute."""
         first_ms = (_now_ms() // MINUTE_MS + 1 + _SETTLE_MINUTES) * MINUTE_MS
         await self._play_until(first_ms)
         meter, began_s = CpuMeter(), time.perf_counter()
@@ -130,7 +130,7 @@ class _Player:
         return measured
 
     async def _play_until(self, end_ms: int) -> int:
-        """Publish what is due, with its close if a minute ends, up to and including `end_ms`; return how many."""
+        """Publish the updates due up to and including `end_ms`, and the closes of minutes that end; return how many."""
         updates, since_ms = 0, _now_ms()
         while since_ms < end_ms:
             await asyncio.sleep(self._load.tick_ms / 1000 - time.time() % (self._load.tick_ms / 1000))
@@ -155,7 +155,7 @@ Arrivals = list[tuple[float, str]]
 
 @asynccontextmanager
 async def _alerts(port: int) -> AsyncIterator[Arrivals]:
-    """What a client of /ws/alerts receives; the list grows meanwhile."""
+    """Yield a list that grows with everything that a client of /ws/alerts receives."""
     arrivals: Arrivals = []
 
     async def read(socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -177,8 +177,8 @@ async def _alerts(port: int) -> AsyncIterator[Arrivals]:
 async def _all_alerts(
     arrivals: Arrivals, load: LiveLoad, first_ms: int
 ) -> dict[AlertKey, tuple[float, dict[str, Any]]]:
-    """(UTC ms of its arrival, timings) of every alert of the measured minutes. Raises RuntimeError when some are
-    missing."""
+    """Return (UTC ms of its arrival, timings) of every alert of the measured minutes. Raises RuntimeError when some
+    are missing."""
     wanted = 2 * load.symbols * load.minutes
     end_ms = first_ms + load.minutes * MINUTE_MS
     give_up_s = time.monotonic() + _MISSING_AFTER_S
@@ -197,7 +197,7 @@ def _read(arrivals: Arrivals) -> Iterator[tuple[AlertKey, tuple[float, dict[str,
         if alert["rule_type"] not in (LIVE_RULE.rule_type, CLOSE_RULE.rule_type):
             continue
         event_ms = round(datetime.fromisoformat(alert["timestamp"]).timestamp() * 1000)
-        # the event of an update lies in (open, end] of its minute, that of a close is its end
+        # the event time of an update lies in (open, end] of its minute; that of a close is the end
         minute_ms = (event_ms - 1) // MINUTE_MS * MINUTE_MS
         yield (alert["rule_type"], alert["symbol"], minute_ms), (received_ms, alert["timings"])
 

@@ -1,12 +1,12 @@
-"""A backtest over months: candles per second, and the memory after each month, of a market made day by day.
+"""A backtest over months of a market generated day by day: candles per second, and the memory after each month.
 
-Why it is hot: honest figures about a rule need a year of many symbols, which fits no machine's memory at once.
+Why it is hot: reliable figures about a rule need a year of many symbols, which does not fit into memory at once.
 
     python -m benchmarks.long_backtest --symbols 100 --days 365
     python -m benchmarks.long_backtest --files FOLDER
 
-The first feeds the days to a backtest, with ten rules. The second writes them to a folder as parquet, 55 bytes a
-candle, and runs `screener backtest` over it, with the shipped rules.
+The first command feeds the days to a backtest, with ten rules. The second one writes them to a folder as parquet,
+55 bytes a candle, and runs `screener backtest` over it, with the shipped rules.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def days_of_market(symbols: int, days: int) -> Iterator[CandleBatch]:
         burst = np.repeat(rng.choice([1.0, 1.0, 1.0, 4.0], _DAY // 60), 60)[:, None]
         common = rng.normal(0, 0.0006, (_DAY, 1)) * burst
         steps = common + rng.standard_t(3, (_DAY, symbols)) * 0.0006 * burst
-        # a pull towards 100, so that no price leaves the range of prices within a year
+        # prices are pulled towards 100, so that none leaves the range of valid prices within a year
         close = (
             last
             * np.exp(np.cumsum(steps, axis=0))
@@ -116,7 +116,7 @@ def write_files(folder: Path, symbols: int, days: int) -> None:
 
 
 def command(folder: Path) -> None:
-    """Run `screener backtest` over the files of a folder, and look at its memory every two seconds."""
+    """Run `screener backtest` over the files of a folder, and sample its memory every two seconds."""
     report = folder / "report.html"
     began, memory = time.perf_counter(), []
     arguments = [sys.executable, "-m", "app", "backtest", str(folder), "--report", str(report)]

@@ -1,8 +1,8 @@
-"""Rules over the whole market: a sealed minute of many symbols, evaluated by many expressions.
+"""Rules over the whole market: many expressions evaluated on a sealed minute of many symbols.
 
-`python -m benchmarks.market_rules`. The market stage does this once a minute, for all symbols at once. Measured are the
-sealing of a minute that came in frames of one shard after the other, the evaluation with its memory (of `prev`, and of
-the returns of a day for `corr` and `beta`), and what that memory weighs.
+`python -m benchmarks.market_rules`. The market stage does this once a minute, for all symbols at once. It measures the
+sealing of a minute whose frames come shard by shard, the evaluation with its memory (for `prev`, and the returns of a
+day for `corr` and `beta`), and the size of that memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS = ("price_change_5m", "price_change_15m", "price_change_1h", "volume_5m"
 
 
 def expressions(count: int, longest: str) -> list[str]:
-    """Of every function; corr and beta with five windows, the longest of `longest`."""
+    """Return expressions with every function; corr and beta with five windows, the longest being `longest`."""
     found = [f"corr(S0USDT, {window}) < -0.99" for window in ("15m", "30m", "1h", "4h", longest)]
     found += [f"beta(S0USDT, {window}) > 99" for window in ("15m", "1h")]
     forms = (

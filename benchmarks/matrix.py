@@ -1,16 +1,15 @@
-"""The market matrix: time per candle by frame size, against the usual ways to the same numbers, and its
-memory.
+"""The market matrix: time per candle by frame size, compared with the usual ways to the same numbers; and its memory.
 
-Why it is hot: every candle of every symbol passes here once a live update, and all symbols at once when a
-minute closes. Run with `python -m benchmarks.matrix`; `--quick` leaves out the frame of 5,000.
+Why it is hot: every live update of every symbol passes through it, and all symbols at once when a minute closes.
+Run with `python -m benchmarks.matrix`; `--quick` leaves out the frame of 5,000.
 
 Each contender computes, from one candle of each symbol, the values of all seven timeframes at that minute:
     matrix, closed / forming   a frame of one minute; closed frames also advance the state
-    brute force                NumPy over the last two days of all symbols of the frame at once, windows only
-    talipp                     its indicators only, fed one value at a time (a forming bar is replaced)
-    TA-Lib                     its indicators only, over the last 300 closed bars and the current one
-What one frame takes is the median over frames; the matrix's closed frames run over whole hours, so that the
-work at ends of bars is in.
+    brute force                windows only: NumPy over the last two days of all symbols of the frame at once
+    talipp                     indicators only, fed one value at a time (a forming bar is replaced)
+    TA-Lib                     indicators only, over the last 300 closed bars and the current one
+The time of a frame is the median over frames. The matrix's closed frames cover whole hours, so that the work at the
+ends of bars is included.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Market:
         self._price = np.exp(self._rng.normal(0.0, 3.0, symbols))
 
     def minutes(self, first: int, count: int, closed: bool = True) -> CandleBatch:
-        """`count` minutes of all symbols, by minute, then symbol."""
+        """Return `count` minutes of all symbols, ordered by minute, then symbol."""
         width = len(self._names)
         steps = 1.0 + self._rng.normal(0.0, 0.001, (count, width))
         close = self._price * np.cumprod(steps, axis=0)
@@ -83,7 +82,7 @@ class Market:
 
 
 def median_s(steps: Iterator[Callable[[], object]]) -> float:
-    """Median CPU seconds of the steps: the machine may be shared, and one thread does all the work."""
+    """Return the median CPU seconds of the steps: the machine may be shared, and one thread does all the work."""
     took = []
     gc.collect()
     gc.disable()
@@ -96,7 +95,7 @@ def median_s(steps: Iterator[Callable[[], object]]) -> float:
 
 
 def matrix_us(symbols: int, columns: Sequence[str]) -> tuple[float, float]:
-    """CPU microseconds a candle of closed and of forming one-minute frames."""
+    """Return the CPU microseconds per candle in closed and in forming one-minute frames."""
     market, matrix = Market(symbols), MarketMatrix(columns=columns)
     for minute in range(0, WARM_UP_MINUTES, 15):
         matrix.restore_minutes(market.minutes(minute, 15))
@@ -112,7 +111,7 @@ def matrix_us(symbols: int, columns: Sequence[str]) -> tuple[float, float]:
 
 
 def throughput(symbols: int, columns: Sequence[str], minutes_in_frame: int) -> float:
-    """Closed candles per CPU second in frames of several minutes, as a replay or a backtest feeds them."""
+    """Return closed candles per CPU second in frames of several minutes, as a replay or a backtest feeds them."""
     market, matrix = Market(symbols), MarketMatrix(columns=columns)
     matrix.restore_minutes(market.minutes(0, 1_440))
     frames = [market.minutes(1_440 + i, minutes_in_frame) for i in range(0, 480, minutes_in_frame)]
@@ -121,7 +120,7 @@ def throughput(symbols: int, columns: Sequence[str], minutes_in_frame: int) -> f
 
 
 def memory_bytes(symbols: int) -> float:
-    """Bytes a symbol with every ring full."""
+    """Return the bytes per symbol when every ring is full."""
     market, matrix = Market(symbols), MarketMatrix()
     for minute in range(0, WARM_UP_MINUTES, 15):
         matrix.restore_minutes(market.minutes(minute, 15))
@@ -130,7 +129,7 @@ def memory_bytes(symbols: int) -> float:
 
 
 def brute_force_us(symbols: int) -> float:
-    """Windows and pivots from the last two days of minutes, all symbols at once."""
+    """Measure windows and pivots computed from the last two days of minutes, all symbols at once."""
     batch = Market(symbols).minutes(0, 2_880)
     planes = {
         name: np.ascontiguousarray(getattr(batch, name).reshape(2_880, symbols))
@@ -158,7 +157,7 @@ def _brute_force(planes: dict[str, FloatArray]) -> list[FloatArray]:
 
 
 def talipp_us() -> float:
-    """One symbol: the bar of each timeframe is replaced in every indicator."""
+    """Measure one symbol: the bar of each timeframe is replaced in every indicator."""
     rng = np.random.default_rng(4)
     per_timeframe = []
     for _ in TIMEFRAMES:
@@ -180,7 +179,7 @@ def talipp_us() -> float:
 
 
 def talib_us() -> float:
-    """One symbol: every function over the 301 bars of each timeframe."""
+    """Measure one symbol: every function over the 301 bars of each timeframe."""
     close = np.exp(np.random.default_rng(5).normal(0.0, 0.01, 301))
     high, low = close * 1.001, close * 0.999
 

@@ -1,4 +1,4 @@
-"""What the pipeline benchmarks share: the candles, child processes, their CPU time, and the result."""
+"""Code that the pipeline benchmarks share: candles, child processes and their CPU time, and results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Result:
 
 
 def load_candles(path: Path, symbols_at_most: int, rows: int) -> CandleBatch:
-    """The first `rows` candles of a market file's first symbols, by time, then symbol; all closed."""
+    """Return the first `rows` candles of a market file's first symbols, ordered by time, then symbol; all closed."""
     table = pq.read_table(path)
     names = np.unique(table.column("symbol").to_numpy().astype(str))[:symbols_at_most]
     table = table.filter(pc.is_in(table.column("symbol"), pa.array(names, pa.large_string()))).slice(0, rows)
@@ -69,7 +69,7 @@ def load_candles(path: Path, symbols_at_most: int, rows: int) -> CandleBatch:
 
 
 class CpuMeter:
-    """CPU time of processes with their children, since `start`."""
+    """Measures the CPU time of processes and their children since `start`."""
 
     def __init__(self) -> None:
         self._watched: dict[str, psutil.Process] = {}
@@ -80,7 +80,7 @@ class CpuMeter:
         self._before = self._now()
 
     def seconds(self) -> dict[str, float]:
-        """By name, the ones that used the most first; those that used next to nothing are left out."""
+        """Return CPU seconds by name, the highest first, without processes that used next to nothing."""
         used = {name: now - self._before[name] for name, now in self._now().items()}
         ordered = sorted(used.items(), key=lambda item: -item[1])
         return {name: seconds for name, seconds in ordered if seconds > _IDLE_S}
@@ -90,7 +90,7 @@ class CpuMeter:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    """Of a process and its children, those that ended included."""
+    """Return the CPU time of a process and its children, ended ones included."""
     total = 0.0
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
@@ -100,7 +100,7 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 class Processes:
-    """Child processes of one measurement, by name, and other processes whose CPU time counts too."""
+    """The child processes of one measurement by name, and other processes whose CPU time counts too."""
 
     def __init__(self, servers: Mapping[str, psutil.Process], directory: Path) -> None:
         self._directory = directory
@@ -109,7 +109,7 @@ class Processes:
         self._cpu = CpuMeter()
 
     def start(self, name: str, arguments: list[str], environ: Mapping[str, str]) -> None:
-        """Runs this Python with `arguments` in the repository; what it prints goes to `NAME.log`."""
+        """Run this Python with `arguments` in the repository; its output goes to `NAME.log`."""
         with self._log(name).open("wb") as log:
             child = subprocess.Popen(
                 [sys.executable, *arguments], cwd=REPOSITORY, env=dict(environ), stdout=log, stderr=log
@@ -125,7 +125,7 @@ class Processes:
         return self._cpu.seconds()
 
     def memory_bytes(self, name: str) -> int:
-        """Memory of a process that is nobody else's (USS)."""
+        """Return the memory that a process shares with no other (USS)."""
         found: int = self._watched[name].memory_full_info().uss
         return found
 

@@ -1,7 +1,7 @@
-"""Where the bytes of a symbol are: `python -m benchmarks.memory`, on one day of the 91 recorded symbols.
+"""The memory of a worker per symbol, by part: `python -m benchmarks.memory`, on one day of the 91 recorded symbols.
 
-Hot because it bounds how many symbols a worker holds. Everything is counted, not measured: arrays by their size, values
-of the tables of minutes as they are stored. A table holds up to 49 hours, hence twice what is shown here for a day.
+Hot because it bounds how many symbols a worker can hold. Everything is counted, not measured: arrays by their size,
+values of the tables of minutes as they are stored. A table holds up to 49 hours, twice the size shown here for a day.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the page costs a browser: first paint, the main thread under 500 symbols x 4 updates/s, long tasks, heap, size.
+"""The page in a browser: first paint, main thread under 500 symbols x 4 updates/s, long tasks, heap, and bundle size.
 
-A sidecar of this process, fed by Kafka with new values of every symbol four times a second, and Chromium looking at it
-on a desk's screen. Screenshots of each view, on a desk and a phone, light and dark, go to benchmarks/page.
+A sidecar in this process gets new values of every symbol from Kafka four times a second, and Chromium shows its page on
+a desktop screen. Screenshots of each view, desktop and phone, light and dark, go to benchmarks/page.
 
-The page is what people keep open all day: what it takes of the main thread is taken from everything else they do.
+The path is hot because users keep the page open all day: its CPU time is missing for everything else they do.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.start
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one view. heap: in MB, from the beginning to the end, each after a collection of garbage."""
+    """The figures of one view. heap: MB after a garbage collection, measured from the beginning to the end."""
 
     view: str
     first_paint_ms: float
@@ -93,7 +93,7 @@ def _values(
 
 
 def _candles(symbol: str, now_ms: int) -> CandleBatch:
-    """A day of minutes."""
+    """Return a day of minutes."""
     close = 100 + np.cumsum(np.random.default_rng(1).normal(0, 0.1, _MINUTES))
     open_time_ms = (now_ms // MINUTE_MS - _MINUTES + np.arange(_MINUTES)) * MINUTE_MS
     return CandleBatch(
@@ -151,7 +151,7 @@ async def _metrics(devtools: CDPSession) -> dict[str, float]:
 
 
 async def _measure(browser: Browser, url: str, view: str, seconds: float, heaps: int) -> Figures:
-    """heaps: how often the heap is measured after the beginning, at equal distances."""
+    """heaps: how often the heap is measured after the beginning, at equal intervals."""
     page = await browser.new_page(viewport=_DESK)
     devtools = await page.context.new_cdp_session(page)
     await devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
@@ -194,7 +194,7 @@ async def _screenshots(browser: Browser, url: str, views: Sequence[str]) -> None
 
 
 def bundle_bytes() -> tuple[int, int]:
-    """Return (compressed bytes of all scripts and styles, of those among them that the first view needs)."""
+    """Return the compressed bytes of (all scripts and styles, the ones that the first view needs)."""
     parts = [file for file in _BUILT.iterdir() if file.name.endswith((".js.gz", ".css.gz"))]
     index = (_BUILT / "index.html").read_text()
     return (

@@ -1,7 +1,7 @@
-"""How many candles a second go through, from NATS on: `python -m benchmarks.pipeline [FILE] [--candles N]`.
+"""Candles per second through the whole pipeline, from NATS on: `python -m benchmarks.pipeline [FILE] [--candles N]`.
 
-Every contender gets the same candles in the same run, on freshly started servers; its alerts by the ten
-`futures_*` rules are compared with the brute-force computation of the tests, and a rate with other alerts
+Every contender gets the same candles in the same run, on freshly started servers. Its alerts by the ten
+`futures_*` rules are compared with the brute-force computation of the tests; a rate with different alerts
 does not count. (The screener runs more rules than these.)
 """
 
@@ -31,7 +31,7 @@ from tests.support.market_data import ALTCOINS_2021, market_data_dir
 
 Contender = Callable[[Settings, CandleBatch, dict[str, psutil.Process]], Coroutine[Any, Any, Result]]
 _MESSAGE_SIZES = (100, 1)
-"""Candles in a NATS message, of the screener's runs; the plain implementations read single candles only."""
+"""Candles per NATS message in the screener's runs; the plain implementations read only single candles."""
 
 
 def expected_alerts(candles: CandleBatch) -> set[Alert]:
@@ -46,7 +46,7 @@ def expected_alerts(candles: CandleBatch) -> set[Alert]:
 
 
 def run_contender(contender: Contender, candles: CandleBatch) -> Result:
-    """On freshly started servers, so that nothing of another contender is in the way."""
+    """Measure a contender on freshly started servers, so that nothing is left of another one."""
     with (
         tempfile.TemporaryDirectory(prefix="screener-benchmark-") as directory,
         EmbeddedStack.start(Path(directory)) as stack,
@@ -76,7 +76,7 @@ def screener(candles_per_message: int) -> Contender:
 
 
 def contenders() -> list[Contender]:
-    """Plain Faust with one worker first. Quix Streams takes part where it is installed
+    """Return the contenders, plain Faust with one worker first; with Quix Streams if it is installed
     (`pip install .[benchmark]`)."""
     libraries = [FAUST, QUIX] if find_spec("quixstreams") else [FAUST]
     baselines = [plain(library, workers) for library in libraries for workers in (1, 2)]
@@ -84,7 +84,7 @@ def contenders() -> list[Contender]:
 
 
 class Table:
-    """The results as Markdown; ratios are to the first one added."""
+    """The results as a Markdown table; ratios are relative to the result added first."""
 
     def __init__(self) -> None:
         self._lines = [
@@ -95,7 +95,7 @@ class Table:
         self.all_as_computed = True
 
     def add(self, result: Result, expected: set[Alert]) -> str:
-        """The new row."""
+        """Add a result; return its row."""
         first = self._first = self._first or result
         parts = ", ".join(
             f"{name} {1e6 * cpu_s / result.candles:.0f}" for name, cpu_s in result.cpu_s.items()
@@ -117,7 +117,7 @@ class Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, help="market file (parquet)")
-    # 24 symbols for 1,660 minutes: the window of a day is whole, and both workers get their share
+    # 24 symbols for 1,660 minutes: enough for a whole window of a day, and for both workers
     parser.add_argument("--symbols", type=int, default=24, help="at most so many of its symbols")
     parser.add_argument("--candles", type=int, default=40_000, help="at most so many of their first candles")
     parser.add_argument("--ours", action="store_true", help="only the screener's own runs")
@@ -137,7 +137,7 @@ def main() -> None:
             try:
                 result = run_contender(contender, candles)
             except ContenderEnded as ended:
-                # such as a client library that asks the embedded broker for what it does not serve
+                # for example a client library that needs a feature which the embedded broker lacks
                 print(f"did not run: {ended}", flush=True)
                 failed = True
             else:

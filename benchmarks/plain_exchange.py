@@ -1,8 +1,8 @@
-"""What the simulated exchange is compared with: aiohttp, wording each update as JSON and sending it with `send_str`.
+"""The baseline for the simulated exchange: aiohttp, which encodes each update as JSON and sends it with `send_str`.
 
     python -m benchmarks.plain_exchange PORT SYMBOLS UPDATES_PER_S
 
-It has no market and no REST: every candle is the same, so it does less.
+It has no market and no REST: every candle is the same, so it does less work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the fan-out is compared with: aiohttp, sending each alert to each client that wants it with `send_str`."""
+"""The baseline for the fan-out: aiohttp, which sends each alert to each client that wants it with `send_str`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The plain way to write a feed, as the baseline of `benchmarks.feed`: json.loads, one awaited publication per update.
+"""A plainly written feed, as the baseline of `benchmarks.feed`: json.loads, and one awaited publication per update.
 
-`python -m benchmarks.plain_feed WS_URL NATS_URL SYMBOLS`; prints how many updates it has published, every second.
+`python -m benchmarks.plain_feed WS_URL NATS_URL SYMBOLS` prints every second how many updates it has published.
 """
 
 from __future__ import annotations

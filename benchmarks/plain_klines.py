@@ -16,7 +16,7 @@ from app.times import utc, utc_ms
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Rows of `table` with since <= time < until; minutes: SQL of how many minutes a row is of."""
+    """Rows of `table` with since <= time < until. minutes: SQL for the number of minutes in a row."""
 
     table: str
     minutes: LiteralString

@@ -1,7 +1,7 @@
-"""The baseline of the REST benchmark: plain aiohttp handlers that `json.dumps` what they already have.
+"""The baseline of the REST benchmark: plain aiohttp handlers that `json.dumps` objects in memory.
 
-No database, no parameters read, no limits, no ETag: the objects were fetched from the sidecar before, and each request
-costs looking one up and writing its JSON. `plain_rest PORT OBJECTS`
+There is no database, no reading of parameters, no limit and no ETag: the objects were fetched from the sidecar before,
+and each request only looks one up and encodes it as JSON. `plain_rest PORT OBJECTS`
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measures the plain implementations: candles from NATS on, to the last alert out of Kafka."""
+"""Measures the plain implementations, from the first candle on NATS to the last alert read from Kafka."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TOPICS = ("plain-ingress", "plain-candles", "plain-metrics", "plain-alerts", "p
 class PlainLibrary:
     name: str
     arguments: tuple[str, ...]
-    """Of Python, to run a worker, which finds the rest in PLAIN_* variables."""
+    """Python's arguments to run a worker, which reads the rest from PLAIN_* variables."""
 
 
 # fmt: off
@@ -54,10 +54,10 @@ async def measure_plain(
     workers: int,
     servers: Mapping[str, psutil.Process],
 ) -> Result:
-    """Runs `workers` processes with all three stages each, and one bridge.
+    """Run `workers` processes, each with all three stages, and one bridge.
 
-    The clock starts with the first candle published, when everything is up and has passed a first candle on,
-    and stops when the alert stage has passed on what followed the last candle on every partition.
+    The clock starts with the first candle published, once all processes have passed on an end mark, and stops when the
+    alert stage has passed on the end marks that follow the last candle, on every partition.
     """
     await _create_topics(settings, workers)
     with processes(servers, settings.data_dir) as running:
@@ -87,7 +87,7 @@ async def _create_topics(settings: Settings, partitions: int) -> None:
     admin = AIOKafkaAdminClient(**client_options(settings.kafka()))
     await admin.start()
     try:
-        # Quix Streams asks for these, and the embedded broker tells no defaults
+        # Quix Streams reads these configs, and the embedded broker reports no defaults
         configs = {"retention.ms": "604800000", "retention.bytes": "-1", "cleanup.policy": "delete"}
         await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs) for name in _TOPICS])
     finally:
@@ -105,7 +105,7 @@ def _start(library: PlainLibrary, running: Processes, settings: Settings, worker
 
 
 def _end_marks(open_time_ms: int, partitions: int) -> CandleBatch:
-    """A candle for each partition whose symbol makes the alert stage pass it on."""
+    """Return an end mark for each partition: a candle whose symbol makes the alert stage pass it on."""
     choose = DefaultPartitioner()
     everyone = list(range(partitions))
     symbols: dict[int, str] = {}
@@ -132,7 +132,7 @@ def _end_marks(open_time_ms: int, partitions: int) -> CandleBatch:
 async def _read_until_end(
     consumer: AIOKafkaConsumer, end_ms: int, partitions: int, running: Processes
 ) -> set[Alert]:
-    """The alerts up to the marks of `end_ms` on all partitions."""
+    """Return the alerts up to the end marks of `end_ms` on all partitions."""
     alerts: set[Alert] = set()
     ended = 0
     while ended < partitions:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.rest --rate 500 --seconds 20 --symbols 500
 
-The path is hot because dashboards and bots poll. The requests are a mix of hot reads (`rest_mix`) on a market of 500
-symbols with a frame of new metrics for all of them every second, 5 h of minutes and 20,000 alerts in the database,
-and tickers in Redis. One sidecar process (uvloop) with rate limit, security headers and ETags as in production, the
-clients in another process; both servers get the same requests at the same times. The baseline (`plain_rest`) has all
+The path is hot because dashboards and bots poll. The requests are a mix of frequent reads (`rest_mix`) on a market of
+500 symbols with new metrics for all of them every second, 5 h of minutes and 20,000 alerts in the database, and tickers
+in Redis. There is one sidecar process (uvloop) with rate limit, security headers and ETags as in production; the
+clients are another process. Both servers get the same requests at the same times. The baseline (`plain_rest`) has all
 answers as Python objects and only dumps them. CPU is the server's own, per request.
 """
 
@@ -49,7 +49,7 @@ _MINUTES = 300
 _ALERTS = 20_000
 _START_MS = 1_709_164_800_000
 _LIMIT = "1000000"
-"""Requests a minute: the limit is counted, and never reached."""
+"""Requests per minute: the sidecar counts them, but the limit is never reached."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ async def _fill(settings: Settings, symbols: list[str]) -> None:
 
 
 async def _publish(settings: Settings, symbols: list[str], first: int, seconds: float | None) -> None:
-    """One frame for each shard, and so on every second for `seconds`; with None once."""
+    """Publish one frame for each shard, every second for `seconds`; once if that is None."""
     shards = [
         [symbol for symbol in symbols if shard_of(symbol, settings.partitions) == shard]
         for shard in range(settings.partitions)
@@ -177,7 +177,7 @@ async def _until(path: Path, running: Processes) -> None:
 
 
 async def _answers(url: str, running: Processes, wanted: str) -> bytes:
-    """The body at `wanted` once it is answered with 200."""
+    """Return the body at `wanted`, once the status is 200."""
     async with aiohttp.ClientSession(url) as session:
         while True:
             running.require_alive()
@@ -243,7 +243,7 @@ async def _plain(
     name = "plain json.dumps"
     with tempfile.TemporaryDirectory() as directory, processes({}, Path(directory)) as running:
         known = Path(directory, "objects.json")
-        # as the server sees the address, however the client writes it
+        # keyed by the address as the server sees it, however the client writes it
         by_address = {URL(path).raw_path_qs: found for path, found in objects.items()}
         known.write_bytes(orjson.dumps(by_address))  # noqa: ASYNC240  # nothing else happens meanwhile
         running.start(name, ["-m", "benchmarks.plain_rest", str(port), str(known)], environ)

@@ -1,7 +1,7 @@
-"""The clients of the REST benchmark, in a process of their own: `rest_clients URL REQUESTS RATE RESULT`.
+"""The clients of the REST benchmark, in a separate process: `rest_clients URL REQUESTS RATE RESULT`.
 
-Requests leave at their times whether earlier ones were answered or not, and latency counts from the time at which
-a request should have left: a server that stalls is not spared the requests it held up.
+Requests are sent on schedule whether earlier ones were answered or not, and latency counts from the scheduled time: so
+the requests that a stalled server delays count in full.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _START_AFTER_S = 0.5
 
 
 async def _ask(session: aiohttp.ClientSession, request: Request, known: dict[str, str]) -> tuple[int, int]:
-    """(status, bytes of the body)"""
+    """Return (status, bytes of the body)."""
     headers = {}
     if request.conditional and request.path in known:
         headers["If-None-Match"] = known[request.path]
@@ -35,7 +35,7 @@ async def _ask(session: aiohttp.ClientSession, request: Request, known: dict[str
 
 
 async def run(url: str, requests: list[Request], rate: float) -> np.ndarray:
-    """Shape (requests, 3): latency in ms, status (0: none), bytes."""
+    """Send the requests. Return an array of shape (requests, 3): latency in ms, status (0: no answer), bytes."""
     results = np.zeros((len(requests), 3))
     known: dict[str, str] = {}
     timeout = aiohttp.ClientTimeout(total=30)

@@ -1,4 +1,4 @@
-"""The requests of the REST benchmark: what dashboards and bots ask for again and again."""
+"""The requests of the REST benchmark: the ones that dashboards and bots send again and again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS = {
     "rules (SQL)": 3,
     "explain (SQL)": 3,
 }
-"""Percent of the requests. SQL: each is at least one query of the database."""
+"""Percent of the requests. SQL: each one needs at least one database query."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Request:
 
     @property
     def conditional(self) -> bool:
-        """Whether the client sends the ETag it had last for this path."""
+        """Whether the client sends the last ETag that it received for this path."""
         return self.kind == "metrics, unchanged (304)"
 
     def as_dict(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The roles of the screener as processes on running servers, for benchmarks of the whole way."""
+"""The roles of the screener as processes on running servers, for end-to-end benchmarks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 async def with_roles(settings: Settings, play: Callable[[RoleProcesses], Awaitable[T]]) -> T:
-    """Return what `play` returns, which runs once the sidecar is ready. Raises RuntimeError when a role ends."""
+    """Run `play` once the sidecar is ready, and return its result. Raises RuntimeError when a role ends."""
     async with AsyncExitStack() as exits:
         await asyncio.to_thread(migrate, settings.postgres())
         await ensure_topics(settings.kafka())
@@ -65,7 +65,7 @@ async def _ready(url: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Waits until every stage has dealt with all that was published."""
+    """Waits until every stage has processed everything that was published."""
 
     settings: Settings
     client: Client

@@ -1,7 +1,7 @@
-"""What the rules of the library find on recorded candles, written into their page.
+"""The alerts that the library's rules give on recorded candles, written into the library's page.
 
-`python -m benchmarks.rule_library` writes `app/rules/LIBRARY.md`. The candles are those of 91 symbols in `MARKET_DATA`,
-played once, all rules enabled, in mode `close`.
+`python -m benchmarks.rule_library` writes `app/rules/LIBRARY.md`. It plays the candles of 91 symbols in `MARKET_DATA`
+once, with all rules enabled, in mode `close`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Rules evaluated per frame, against the same rules as plain Python predicates on one row at a time.
+"""Rules evaluated per frame, compared with the same rules as plain Python predicates on one row at a time.
 
-Why it is hot: every accepted candle update passes all rules, and at the top of a minute all symbols do so in
-one frame, between the exchange and the alert. Run: python -m benchmarks.rules
+Why it is hot: all rules are evaluated on every accepted candle update, and on all symbols in one frame when a minute
+closes, between the exchange and the alert. Run: python -m benchmarks.rules
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ SHORT_NAMES = {f"c{n}": f"price_change_{n}" for n in TIMEFRAMES} | {
 
 
 def rule_set(count: int) -> tuple[list[Rule], list[tuple[Predicate, float]]]:
-    """`count` rules: the ten of the futures, again and again with the first threshold scaled up a little."""
+    """Return `count` rules: the ten `futures_*` rules, again and again with the first threshold scaled up a little."""
     rules, predicates = [], []
     shipped = shipped_rules()[:FUTURES]
     for at in range(count):
@@ -100,8 +100,8 @@ def rule_set(count: int) -> tuple[list[Rule], list[tuple[Predicate, float]]]:
 
 
 def frames(symbols: int, volatility: float) -> list[MetricsBatch]:
-    """Consecutive closed minutes of a market: changes with fat tails that grow with the timeframe, volumes in
-    proportion with noise. `volatility` 1 is a calm day, 5 a crash in which most rules have candidates."""
+    """Return consecutive closed minutes of a market: fat-tailed price changes that grow with the timeframe, and volumes
+    in proportion to it, with noise. `volatility` 1 is a calm day, 5 a crash in which most rules have candidates."""
     rng = np.random.default_rng(symbols)
     size = np.exp(rng.normal(15, 2, symbols))
     batches = []
@@ -133,7 +133,7 @@ def _batch(values: np.ndarray, minute: int) -> MetricsBatch:
 
 
 def by_row(batch: MetricsBatch, predicates: Sequence[tuple[Predicate, float]]) -> list[tuple[int, int]]:
-    """What a screener without vectors does: one row at a time, one predicate at a time."""
+    """Evaluate as a screener without vectors does: one row at a time, one predicate at a time."""
     taken = [COLUMN_POSITION[column] for column in SHORT_NAMES.values()]
     found = []
     for row, values in enumerate(batch.values[:, taken].tolist()):
@@ -143,7 +143,7 @@ def by_row(batch: MetricsBatch, predicates: Sequence[tuple[Predicate, float]]) -
 
 
 def _median_us(step: Callable[[MetricsBatch], object], batches: Sequence[MetricsBatch]) -> float:
-    """Each frame once, so that its values are as cold as those of a frame just decoded."""
+    """Run the step once per frame, so that its values are as cold in the cache as those of a frame just decoded."""
     taken = []
     for batch in batches:
         began = time.process_time_ns()
@@ -175,7 +175,7 @@ def measure(symbols: int, count: int, volatility: float) -> str:
 
 
 def measure_price_alerts(symbols: int) -> str:
-    """A rule of one symbol for each symbol, every second of which is true; by hand, all are tried on each row."""
+    """Measure one rule per symbol, half of which are true; the baseline tries all rules on each row."""
     batches = frames(symbols, 1.0)
     price = COLUMN_POSITION["close_1m"]
     for batch in batches:
@@ -205,7 +205,7 @@ def measure_price_alerts(symbols: int) -> str:
 
 
 def measure_crossings(symbols: int, count: int) -> str:
-    """Rules that remember the minute before of every symbol; by hand in a dictionary by rule and symbol."""
+    """Measure rules that remember every symbol's minute before; the baseline uses a dictionary by rule and symbol."""
     batches = frames(symbols, 1.0)
     fast, slow = COLUMN_POSITION["price_change_5m"], COLUMN_POSITION["price_change_1h"]
     rules = [
@@ -251,7 +251,8 @@ DURATIONS = ("5m", "15m", "30m", "1h", "2h", "4h", "8h", "1d")
 
 
 def over_time_rules(count: int) -> list[Rule]:
-    """Seven functions of eight metrics over eight durations, and again with another clause; hardly any is true."""
+    """Return rules of seven functions of eight metrics over eight durations, repeated with another clause; hardly any
+    is true."""
     texts = [
         text.format(x=name, d=duration)
         for text in WINDOWS.values()
@@ -265,7 +266,7 @@ def over_time_rules(count: int) -> list[Rule]:
 
 
 def measure_over_time(symbols: int, count: int) -> str:
-    """Rules with functions over time, after a day and an hour of minutes: closed and forming frames, and memory."""
+    """Measure rules with functions over time, after 25 hours of minutes: closed and forming frames, and memory."""
     book = RuleBook.compile(over_time_rules(count), "live")
     evaluator, batches = Evaluator(book), frames(symbols, 1.0)
     for batch in batches:

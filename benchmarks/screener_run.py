@@ -1,4 +1,4 @@
-"""Measures the screener itself: candles from NATS on, until they, their metrics and alerts are stored."""
+"""Measures the screener itself, from the first candle on NATS until all candles, metrics and alerts are stored."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ async def measure_screener(
     candles_per_message: int,
     servers: Mapping[str, psutil.Process],
 ) -> Result:
-    """Runs the roles bridge, all and sinks, each in a process, as `screener replay --mode close` does.
+    """Run the roles bridge, all and sinks, each in a process, as `screener replay --mode close` does.
 
-    The clock starts with the first candle published, when a barrier has passed every stage, and stops when
-    one sent after the last candle has passed them all, the database writers included.
+    The clock starts with the first candle published, once a barrier has passed every stage, and stops when a barrier
+    sent after the last candle has passed every stage, including the database writers.
     """
     own = {"namespace": _NAMESPACE, "alert_mode": "close", "retention_hours": 0, **ANY_PORT}
     replay = Replay(
@@ -44,7 +44,7 @@ async def measure_screener(
     cpu_s: dict[str, float] = {}
 
     def phase(name: str) -> None:
-        """Called right before the clock of the replay starts, and right after it has stopped."""
+        """Measure CPU time from right before the replay's clock starts until right after it has stopped."""
         if name == "replaying":
             roles = {role: psutil.Process(process.pid) for role, process in replay.roles.processes.items()}
             cpu.start(
@@ -66,6 +66,6 @@ async def measure_screener(
 
 
 def _as_alert(alert: FiredAlert) -> Alert:
-    """In close mode an alert's timestamp is the end of its minute."""
+    """Return the alert's key; in close mode its timestamp is the end of its minute."""
     end_ms = round(datetime.fromisoformat(alert.timestamp).timestamp() * 1000)
     return alert.rule_type, alert.symbol, end_ms - MINUTE_MS

@@ -1,13 +1,13 @@
-"""What the simulated exchange costs: CPU per event sent, against a plain aiohttp server, in one run.
+"""The cost of the simulated exchange: CPU per event sent, compared with a plain aiohttp server, in one run.
 
     python -m benchmarks.simexchange [--symbols 500 5000] [--updates-per-s 4] [--seconds 15]
 
-Each server runs in its own process (uvloop for both); the clients, bare sockets that read and throw away, in
-this one. Every connection has 200 streams. CPU is the server's own, by its process times; the events are those
-that it says it has sent, and the bytes that the clients received are shown beside, so that events which
-are only said to be sent would show. The last part asks the simulated exchange for the last day of minutes of 500
-symbols over REST, eight requests at a time, while the streams go on, and tells the longest silence of any
-connection beside that of the same time without requests.
+Each server runs in its own process (uvloop for both); the clients, bare sockets that read and discard, run in this
+one. Every connection has 200 streams. CPU is the server's own, by its process times. The events are the ones that
+the server reports as sent; the bytes that the clients received are shown beside them, to expose a false report.
+The last part requests the last day of minutes of 500 symbols from the simulated exchange over REST, eight requests at
+a time, while the streams go on. It prints the longest silence of any connection, beside that of the same time without
+requests.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HANDSHAKE = (
 
 @dataclass
 class Clients:
-    """Reads all connections; silences_s: the longest of each connection since `restart`."""
+    """Reads all connections. longest_silence_s: the longest time in which a connection received nothing."""
 
     received_bytes: int = 0
     longest_silence_s: float = 0.0

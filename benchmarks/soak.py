@@ -1,8 +1,8 @@
-"""A soak of the feed and all behind it: `python -m benchmarks.soak [--symbols 500] [--updates 4] [--minutes 30]`.
+"""A soak test of the feed and the pipeline: `python -m benchmarks.soak [--symbols 500] [--updates 4] [--minutes 30]`.
 
-Method: a simulated exchange in a process of its own sends forming candles of every symbol so often a second, closed
-ones each minute, and all its kinds of faults by schedule. Afterwards every minute that it has over REST must be on
-NATS (with no value twice), in the collector's table and in the database. What a minute costs the feed is its CPU time.
+Method: a simulated exchange in a separate process sends UPDATES forming candles of every symbol a second, closed ones
+each minute, and all its kinds of faults by schedule. Afterwards every minute that it has over REST must be on NATS
+(with no value twice), in the collector's table and in the database. The cost of a minute is the feed's CPU time.
 """
 
 from __future__ import annotations

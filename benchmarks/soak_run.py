@@ -1,8 +1,8 @@
-"""A soak: a simulated exchange with faults, the feed and the whole pipeline behind it, and an account of every minute.
+"""A soak test: a simulated exchange with faults, the feed and the whole pipeline, and a check of every minute.
 
-The exchange runs in a process of its own, as do all roles. When the time is over, every minute that the exchange
-has (asked over its REST, from a day before the start to the cut) must be once on NATS, in the collector's table of
-minutes and in the database, with the exchange's values.
+The exchange and every role run in their own processes. At the end, every minute that the exchange has (read over its
+REST, from a day before the start to the cut) must be once on NATS, in the collector's table of minutes and in the
+database, with the exchange's values.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ _POLL_S = 0.5
 
 
 def all_faults(share_of_day_s: float) -> list[Fault]:
-    """Every kind of fault once or more within `share_of_day_s` seconds, and none in the last fifth of them.
+    """Return a schedule with every kind of fault within `share_of_day_s` seconds, and none in the last fifth of them.
 
-    No connection is disturbed while a wrong candle waits for its correction: an exchange that loses its own correction
-    has lied for good. The contracts that are delisted are old ones: in a short run the new ones would be gone again
-    before the feed looks at the list for the next time, and what it never saw listed it does not ask for.
+    No connection is disturbed while a wrong candle waits for its correction, because a lost correction leaves the wrong
+    value for good. The delisted contracts are old ones: in a short run the new ones would be delisted before the feed
+    polls the list again, and it does not request contracts that it never saw listed.
     """
     kinds: Sequence[tuple[float, Fault]] = (
         (0.04, {"kind": "drop"}),
@@ -86,7 +86,7 @@ def all_faults(share_of_day_s: float) -> list[Fault]:
 
 @dataclass(frozen=True)
 class SoakPlan:
-    """speed: simulated time to real time; above 1 the market begins in the past, and must not catch up."""
+    """speed: simulated time to real time; above 1 the market begins in the past, and must not reach the present."""
 
     symbols: int
     updates_per_s: float
@@ -98,20 +98,20 @@ class SoakPlan:
 
 @dataclass
 class Account:
-    """What was found, and what should have been."""
+    """The minutes found in each place, and the expected ones."""
 
     expected: Minutes
     database: Minutes
     nats: dict[tuple[str, int], list[Candle]]
     table: set[tuple[str, int]]
     faults: Mapping[str, int]
-    """Kind -> how often it came."""
+    """Kind -> how often the exchange made that fault."""
     feed: Mapping[str, float]
-    """Figures of the feed."""
+    """The feed's metrics without labels, by name."""
     cpu_s: Mapping[str, float] = field(default_factory=dict)
 
     def faults_found(self) -> list[str]:
-        """Empty if every minute is where it should be, once, with the right values."""
+        """Return what is wrong; empty if every minute is everywhere once, with the right values."""
         found = []
         for name, there in (
             ("NATS", self.nats.keys()),
@@ -174,13 +174,13 @@ def soak_settings(base: Settings, plan: SoakPlan) -> Settings:
 
 class Soak:
     def __init__(self, settings: Settings, plan: SoakPlan, directory: Path) -> None:
-        """settings: of running servers, and of `soak_settings`."""
+        """settings: those of `soak_settings`, for running servers."""
         self._settings = settings
         self._plan = plan
         self._directory = directory
 
     async def run(self, tell: Callable[[str], None] = lambda _: None) -> Account:
-        """Raises AssertionError if the minutes do not arrive in time after the faults are over."""
+        """Run the soak. Raises AssertionError if the minutes do not arrive in time after the faults are over."""
         settings = self._settings
         async with AsyncExitStack() as exits:
             await asyncio.to_thread(migrate, settings.postgres())
@@ -214,7 +214,7 @@ class Soak:
             )
 
     async def _until_faults_are_over(self, session: aiohttp.ClientSession) -> None:
-        """After the planned time, and when every fault has come: the processes may have started late."""
+        """Wait for the planned time, and until every fault has come: the processes may have started late."""
         began_s = time.monotonic()
         while True:
             passed_s = time.monotonic() - began_s
@@ -230,7 +230,7 @@ class Soak:
         return await self._get(session, "/sim/state")
 
     async def _get(self, session: aiohttp.ClientSession, path: str, **query: str | int) -> Any:
-        """Through what is left of the faults."""
+        """Request JSON from the exchange, with retries: its last faults may still be active."""
         async for attempt in AsyncRetrying(
             wait=wait_exponential_jitter(multiplier=0.2, max=2.0),
             stop=stop_after_delay(60),
@@ -244,7 +244,7 @@ class Soak:
         raise AssertionError("unreachable")
 
     async def _since_ms(self, session: aiohttp.ClientSession) -> int:
-        """From where on minutes are owed: a day before the feed began, by the exchange's time."""
+        """Wait until the feed is ready. Return the first expected minute: a day before, by the exchange's time."""
         deadline = time.monotonic() + self._plan.settle_s
         while time.monotonic() < deadline:
             with suppress(aiohttp.ClientError):
@@ -257,7 +257,7 @@ class Soak:
         raise AssertionError("the feed is not ready")
 
     async def _expected(self, session: aiohttp.ClientSession, since_ms: int, cut_ms: int) -> Minutes:
-        """What the exchange has of every perpetual it ever listed."""
+        """Return the exchange's minutes of every perpetual that it ever listed."""
         info = await self._get(session, "/fapi/v1/exchangeInfo")
         minutes: Minutes = {}
         for one in info["symbols"]:
@@ -340,7 +340,7 @@ class Soak:
         return found
 
     async def _table(self) -> set[tuple[str, int]]:
-        """What the changelog of the collector's table says, the last value of each window."""
+        """Return the minutes in the changelog of the collector's table, by the last value of each window."""
         topic = self._settings.name("all-minutes-changelog")
         consumer = AIOKafkaConsumer(
             **client_options(self._settings.kafka()),
@@ -378,7 +378,7 @@ class Soak:
 
 
 def _symbols_of(packed: bytes) -> list[str]:
-    """Of a minute as `KnownMinutes.pack_minute` writes it."""
+    """Return the symbols of a minute that `KnownMinutes.pack_minute` wrote."""
     length = int.from_bytes(packed[:4], "little")
     return packed[4 : 4 + length].decode().split(",") if length else []
 

@@ -1,11 +1,11 @@
-"""What a symbol's history takes on disk, on plain PostgreSQL and under TimescaleDB, compressed and not.
+"""The disk space of a symbol's history, on plain PostgreSQL and on TimescaleDB, compressed and not.
 
     python -m benchmarks.storage --symbols 10 --days 365
 
 It bounds how many symbols a disk holds. A market made from a seed is stored in order of time, as the sinks store it:
-prices and volumes of three decimals. PostgreSQL is the embedded one; TimescaleDB is that of the tests (WASM, needs
-Node.js and npm), whose tables have the format of any other's. A year is computed from the bytes of a row where less is
-stored. `metrics_calculated` is not here: its rows expire with the minutes.
+prices and volumes of three decimals. PostgreSQL is the embedded one; TimescaleDB is the one of the tests (WASM, needs
+Node.js and npm), whose tables have the usual format. Where less than a year is stored, a year is computed from the
+bytes per row. `metrics_calculated` is left out: its rows expire with the minutes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from benchmarks.long_backtest import days_of_market
 from tests.support.timescale_server import timescaledb, timescaledb_programs
 
 _LAST_DAYS: Final = {MINUTES_TABLE: 2, "candles_5m": 60}
-"""Of these tables, of which a year would be most of all rows; bars of 5m are two thirds of a year's."""
+"""Tables of which only the last days are stored: they are most of a year's rows, and 5m bars two thirds of its bars."""
 _ROWS_TOGETHER: Final = 500
-"""The database in WASM ends at messages of many more."""
+"""Rows per message: many more would end the database in WASM."""
 _LENGTHS: Final[Mapping[str, int]] = {MINUTES_TABLE: 1} | {table.name: table.minutes for table in BAR_TABLES}
-"""Table -> minutes of a bar."""
+"""Table -> minutes per bar."""
 _INSERT: Final = """
     INSERT INTO {table} (time, symbol, open, high, low, close, volume, quote_volume, taker_buy_volume,
                          taker_buy_quote_volume, trades{minutes})
@@ -49,7 +49,7 @@ Size = Callable[[psycopg.Connection, str], int]
 
 
 def told(market: CandleBatch, day: int) -> CandleBatch:
-    """The candles as an exchange tells them: a bounded number of digits, takers with a part of the volume."""
+    """Return the candles as an exchange sends them: with few digits, and takers with a part of the volume."""
     rng = np.random.default_rng((1, day))
     share = rng.uniform(0.3, 0.7, len(market))
     prices = {name: np.round(getattr(market, name), 3) for name in ("open", "high", "low", "close")}
@@ -67,7 +67,7 @@ def told(market: CandleBatch, day: int) -> CandleBatch:
 
 
 def bars_by_day(symbols: int, days: int) -> Iterator[tuple[str, CandleBatch]]:
-    """Yield each table's rows of each day, of some tables those of the last days only."""
+    """Yield each table's rows of each day; of some tables only the rows of the last days."""
     for day, market in enumerate(days_of_market(symbols, days)):
         bars, before = told(market, day), 1
         for table, length in _LENGTHS.items():
@@ -79,7 +79,7 @@ def bars_by_day(symbols: int, days: int) -> Iterator[tuple[str, CandleBatch]]:
 
 
 def store(connection: psycopg.Connection, symbols: int, days: int) -> dict[str, int]:
-    """Return the rows of each table."""
+    """Store the market. Return the number of rows of each table."""
     rows = dict.fromkeys(_LENGTHS, 0)
     for table, bars in bars_by_day(symbols, days):
         longer = table != MINUTES_TABLE
@@ -130,7 +130,7 @@ def on_plain(symbols: int, days: int) -> dict[str, float]:
 
 
 def on_timescale(symbols: int, days: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Uncompressed and compressed."""
+    """Return the figures of each table, uncompressed and compressed."""
     with (
         tempfile.TemporaryDirectory(prefix="screener-storage-") as folder,
         timescaledb(timescaledb_programs(), Path(folder)) as settings,

@@ -1,4 +1,4 @@
-"""The receiver that benchmarks.webhooks posts to, in a process of its own: `/<ms>/...` answers after so long."""
+"""The receiver that benchmarks.webhooks posts to, in a separate process: `/<ms>/...` answers after that many ms."""
 
 from __future__ import annotations
 

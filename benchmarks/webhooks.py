@@ -3,16 +3,16 @@
     python -m benchmarks.webhooks --targets 20 --alerts 200
 
 The path is hot because a market closes all its minutes in the same second: its alerts come together, each for
-several targets, and receivers take tens of milliseconds to answer. The plain loop is what is written first: one
-aiohttp session, one `post` after the other, no memory of what it sent. Ours includes the deliveries' way into
+several targets, and receivers take tens of milliseconds to answer. The plain loop is the usual first version: one
+aiohttp session, one `post` after the other, no record of what it sent. Ours includes writing the deliveries to
 PostgreSQL, claims, outcomes and the log of attempts, each durable, and signatures. Both run in this process on
-uvloop; the receiver is a process of its own; PostgreSQL is the embedded one. The clock of a case runs from the first
+uvloop; the receiver is a separate process; PostgreSQL is the embedded one. The clock of a case runs from the first
 delivery written (first `post`) until the last receiver has answered (and its outcome is stored).
 
-Three cases: receivers that answer at once (what a delivery costs), receivers that take 20 ms (how far requests
-overlap), and the same with one more target that never answers (whether it holds up the others: for ours the time is
-until the others have everything; the plain loop waits its turn's time-out for each alert, so its time is computed from
-its rate and that wait, and marked so).
+Three cases: receivers that answer at once (the cost of a delivery), receivers that take 20 ms (how far requests
+overlap), and the same with one more target that never answers (whether it delays the others). In the last case the
+time of ours ends when the other targets have everything; the plain loop waits for a timeout at each alert, so its time
+is computed from its rate and that wait, and marked as computed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from app.webhooks.targets.urls import AllowedHosts
 from benchmarks.measure import REPOSITORY
 
 TIMEOUT_S = 1.0
-"""Of a request, for both; a day's default is 15 s."""
+"""The timeout of a request, for both contenders; the sender's default is 15 s."""
 NEVER_MS = 3_600_000
 CONCURRENCY, PER_TARGET = 128, 8
 
@@ -79,7 +79,7 @@ class Figures:
 
 
 def alerts_of(count: int) -> list[Alert]:
-    """About as large as real ones."""
+    """Return alerts that are about as large as real ones."""
     now_ms = SystemClock().now_ms()
     return [
         Alert.from_dict(
@@ -133,7 +133,7 @@ async def plain(urls: Sequence[str], alerts: Sequence[Alert]) -> Figures:
 
 @asynccontextmanager
 async def schema(base: Settings) -> AsyncIterator[Settings]:
-    """A schema of its own for a case, so that the size of one leaves no mark on the next."""
+    """Make a schema for one case, so that the size of one case does not affect the next."""
     settings = base.model_copy(update={"namespace": f"b_{uuid4().hex[:8]}"})
     await asyncio.to_thread(migrate, settings.postgres())
     yield settings
@@ -185,7 +185,7 @@ async def compare(settings: Settings, port: int, targets: int, count: int) -> No
     for answer_ms in (0, 20):
         case = f"{targets} targets, answer {'at once' if not answer_ms else f'after {answer_ms} ms'}"
         urls = urls_of(port, targets, answer_ms)
-        # so slow that a part is enough
+        # with slow receivers a part of the alerts is enough
         base = await plain(urls, alerts[: max(1, count // (1 if not answer_ms else 10))])
         print(base.row(case, base), flush=True)
         print((await ours(settings, urls, alerts, None)).row(case, base), flush=True)

@@ -1,6 +1,6 @@
 """Three Faust agents, one message per candle. `faust -A benchmarks.plain_faust.app worker` runs them all.
 
-PLAIN_KAFKA_URL and PLAIN_STATE_DIR say where, PLAIN_PARTITIONS how wide.
+PLAIN_KAFKA_URL names the broker, PLAIN_STATE_DIR the folder of the state, PLAIN_PARTITIONS the number of partitions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.plain_faust.windows import SymbolWindows
 
 COOLDOWN_MS = 300_000
 END = "END"
-"""Symbols of this prefix mark the end of a measurement: their metrics are passed on as an alert."""
+"""Symbols with this prefix mark the end of a measurement: their metrics are passed on as an alert."""
 partitions = int(os.environ["PLAIN_PARTITIONS"])
 _access = client_options_at(os.environ["PLAIN_KAFKA_URL"])
 
@@ -97,7 +97,7 @@ def is_good(candle: Candle) -> bool:
 
 @app.agent(ingress)
 async def collector(stream: AsyncIterator[Candle]) -> None:
-    """Refuses bad candles, drops those already seen."""
+    """Reject invalid candles, and drop known ones."""
     async for candle in stream:
         if not is_good(candle):
             await dead_letters.send(key=candle.symbol, value=candle.asdict())
@@ -111,7 +111,7 @@ async def collector(stream: AsyncIterator[Candle]) -> None:
 
 @app.agent(candles)
 async def calculator(stream: AsyncIterator[Candle]) -> None:
-    """Price changes, volume sums and volume ratios of five rolling windows."""
+    """Compute price changes, volume sums and volume ratios of five rolling windows."""
     async for candle in stream:
         symbol = windows.get(candle.symbol)
         if symbol is None:
@@ -132,7 +132,7 @@ async def calculator(stream: AsyncIterator[Candle]) -> None:
 
 @app.agent(metrics)
 async def alert_engine(stream: AsyncIterator[Metrics]) -> None:
-    """The ten rules, and a cooldown per symbol and rule."""
+    """Evaluate the ten rules, with a cooldown per symbol and rule."""
     async for values in stream:
         fired = [
             rule_type

@@ -1,4 +1,4 @@
-"""NATS to Kafka, one record per message.
+"""Copies messages from NATS to Kafka, one record per message.
 
 `python -m benchmarks.plain_faust.bridge NATS_URL STREAM SUBJECTS KAFKA_URL`
 """

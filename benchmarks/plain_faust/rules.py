@@ -93,7 +93,7 @@ _CONDITIONS: dict[str, Callable[[Values, Values], bool]] = {
 
 
 def matching_rules(c: Values, v: Values) -> list[str]:
-    """The rules that hold; one that needs a value that is null does not."""
+    """Return the rules that are true; a rule that needs a null value is not."""
     return [rule_type for rule_type, condition in _CONDITIONS.items() if _holds(condition, c, v)]
 
 

@@ -1,4 +1,4 @@
-"""When a candle is valid, as plain conditions on its numbers."""
+"""The validity check of a candle, as plain conditions on its numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.plain_faust.windows import MINUTE_MS
 def is_valid(
     open_time: int, prices: tuple[float, float, float, float], amounts: tuple[float, float, int]
 ) -> bool:
-    """prices: open, high, low, close. amounts: volume, quote volume, number of trades."""
+    """Return whether a candle is valid. prices: open, high, low, close. amounts: volume, quote volume, trades."""
     open_, high, low, close = prices
     return (
         all(math.isfinite(price) and price > 0 for price in prices)

@@ -15,7 +15,7 @@ class Window:
     def __init__(self, minutes: int) -> None:
         self.closes: deque[float | None] = deque([None] * (minutes + 1), maxlen=minutes + 1)
         self.volumes: deque[float | None] = deque([None] * minutes, maxlen=minutes)
-        # twice as long, for the ratio to the window before
+        # the window before, for the ratio to it
         self.older: deque[float | None] = deque([None] * minutes, maxlen=minutes)
         self.missing = self.older_missing = minutes
         self.sum = self.older_sum = 0.0
@@ -55,14 +55,14 @@ class Window:
 
 
 class SymbolWindows:
-    """All windows of one symbol; candles in order of time, each minute once."""
+    """All windows of one symbol. Its candles come in order of time, each minute once."""
 
     def __init__(self) -> None:
         self.windows = {name: Window(minutes) for name, minutes in MINUTES.items()}
         self.last_open_time: int | None = None
 
     def add(self, open_time: int, close: float, volume: float) -> bool:
-        """False for a candle that is not newer than the last one."""
+        """Add a candle. Return False, without effect, if it is not newer than the last one."""
         if self.last_open_time is not None:
             gap = (open_time - self.last_open_time) // MINUTE_MS - 1
             if gap < 0:

@@ -1,6 +1,6 @@
 """Three streaming dataframes in one application: `python -m benchmarks.plain_quix.app`.
 
-PLAIN_KAFKA_URL, PLAIN_STATE_DIR say where.
+PLAIN_KAFKA_URL names the broker, PLAIN_STATE_DIR the folder of the state.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.plain_faust.windows import SymbolWindows
 
 COOLDOWN_MS = 300_000
 END = "END"
-"""Symbols of this prefix mark the end of a measurement: their metrics are passed on as an alert."""
+"""Symbols with this prefix mark the end of a measurement: their metrics are passed on as an alert."""
 Document = dict[str, Any]
 
 windows: dict[str, SymbolWindows] = {}
@@ -32,7 +32,7 @@ def is_good(candle: Document) -> bool:
 
 
 def is_new(candle: Document, state: State) -> bool:
-    """Whether the candle was not seen before; each symbol (the record's key) has a state of its own."""
+    """Return whether the candle was not seen before; each symbol (the record's key) has its own state."""
     minute = f"seen-{candle['open_time']}"
     values = [candle[name] for name in ("open", "high", "low", "close", "volume", "quote_volume")]
     if state.get(minute) == values:
@@ -76,7 +76,7 @@ def evaluate(metrics: Document, state: State) -> list[Document]:
 
 
 def _connection(url: str) -> ConnectionConfig:
-    """Of user:password@host:port."""
+    """Return the connection for a URL of the form user:password@host:port."""
     credentials, _, servers = url.rpartition("@")
     user, _, password = credentials.partition(":")
     return ConnectionConfig(
