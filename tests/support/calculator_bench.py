@@ -1,4 +1,4 @@
-"""A calculator without Faust: frames in, metrics out, its tables and its database remembered."""
+"""A test bench for a calculator without Faust: frames in, metrics out, with fakes of its tables and its database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START_MS = 1_618_617_600_000
 
 
 def candles(symbol: str, first: int, count: int, *, closed: bool = True) -> CandleBatch:
-    """`count` candles from minute `first` on, the close being 100 + minute."""
+    """Return `count` candles from minute `first` on, each with a close of 100 + its minute."""
     minutes = np.arange(first, first + count)
     columns: dict[str, Any] = {name: np.zeros(count, dtype=dtype) for name, dtype in DTYPES.items()}
     columns["open_time_ms"] = START_MS + minutes * MINUTE_MS
@@ -37,7 +37,7 @@ def candles(symbol: str, first: int, count: int, *, closed: bool = True) -> Cand
 
 
 class Minutes:
-    """A table of minutes that remembers which were written."""
+    """A fake table of minutes that records the written minutes."""
 
     def __init__(self) -> None:
         self.written: list[int] = []
@@ -47,7 +47,7 @@ class Minutes:
 
 
 class Values:
-    """A table of one value per shard that counts what is written."""
+    """A fake table of one value per shard that counts the writes."""
 
     def __init__(self) -> None:
         self.writes = 0
@@ -57,7 +57,7 @@ class Values:
 
 
 class Database:
-    """Answers with `stored` (None: it cannot be asked) and remembers the questions."""
+    """A fake database that returns `stored` (None: it does not answer) and records the queries."""
 
     def __init__(self, stored: CandleBatch | None) -> None:
         self.stored = stored
@@ -71,7 +71,7 @@ class Database:
 
 
 class Bars:
-    """Answers with `stored` (None: it cannot be asked) and remembers the questions."""
+    """A fake source of bars that returns `stored` (None: it does not answer) and records the queries."""
 
     def __init__(self) -> None:
         self.stored: Mapping[str, CandleBatch] | None = {}
@@ -93,7 +93,7 @@ class CalculatorBench:
         self.ask(self.database, self.bars)
 
     def ask(self, history: History, bars: StoredBars) -> None:
-        """Begin again with another database."""
+        """Start a new calculator with another database."""
         self.calculator = Calculator(
             cast(Any, self.table), cast(Any, self.indicators), history, bars,
             StageEdges(
@@ -106,7 +106,7 @@ class CalculatorBench:
         self.sent.append(value)
 
     async def take(self, batch: CandleBatch) -> float:
-        """The price_change_5m of the last row that follows from the batch."""
+        """Feed a batch. Return the price_change_5m of the last row of metrics that it gives."""
         await self.calculator.handle(0, encode_candles(batch))
         metrics, _ = decode_metrics(self.sent[-1])
         return float(metrics.values[-1, COLUMN_POSITION["price_change_5m"]])

@@ -1,4 +1,4 @@
-"""Candle batches made up for tests, from few words."""
+"""Candle batches for tests, from a short notation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Candle:
 
 
 def batch_of(candles: Sequence[Candle]) -> CandleBatch:
-    """These rows in this order."""
+    """Return a batch of these rows in this order."""
     symbols = tuple(dict.fromkeys(candle.symbol for candle in candles))
     price = np.array([candle.price for candle in candles], dtype=np.float64)
     open_time_ms = np.array([candle.minute for candle in candles], dtype=np.int64) * MINUTE_MS

@@ -1,4 +1,4 @@
-"""Closed candles of one symbol from its closes, and whole files of real ones."""
+"""Closed candles of one symbol from its closes, and files of real candles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ START_MS = 1_618_617_600_000
 
 
 def candles(closes: Sequence[float], symbol: str = "AUSDT", start: int = 0) -> CandleBatch:
-    """Flat candles minute by minute from START_MS + `start` minutes."""
+    """Return flat candles, one per minute, from START_MS + `start` minutes on."""
     close = np.array(closes)
     rows = len(close)
     open_time_ms = START_MS + MINUTE_MS * (start + np.arange(rows))
@@ -40,7 +40,7 @@ def candles(closes: Sequence[float], symbol: str = "AUSDT", start: int = 0) -> C
 
 
 def history_of(name: str) -> CandleBatch:
-    """A file of the market data folder, in order of time."""
+    """Return the candles of a file in the market data folder, in order of time."""
     table = pq.read_table(market_data_dir() / name)
     column = {field: table.column(field).to_numpy() for field in table.column_names}
     symbols, index = np.unique(column["symbol"].astype(str), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Candle messages as producers send them, made up for tests."""
+"""Test candle messages in the form that producers send."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import orjson
 from app.candles.batch import MINUTE_MS
 
 MINUTE_START_MS = 1_700_000_040_000
-"""2023-11-14 22:14 UTC: the minute of the candles, unless a test says otherwise."""
+"""2023-11-14 22:14 UTC: the minute of the candles by default."""
 NOW_MS = MINUTE_START_MS + MINUTE_MS
 MAX_BYTES = 65_536
 
 
 def candle(symbol: str = "BTCUSDT", **fields: Any) -> dict[str, Any]:
-    """A valid closed candle; `fields` win, and a field given as `...` is left out."""
+    """Return a valid closed candle. `fields` override its fields; a field given as `...` is left out."""
     message = {
         "symbol": symbol,
         "open_time": MINUTE_START_MS,

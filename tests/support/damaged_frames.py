@@ -1,4 +1,4 @@
-"""Frames of which some bytes were changed."""
+"""Checks of frames with some bytes changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Decode = Callable[[bytes], tuple[CandleBatch | MetricsBatch, FrameInfo]]
 
 
 def assert_refused_or_whole(frame: bytes, decode: Decode, data: st.DataObject) -> None:
-    """Change up to four bytes of the frame: it must be refused with a reason, or every row must have its symbol."""
+    """Change up to four bytes of the frame: it must be rejected with a reason, or every row must have its symbol."""
     damaged = bytearray(frame)
     for at in data.draw(st.lists(st.integers(0, len(frame) - 1), min_size=1, max_size=4)):
         damaged[at] = data.draw(st.integers(0, 255))

@@ -1,4 +1,4 @@
-"""Rows to store and a look at what is stored."""
+"""Rows for tests of the database, and a connection to a migrated schema."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIDNIGHT_MS = 1_700_006_400_000
 
 @asynccontextmanager
 async def migrated(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """An autocommit connection to the migrated schema."""
+    """Migrate the schema; yield an autocommit connection to it."""
     migrate(settings.postgres())
     async with await AsyncConnection.connect(
         connection_url(settings.postgres()), autocommit=True
@@ -48,7 +48,7 @@ def moment(time_ms: int) -> datetime:
 def candles(
     symbols: Sequence[str], minutes: int, start_ms: int = MIDNIGHT_MS, seed: int = 0, **columns: Any
 ) -> CandleBatch:
-    """Closed candles of all symbols for `minutes` minutes, in order of time; `columns` win."""
+    """Return closed candles of all symbols for `minutes` minutes, in order of time. `columns` override columns."""
     rows = len(symbols) * minutes
     random = np.random.default_rng(seed)
     open_time_ms = np.repeat(start_ms + MINUTE_MS * np.arange(minutes), len(symbols))
@@ -73,7 +73,7 @@ def candles(
 
 
 def metrics(of: CandleBatch, columns: Sequence[str] = METRIC_COLUMNS, seed: int = 0) -> MetricsBatch:
-    """A row of random values for every candle."""
+    """Return a row of random values for every candle."""
     return MetricsBatch(
         symbols=of.symbols,
         symbol_index=of.symbol_index,
@@ -87,7 +87,7 @@ def metrics(of: CandleBatch, columns: Sequence[str] = METRIC_COLUMNS, seed: int 
 
 
 def alert(seq: int, **fields: Any) -> Alert:
-    """An alert whose id depends on `seq` only; `fields` win."""
+    """Return an alert whose id depends only on `seq`. `fields` override its fields."""
     time = moment(MIDNIGHT_MS + seq * 1000).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     given = {
         "id": str(uuid5(NAMESPACE_URL, f"alert {seq}")),

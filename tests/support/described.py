@@ -1,4 +1,4 @@
-"""Values compared with the schemas of the description of the REST addresses."""
+"""Checks of values against the schemas in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _registry() -> Registry[Any]:
 
 
 def pointer(*steps: str) -> str:
-    """The place that these keys lead to in the document."""
+    """Return the JSON pointer for these keys in the document."""
     return "#" + "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
 
 
 def resolved(node: dict[str, Any], place: str) -> tuple[dict[str, Any], str]:
-    """The node that a reference leads to, and its place; one that is no reference is given back."""
+    """Return the node that a reference points to, and its place; return other nodes as they are."""
     while "$ref" in node:
         place = node["$ref"]
         node = openapi_document()
@@ -35,7 +35,7 @@ def resolved(node: dict[str, Any], place: str) -> tuple[dict[str, Any], str]:
 
 
 def faults(value: object, schema_place: str) -> list[str]:
-    """What the schema at this place finds wrong with a value."""
+    """Return the faults of a value, by the schema at this place."""
     validator = OAS31Validator(
         {"$ref": _DOCUMENT + schema_place}, registry=_registry(), format_checker=oas31_format_checker
     )
@@ -43,7 +43,7 @@ def faults(value: object, schema_place: str) -> list[str]:
 
 
 def faults_of_answer(method: str, path: str, status: int, value: object) -> list[str]:
-    """`path` is the template of the route; a status that is not described is answered as `default`."""
+    """Return the faults of an answer. `path` is the route's template; an undescribed status counts as `default`."""
     answers = openapi_document()["paths"][path][method.lower()]["responses"]
     key = str(status) if str(status) in answers else "default"
     place = pointer("paths", path, method.lower(), "responses", key)

@@ -21,11 +21,10 @@ async def eventually(
 ) -> T:
     """Return the first true value of `condition`, tried every few ms; fail with its last value after `within_s`.
 
-    The pauses grow to `pause_max_s`: conditions that ask a server would take a part of the processor that the work
-    needs.
+    The pauses grow to `pause_max_s`, so that conditions that query a server leave the CPU to the awaited work.
 
-    of_work: the seconds bound work of the processor, such as the start of processes, not a promised delay. They pass
-    slower while more tasks want processors than there are.
+    of_work: the seconds limit CPU work, such as the start of processes, not a promised delay. They pass more slowly
+    while more tasks need processors than there are.
     """
     left_s, before_s = within_s, time.monotonic()
     pause_s = 0.01
@@ -44,5 +43,5 @@ async def eventually(
 
 
 def _slowdown() -> float:
-    """Return how many times as long as on an idle machine a computation takes now."""
+    """Return how many times slower a computation is at present than on an idle machine."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""A feed against a local exchange, simulated or recorded, and what it has published."""
+"""A running feed of a local exchange, simulated or recorded, and the messages that it has published."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.recorded_exchange import RecordedExchange
 QUICK = SocketTimes(connect_s=2.0, stale_s=30.0, lifetime_s=3600.0, calm_s=60.0, backoff=Backoff(0.05, 0.2))
 MINUTE_MS = 60_000
 RECORDED_MINUTE_MS = 1626992700000
-"""Of the first recorded frame."""
+"""The minute of the first recorded frame."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class RunningFeed:
     readiness: list[bool] = field(default_factory=list)
 
     async def messages(self) -> list[tuple[str, bytes]]:
-        """(subject without namespace, data) of all that is on NATS, in order."""
+        """Return (subject without namespace, data) of all messages on NATS, in order."""
         jetstream = self.client.jetstream()
         stored = (await jetstream.stream_info(stream_name(self.settings.names()))).state.messages
         if not stored:
@@ -51,7 +51,7 @@ class RunningFeed:
         return [(one.subject.removeprefix(prefix), one.data) for one in found]
 
     async def candles(self, *, closed: bool) -> list[tuple[str, int, float]]:
-        """(symbol, open_time_ms, close) of the candles on NATS, in order."""
+        """Return (symbol, open_time_ms, close) of the candles on NATS, in order."""
         messages = await self.messages()
         live = {at for at, (subject, _) in enumerate(messages) if subject.startswith("candles.live.")}
         data = [one for _, one in messages]
@@ -76,7 +76,7 @@ class RunningFeed:
 async def running_feed(
     settings: Settings, *, patience: SocketTimes = QUICK, times: BackfillTimes | None = None
 ) -> AsyncIterator[RunningFeed]:
-    """It must not end by itself; on leaving it is stopped as its role would be."""
+    """Run a feed, which must not end by itself. On exit it is stopped as its role would be."""
     stop, registry = asyncio.Event(), RoleRegistry("feed")
     client = await nats.connect(settings.server_urls().nats)
     try:
@@ -101,7 +101,7 @@ def speaking_to(exchange: RecordedExchange, settings: Settings, **more: object) 
 
 
 def only(exchange: RecordedExchange, *symbols: str, listed_ms: int | None = None) -> None:
-    """The exchange trades these symbols alone, since `listed_ms` (by default the minute before its present)."""
+    """Let the exchange trade only these symbols, since `listed_ms` (by default the minute before its present)."""
     exchange.symbols = [one for one in exchange.symbols if one["symbol"] in symbols]
     first_ms = exchange.now_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS if listed_ms is None else listed_ms
     exchange.listed_ms = first_ms
@@ -110,7 +110,7 @@ def only(exchange: RecordedExchange, *symbols: str, listed_ms: int | None = None
 
 
 async def started(running: RunningFeed, exchange: RecordedExchange, *, live: int = 1) -> None:
-    """Ready, with both sockets open, and candles of so many symbols going on."""
+    """Wait until the feed is ready, both sockets are open, and `live` symbols have live candles."""
     await eventually(lambda: running.readiness[-1:] == [True])
     await eventually(lambda: len(exchange.sockets) == 2)
     await eventually(lambda: len(running.feed.live) >= live)

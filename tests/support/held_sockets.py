@@ -12,7 +12,7 @@ _TIMEOUT_S = 20.0
 
 @asynccontextmanager
 async def held_sockets(port: int, number: int, first: bytes = b"") -> AsyncIterator[list[socket.socket]]:
-    """Connections that have sent `first`; nothing is read of them."""
+    """Yield connections that have sent `first`, and from which nothing is read."""
     async with AsyncExitStack() as closing:
         found = []
         for _ in range(number):

@@ -1,4 +1,4 @@
-"""Kafka record batches, made and read by aiokafka."""
+"""Kafka record batches, encoded and decoded by aiokafka."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def batch_of(values: list[bytes], timestamp_ms: int = 0, key: bytes | None = Non
 
 
 def records_in(data: bytes) -> list[tuple[int, bytes, int]]:
-    """Offset, value, timestamp of every record."""
+    """Return (offset, value, timestamp) of every record."""
     found = []
     records = MemoryRecords(data)
     while records.has_next():

@@ -1,4 +1,4 @@
-"""All that the servers keep of a namespace: how a test fills it, looks at it, and lets it go on."""
+"""All data that the servers keep of a namespace: how a test fills it, reads it, and checks that work goes on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACKNOWLEDGED = 7
 
 @dataclass(frozen=True)
 class Everything:
-    """All that the servers keep of a namespace."""
+    """All data that the servers keep of a namespace."""
 
     tables: dict[str, list[tuple[Any, ...]]]
     messages: list[tuple[int, str, bytes, dict[str, str] | None, Any]]
@@ -83,7 +83,7 @@ async def stored_keys(settings: Settings) -> dict[bytes, tuple[bytes, int]]:
 
 
 async def fill(settings: Settings) -> None:
-    """Something of every kind that is kept."""
+    """Store some data of every kind that the servers keep."""
     now_ms = SystemClock().now_ms()
     async with migrated(settings) as connection:
         await write_candles(connection, candles(["AUSDT", "BUSDT"], 50))
@@ -119,7 +119,7 @@ async def _user_rows(connection: AsyncConnection) -> None:
 
 
 async def _acknowledge_some(settings: Settings) -> None:
-    """As a bridge does that stopped after the first messages."""
+    """Acknowledge the first messages, as a bridge that stopped after them."""
     client = await connect(settings.nats().url, "test")
     await CandlePull(
         client, settings.names(), capacity=1, frame_max_delay_ms=settings.frame_max_delay_ms
@@ -131,14 +131,14 @@ async def _acknowledge_some(settings: Settings) -> None:
 
 
 def settings_of(stack: EmbeddedStack, namespace: str) -> Settings:
-    """Of the servers that run there; the others are nowhere."""
+    """Return settings for the servers of the stack; servers that it lacks get addresses where nothing runs."""
     nowhere = {"nats": "nats://127.0.0.1:1", "redis": "redis://127.0.0.1:1", "kafka": "127.0.0.1:1"}
     nowhere["postgres"] = "postgresql://127.0.0.1:1/none"
     return settings_for(nowhere | stack.urls, namespace=namespace)
 
 
 async def goes_on(settings: Settings) -> None:
-    """The bridge gets what was not acknowledged, and new rows and messages find their place."""
+    """Check that the bridge gets the unacknowledged messages, and that new rows and messages can be stored."""
     client = await connect(settings.nats().url, "test")
     pull = CandlePull(client, settings.names(), capacity=100, frame_max_delay_ms=settings.frame_max_delay_ms)
     await pull.open()

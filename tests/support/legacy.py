@@ -16,7 +16,7 @@ from tests.support.sidecar import Client, running_sidecar
 async def running_gateway(
     settings: Settings, *, rate_limited: bool = False, **given: Any
 ) -> AsyncIterator[Client]:
-    """A sidecar with the legacy port, and a client of that port; `given` settings win."""
+    """Run a sidecar with the legacy port; yield a client of that port. `given` overrides settings."""
     settings = settings.model_copy(update={"legacy_port": 0} | given)
     async with running_sidecar(settings, rate_limited=rate_limited) as main:
         url = f"http://127.0.0.1:{main.sidecar.legacy_port}"

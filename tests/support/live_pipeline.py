@@ -1,4 +1,4 @@
-"""A running pipeline that takes one update at a time: each is dealt with by every stage before the next."""
+"""A running pipeline that processes one update at a time: every stage is done with it before the next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.database import MIDNIGHT_MS
 from tests.support.replays import published_alerts
 
 QUIET_MINUTES = 16
-"""A past without alerts, for tests of the next minute."""
+"""Minutes of history without alerts, for tests of the next minute."""
 
 Update = tuple[int, int, float, float, bool]
 """Minute since MIDNIGHT_MS, event time in ms after that minute's open, price, quote volume, closed."""
@@ -79,17 +79,17 @@ class LivePipeline:
         self._reports = reports
 
     async def send(self, candles: CandleBatch) -> None:
-        """Publishes, and returns when all that follows from it is in Kafka and in the database."""
+        """Publish candles, and wait until everything that follows from them is in Kafka and in the database."""
         await self.publish(candles)
         await self._publisher.flush()
         await self.settle()
 
     async def publish(self, candles: CandleBatch) -> None:
-        """Returns when NATS has the candles or may have them."""
+        """Publish candles; returns when NATS has them or may have them."""
         await self._publisher.publish(candles)
 
     async def settle(self) -> None:
-        """Returns when every stage is done with all that was published."""
+        """Wait until every stage is done with everything that was published."""
         await nats_drained(self.client, self.settings.names())
         identifier = uuid4().hex
         await send_barrier(self.producer, self.settings.kafka(), identifier)
@@ -101,7 +101,7 @@ class LivePipeline:
 
 @asynccontextmanager
 async def live_pipeline(settings: Settings, log_dir: Path) -> AsyncIterator[LivePipeline]:
-    """Bridge, worker and sinks, ready to work; each candle travels in a message of its own."""
+    """Run bridge, worker and sinks; yield when they are ready. Each candle travels in its own message."""
     await asyncio.to_thread(migrate, settings.postgres())
     await ensure_topics(settings.kafka())
     roles = RoleProcesses(role_environ(settings), log_dir, ROLES)

@@ -1,6 +1,6 @@
-"""Indicators recomputed the slow way from every minute since the beginning, straight from the definitions.
+"""Indicators recomputed the slow way, straight from their definitions, from every minute since the beginning.
 
-Plain loops over lists; it shares no code with app.market.
+It uses plain loops over lists, and shares no code with app.market.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Bar:
 
 
 def bar(series: Series, first: int, last: int) -> Bar | None:
-    """The bar of the minutes first .. last, None if one of them is missing."""
+    """Return the bar of the minutes first .. last; None if one of them is missing."""
     try:
         minutes = [series[m] for m in range(first, last + 1)]
     except KeyError:
@@ -40,7 +40,7 @@ def past_bar(series: Series, n: int, number: int) -> Bar | None:
 
 
 def run_of_bars(series: Series, n: int, t: int) -> list[Bar]:
-    """The unbroken run of bars that ends with the bar of minute t so far; empty if that one has a gap."""
+    """Return the bars without a gap up to the bar of minute t, as it is at t; empty if that bar has a gap."""
     number = t // n
     current = bar(series, number * n, t)
     if current is None:
@@ -75,7 +75,7 @@ def wilder(values: list[float], period: int) -> float | None:
 def macd(closes: list[float]) -> tuple[float, float, float] | None:
     if len(closes) < 34:
         return None
-    # Both averages begin at the 26th bar: the fast one from the 12 bars that end there.
+    # both averages begin at the 26th bar: the fast one from the 12 bars that end there
     slow = [v for v in ema(closes, 26) if v is not None]
     fast = [v for v in ema(closes[14:], 12) if v is not None]
     difference = [f - s for f, s in zip(fast, slow, strict=True)]
@@ -85,7 +85,7 @@ def macd(closes: list[float]) -> tuple[float, float, float] | None:
 
 
 def bar_metrics(series: Series, t: int) -> Found:
-    """Every bar field of every timeframe at minute t."""
+    """Return every bar field of every timeframe at minute t."""
     found: Found = {}
     for name, n in MINUTES.items():
         run = run_of_bars(series, n, t)
@@ -170,7 +170,7 @@ def surge(series: Series, t: int, closed: bool) -> Found:
 
 
 def formation_metrics(series: Series, t: int, closed: bool) -> Found:
-    """The single columns that stand on bars, at minute t."""
+    """Return the single columns that are computed from bars, at minute t."""
     return {
         **cloud(series, t),
         **bubble(series, t, "5m", 60, (1.5, 2.5, 3.5)),

@@ -1,4 +1,4 @@
-"""Building candle batches for tests of the matrix."""
+"""Candle batches for tests of the matrix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = tuple[str, int, Minute, bool]
 
 
 def batch_of(rows: Sequence[Row]) -> CandleBatch:
-    """A batch of these rows in this order; event time is the row's position, ingest time that plus 1,000."""
+    """Return a batch of these rows in this order. The event time is the row's position, the ingest time 1,000 more."""
     symbols = tuple(dict.fromkeys(row[0] for row in rows))
     n = len(rows)
     floats = {
@@ -38,7 +38,7 @@ def batch_of(rows: Sequence[Row]) -> CandleBatch:
 
 
 def batch_of_table(table: pa.Table) -> CandleBatch:
-    """All rows of a market file as closed candles, in their order."""
+    """Return all rows of a market file as closed candles, in their order."""
     symbol = table["symbol"].combine_chunks().dictionary_encode()
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "symbol"}
     rows = table.num_rows

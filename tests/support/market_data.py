@@ -1,4 +1,4 @@
-"""Where the real market data lies: beside the repository, or where MARKET_DATA says."""
+"""Finds the folder of real market data: beside the repository, or named by MARKET_DATA."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ADVICE = "no recorded market: put shared/data above this repository, or set MAR
 
 
 def market_data_dir() -> Path:
-    """The folder that MARKET_DATA names, or `shared/data` of the nearest parent that has one.
+    """Return the folder that MARKET_DATA names, or `shared/data` of the nearest parent that has one.
 
-    Where there is none, tests that need it skip and say so; in CI, which must have it unless MARKET_DATA is `none`,
-    and outside of tests it raises FileNotFoundError with advice.
+    Without such a folder, tests that need it are skipped with a message. Outside of tests, and in CI unless MARKET_DATA
+    is `none`, it raises FileNotFoundError with advice.
     """
     given = os.environ.get("MARKET_DATA")
     if given and given != _NONE:

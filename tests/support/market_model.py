@@ -1,4 +1,4 @@
-"""A market as the oracles know it, to hold beside a matrix fed with the same rows."""
+"""A market as the oracles know it, to compare with a matrix fed with the same rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOLERANCE = 1e-9
 
 
 def random_minute(rng: np.random.Generator) -> Minute:
-    """Prices over two orders of magnitude, volumes over ten, and none at all every fifth time."""
+    """Return a minute with prices over two orders of magnitude and volumes over ten; one in five has no volume."""
     low, high = sorted(np.exp(rng.normal(0.0, 1.0, 2)).tolist())
     opened, closed = rng.uniform(low, high, 2).tolist()
     volume = 0.0 if rng.random() < 0.2 else float(np.exp(rng.normal(0.0, 6.0)))
@@ -35,7 +35,7 @@ class MarketModel:
                 self.closed.setdefault(symbol, {})[minute] = candle
 
     def expected(self, symbol: str, t: int, forming: Minute | None) -> dict[str, float | None]:
-        """Every metric column at minute t."""
+        """Return every metric column at minute t."""
         series = {m: c for m, c in self.closed.get(symbol, {}).items() if m <= t}
         if forming is not None:
             series[t] = forming
@@ -46,7 +46,7 @@ class MarketModel:
         }
 
     def check(self, metrics: MetricsBatch, rows: Sequence[Row], which: Iterable[int]) -> None:
-        """These rows of the metrics that the candles `rows` led to."""
+        """Check the rows `which` of the metrics computed from the candles `rows`."""
         for row in which:
             symbol, t = metrics.symbol_of(row), int(metrics.open_time_ms[row]) // 60_000
             forming = None if metrics.closed[row] else rows[int(metrics.event_ts_ms[row])][2]
@@ -57,7 +57,7 @@ class MarketModel:
 
 
 def check_values(found: dict[str, float], expected: dict[str, float | None], where: str) -> None:
-    """Equal to 1e-9 of the value; of the price for what is a difference of prices."""
+    """Require equality within 1e-9 of the value; for differences of prices, within 1e-9 of the price."""
     assert found.keys() <= expected.keys(), found.keys() - expected.keys()
     price = found.get("high_1d", math.nan)
     for name, value in found.items():

@@ -34,7 +34,7 @@ def _window(series: Series, last: int, n: int) -> list[Minute] | None:
 
 
 def window_metrics(series: Series, t: int) -> dict[str, float | None]:
-    """Every window and pivot field of every timeframe at minute t, and the single columns without bars.
+    """Return every window and pivot field of every timeframe at minute t, and the single columns without bars.
 
     `series` holds the closed minutes up to t, and t itself, which may be forming.
     """

@@ -1,4 +1,4 @@
-"""Batches of metrics as the calculator sends them, made up for tests."""
+"""Test batches of metrics in the form that the calculator sends."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def metrics_batch(rows: Sequence[Row], columns: tuple[str, ...] = METRIC_COLUMNS
 async def publish_metrics(
     settings: Settings, rows: Sequence[Row], stage_ts_ms: Mapping[str, int] | None = None
 ) -> None:
-    """One frame per row, each on the partition of its symbol, acknowledged one after the other."""
+    """Publish one frame per row to the partition of its symbol; each is acknowledged before the next."""
     for row in rows:
         await publish_frame(settings, metrics_batch([row]), stage_ts_ms)
 
 
 async def publish_sealed_minute(settings: Settings, rows: Sequence[Row]) -> None:
-    """As the role market seals a minute with these rows."""
+    """Publish a minute with these rows as the role market seals it."""
     async with kafka_producer(settings.kafka()) as producer:
         for key, value in minute_records(metrics_batch(rows)):
             await producer.send_and_wait(Topics.of(settings.names()).market, value, key=key, partition=0)
@@ -55,7 +55,7 @@ async def publish_sealed_minute(settings: Settings, rows: Sequence[Row]) -> None
 async def publish_frame(
     settings: Settings, batch: MetricsBatch, stage_ts_ms: Mapping[str, int] | None = None
 ) -> None:
-    """One frame of rows of one symbol, acknowledged."""
+    """Publish one frame with rows of one symbol, and wait for its acknowledgement."""
     async with kafka_producer(settings.kafka()) as producer:
         frame = encode_metrics(batch, FrameInfo(dict(stage_ts_ms or {})))
         partition = shard_of(batch.symbol_of(0), settings.partitions)

@@ -1,4 +1,4 @@
-"""Registries for parts under test, and the values of metrics."""
+"""A registry for parts under test, and the values of Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 UNREAD: Final = CollectorRegistry()
-"""For metrics that a test does not look at."""
+"""A registry for metrics that a test does not read."""
 
 
 def value_of(metric: MetricWrapperBase) -> float:
-    """The value of a counter or gauge; of one with labels, after `labels(...)`."""
+    """Return the value of a counter or gauge; one with labels must have its `labels(...)`."""
     [family] = metric.collect()
     return family.samples[0].value

@@ -1,7 +1,7 @@
-"""A role whose code ends the process at some input, each in its own way: `python -m tests.support.poisoned_role ROLE`.
+"""A role whose process ends at certain symbols in its input: `python -m tests.support.poisoned_role ROLE`.
 
-EXITUSDT: where a message or frame is read. KILLUSDT, RAISEUSDT: where a batch of the bridge is made, a batch of the
-sinks is written, or a frame is taken for the minute of the whole market.
+EXITUSDT ends it with status 3 where a message or frame is decoded. KILLUSDT (by SIGKILL) and RAISEUSDT (by an
+exception) do so where the bridge makes a batch, the sinks write one, or the role market takes a frame for a minute.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def hurt(text: bytes) -> None:
 async def main(role: str) -> None:
     bridge.parse, tables.decode_candles, tables.write_candles = parse, decode, write  # type: ignore[assignment]
     market.decode_metrics, Sealing.take = decode_metrics, take  # type: ignore[method-assign]
-    # what a killed bridge held comes again so soon
+    # the messages that a killed bridge held are redelivered this soon
     stream._ACK_WAIT_S = 2.0
     clock = ManualClock(NOW_MS) if role == "bridge" else SystemClock()
     await service_of(role)(Settings.load(), clock, RoleRegistry(role), asyncio.Event(), None)

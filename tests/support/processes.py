@@ -1,4 +1,4 @@
-"""Processes as a person starts them."""
+"""Processes started as a user starts them in a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import signal
 
 
 def heed_ctrl_c() -> None:
-    """In a new process before its program: heed SIGINT as from a terminal. A shell starts what it puts into the
-    background with SIGINT ignored, and that goes on to the tests and to what they start."""
+    """Restore SIGINT's default action, in a new process before its program. A shell starts background jobs with SIGINT
+    ignored, which the tests and their child processes inherit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Seconds of the processor that work takes, to be compared with those of other work in the same run."""
+"""The CPU time of work, for comparison with that of other work in the same run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BYTES = 2**20
 
 
 def cpu_s(work: Callable[[], object], rounds: int = 3) -> float:
-    """The least of some rounds: other work of the machine only adds to it."""
+    """Return the lowest CPU time of some rounds: other work of the machine only adds to it."""
     taken = []
     for _ in range(rounds):
         began_s = time.thread_time()
@@ -24,7 +24,7 @@ def cpu_s(work: Callable[[], object], rounds: int = 3) -> float:
 
 
 def candle(symbol: str = "BTCUSDT", **fields: object) -> bytes:
-    """A valid candle as JSON, unless `fields` say otherwise."""
+    """Return a candle as JSON, valid unless `fields` change that."""
     values = {
         "open_time": NOW_MS // 60_000 * 60_000 - 120_000, "open": 1.5, "high": 2.5, "low": 1.0, "close": 2.0,
         "volume": 10.0, "quote_volume": 15.0, "number_of_trades": 3,
@@ -33,7 +33,7 @@ def candle(symbol: str = "BTCUSDT", **fields: object) -> bytes:
 
 
 def array(element: Callable[[int], bytes], size_bytes: int = MAX_BYTES) -> bytes:
-    """A JSON array of as many elements as fit."""
+    """Return a JSON array of as many elements as fit."""
     elements: list[bytes] = []
     used_bytes = 2
     while (used_bytes := used_bytes + len(more := element(len(elements))) + 1) <= size_bytes:
@@ -42,6 +42,6 @@ def array(element: Callable[[int], bytes], size_bytes: int = MAX_BYTES) -> bytes
 
 
 def good_message_s() -> float:
-    """What parsing the largest message costs that is good as a whole."""
+    """Return the CPU time to parse the largest message whose candles are all valid."""
     data = array(lambda at: candle(f"S{at % 500}USDT"))
     return cpu_s(lambda: parse([data], ingest_ts_ms=NOW_MS, max_bytes=MAX_BYTES, exchange="binance"))

@@ -1,4 +1,4 @@
-"""Programs of the machine that some tests need."""
+"""Programs of the machine that certain tests need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def need_programs(names: tuple[str, ...], what: str, packages: str) -> None:
-    """Skip the test where a program is missing; in CI it fails. what: what needs them. packages: of Debian."""
+    """Skip the test where a program is missing; fail it in CI. what: what needs the programs. packages: Debian's."""
     for program in names:
         if shutil.which(program) is None:
             reason = f"{what} needs {program} (Debian: {packages})"

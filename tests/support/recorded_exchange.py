@@ -1,6 +1,6 @@
-"""A local server that answers with what Binance once sent: recorded frames, exchangeInfo, ticker arrays.
+"""A local server that replays data recorded from Binance: frames, exchangeInfo, ticker arrays.
 
-What was not recorded (24 h tickers over REST, klines, the time) is made from what was.
+Data that was not recorded (24 h tickers over REST, klines, the time) is derived from the recorded data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INTERVALS_MS = {
 
 @cache
 def kline_messages() -> tuple[bytes, ...]:
-    """The recorded frames as the exchange sent them, in order."""
+    """Return the recorded frames as the exchange sent them, in order."""
     lines = (PROTOCOL / "fstream_kline_frames.jsonl").read_bytes().splitlines()
     return tuple(orjson.dumps(orjson.loads(line)["msg"]) for line in lines)
 
@@ -42,7 +42,7 @@ def ticker_messages() -> tuple[bytes, ...]:
 
 
 def exchange_info() -> dict[str, Any]:
-    """A fresh copy: tests change it."""
+    """Return a fresh copy of exchangeInfo, because tests change it."""
     return orjson.loads(_exchange_info_path().read_bytes())
 
 
@@ -55,7 +55,7 @@ def recorded_symbols() -> set[str]:
 
 
 def kline_row(open_time_ms: int, price: float = 10.0) -> list[Any]:
-    """A REST kline whose price tells its minute."""
+    """Return a REST kline whose price identifies its minute."""
     text = str(price + open_time_ms // MINUTE_MS % 1000 / 1000)
     return [
         open_time_ms,
@@ -75,7 +75,7 @@ def kline_row(open_time_ms: int, price: float = 10.0) -> list[Any]:
 
 @dataclass
 class RecordedExchange:
-    """`now_ms`: the exchange's clock. Sockets get what is sent to `send`, after `greeting`."""
+    """`now_ms`: the exchange's clock. Its WebSocket clients receive the messages passed to `send`."""
 
     now_ms: int
     url: str = ""
@@ -84,17 +84,17 @@ class RecordedExchange:
     missing: set[tuple[str, int]] = field(default_factory=set)
     """Minutes that REST does not have."""
     listed_ms: int = 0
-    """No symbol has klines before."""
+    """Before this time no symbol has klines."""
     faults: list[web.Response] = field(default_factory=list)
-    """Answers to the next requests for klines, in place of the right ones."""
+    """Answers to the next requests for minute klines, in place of the right ones."""
     answers_klines: asyncio.Event = field(default_factory=asyncio.Event)
-    """Requests for minutes wait while it is not set; it is, at first."""
+    """Requests for minute klines wait while this is not set; it is set at first."""
     refuses_sockets: bool = False
     paths: list[str] = field(default_factory=list)
     asked_at_s: list[float] = field(default_factory=list)
-    """By the loop's clock, of each of `paths`."""
+    """The time of each request in `paths`, by the loop's clock."""
     klines_asked: list[dict[str, str]] = field(default_factory=list)
-    """Of minutes."""
+    """The queries of the requests for minute klines."""
     sockets: list[tuple[web.WebSocketResponse, list[str]]] = field(default_factory=list)
     opened: int = 0
     used_weight: int = 0
@@ -107,7 +107,7 @@ class RecordedExchange:
         return self.url.replace("http", "ws", 1) + "/market/stream"
 
     async def send(self, message: bytes, stream: str | None = None) -> None:
-        """To every open socket, or to those that read the stream."""
+        """Send a message to every open socket, or only to the sockets that subscribe to `stream`."""
         for socket, streams in list(self.sockets):
             if not socket.closed and (stream is None or stream in streams):
                 await socket.send_str(message.decode())
@@ -117,7 +117,7 @@ class RecordedExchange:
             await socket.close()
 
     def streams(self) -> list[set[str]]:
-        """Of each open socket."""
+        """Return the streams of each open socket."""
         return [set(streams) for socket, streams in self.sockets if not socket.closed]
 
     async def info(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Replays for tests: slices of the real market, the alerts they must give, and what came out of a replay."""
+"""Replays for tests: slices of the real market, the alerts that they must give, and the results of a replay."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from tests.support.eventually import eventually
 from tests.support.market_data import ALTCOINS_2021, market_data_dir
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-# The rules that the oracle computes.
+# the rules that the oracle computes
 ORACLE_RULES = ("futures_", "ichimoku_")
-# Together they give alerts in every hour, and hundreds in the crash at 03:00 of the second day.
+# together they give alerts in every hour, and hundreds in the crash at 03:00 of the second day
 CRASH_SYMBOLS = (
     "SUSHIUSDT", "CRVUSDT", "ATOMUSDT", "FTMUSDT", "NANOUSDT", "RUNEUSDT",
     "LINKUSDT", "COMPUSDT", "HBARUSDT", "ETHUSDT", "MANAUSDT", "COTIUSDT",
@@ -47,7 +47,7 @@ CRASH_HOURS = 28
 
 
 def market_slice(symbols: Sequence[str] = CRASH_SYMBOLS, hours: int = CRASH_HOURS) -> CandleBatch:
-    """The first hours of some symbols of the real market, in order of time."""
+    """Return the first hours of some symbols of the real market, in order of time."""
     candles = read_candles(market_data_dir() / ALTCOINS_2021)
     wanted = np.isin(np.array(candles.symbols), symbols)[candles.symbol_index]
     end_ms = int(candles.open_time_ms[0]) + hours * 60 * MINUTE_MS
@@ -55,7 +55,7 @@ def market_slice(symbols: Sequence[str] = CRASH_SYMBOLS, hours: int = CRASH_HOUR
 
 
 def expected_alerts(candles: CandleBatch) -> set[Alert]:
-    """What the oracle finds in them: the alerts of the twelve rules that are enabled."""
+    """Return the alerts that the oracle finds in the candles, by the twelve enabled rules."""
     columns = {
         "symbol": np.array(candles.symbols)[candles.symbol_index],
         "open_time_ms": candles.open_time_ms,
@@ -68,7 +68,8 @@ def expected_alerts(candles: CandleBatch) -> set[Alert]:
 
 
 def alert_keys(alerts: Iterable[FiredAlert]) -> list[Alert]:
-    """(rule_type, symbol, open time in UTC ms) of the oracle's rules; a close-mode alert bears the candle's close."""
+    """Return (rule_type, symbol, open time in UTC ms) of the alerts by the oracle's rules, in close mode: there an
+    alert's timestamp is the end of its minute."""
     return [
         (alert.rule_type, alert.symbol, _ms(alert.timestamp) - MINUTE_MS)
         for alert in alerts
@@ -82,7 +83,7 @@ def _ms(text: str) -> int:
 
 @dataclass(frozen=True)
 class Stored:
-    """What the database holds. alerts: (id, key) of the oracle's rules."""
+    """The contents of the database. alerts: (id, key) of the alerts by the oracle's rules."""
 
     candles: int
     alerts: list[tuple[str, Alert]]
@@ -118,7 +119,7 @@ async def stored(settings: Settings) -> Stored:
 
 
 async def stored_candles(settings: Settings) -> int:
-    """How many candles the database holds; -1 while it cannot be asked."""
+    """Return how many candles the database holds; -1 while it does not answer."""
     try:
         async with await psycopg.AsyncConnection.connect(connection_url(settings.postgres())) as connection:
             return await _one(connection, "SELECT count(*) FROM candles_1m")
@@ -134,14 +135,14 @@ async def _one(connection: psycopg.AsyncConnection, query: str) -> int:
 
 @dataclass(frozen=True)
 class Commanded:
-    """What `screener replay` gave: its printed report, and the alerts it wrote."""
+    """The output of `screener replay`: its printed report, and the alerts that it wrote."""
 
     report: str
     alerts: list[FiredAlert]
 
     @property
     def ids(self) -> dict[Alert, str]:
-        """Of the oracle's rules."""
+        """The ids of the alerts by the oracle's rules."""
         mine = [alert for alert in self.alerts if alert.rule_type.startswith(ORACLE_RULES)]
         return dict(zip(alert_keys(mine), (alert.id for alert in mine), strict=True))
 
@@ -149,7 +150,7 @@ class Commanded:
 def replay_command(
     settings: Settings, file: Path, directory: Path, *options: str, within_s: float = 240.0
 ) -> Commanded:
-    """Runs `screener replay FILE` on the servers and in the namespace of `settings`; fails with what it said."""
+    """Run `screener replay FILE` on the servers and in the namespace of `settings`; fail with its output."""
     out = directory / "alerts.jsonl"
     arguments = (
         "--namespace",
@@ -172,23 +173,23 @@ def replay_command(
 
 
 def replay_settings(settings: Settings, **overrides: Any) -> Settings:
-    """As the command has them: close mode, any ports, nothing expires. Frames take a little longer to fill, so
-    that a slowed-down replay of few symbols does not consist of tiny ones."""
+    """Return settings like the command's: close mode, any ports, nothing expires. Frames may fill a little longer, so
+    that a slowed-down replay of few symbols does not consist of tiny frames."""
     values = {"alert_mode": "close", "retention_hours": 0, "frame_max_delay_ms": 50, **ANY_PORT}
     return settings.model_copy(update=values | overrides)
 
 
 class Disturbed:
-    """A replay in this process, for tests that disturb it: `fault` runs beside it.
+    """A replay in this process, for tests that disturb it while it runs.
 
-    The candles are published slowly enough for the stages to keep up, so that a fault when some candles are
-    stored meets every stage at work.
+    The candles are published slowly enough for the stages to keep up: so every stage is busy when a fault comes after
+    some candles were stored.
     """
 
     def __init__(
         self, settings: Settings, candles: CandleBatch, log_dir: Path, *, seconds: float = 8.0, **options: Any
     ) -> None:
-        """`settings` are those of `replay_settings`. seconds: how long publishing takes."""
+        """settings: those of `replay_settings`. seconds: how long publishing takes."""
         self.settings = settings
         self._candles = candles
         self._log_dir = log_dir
@@ -201,7 +202,8 @@ class Disturbed:
         self.phase = ""
 
     async def run(self, fault: Callable[[], Awaitable[None]], within_s: float = 120.0) -> ReplayResult:
-        """The outcome; fails with the end of every role's log if the replay does not end."""
+        """Run the replay with `fault` beside it; return its result. Fail with the end of every role's log if the replay
+        does not end."""
         try:
             async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
                 playing = tasks.create_task(self.replay.run(Progress(self._set_phase, self._set_published)))
@@ -217,7 +219,7 @@ class Disturbed:
         self.published = published
 
     async def until_stored(self, share: float) -> None:
-        """Returns when the database holds this share of the candles."""
+        """Wait until the database holds this share of the candles."""
         wanted = share * len(self._candles)
 
         async def enough() -> bool:
@@ -227,13 +229,13 @@ class Disturbed:
         await eventually(enough, within_s=60, pause_max_s=0.02)
 
     def pid(self, role: str) -> int:
-        """Of the process of a role."""
+        """Return the process id of a role."""
         pid = self.replay.roles.processes[role].pid
         assert pid is not None
         return pid
 
     def kill(self, role: str) -> int:
-        """SIGKILL to the process of a role; its pid."""
+        """Send SIGKILL to the process of a role; return its process id."""
         pid = self.pid(role)
         os.kill(pid, signal.SIGKILL)
         return pid
@@ -246,7 +248,7 @@ class Disturbed:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def logs(self, lines: int = 25) -> str:
-        """The end of every role's log."""
+        """Return the end of every role's log."""
         parts = []
         for role in self.replay.roles.roles:
             parts.append(f"--- {role}\n" + "\n".join(self.log(role).splitlines()[-lines:]))
@@ -258,7 +260,7 @@ async def _awaited(fault: Callable[[], Awaitable[None]]) -> None:
 
 
 async def redeliver_after(settings: Settings, seconds: float) -> None:
-    """Create the bridges' consumer before they do, with a shorter wait for acknowledgements."""
+    """Create the bridges' consumer before they do, with a shorter acknowledgement timeout."""
     client = await connect(settings.nats().url, "test")
     try:
         await ensure_stream(client, settings.names())
@@ -269,7 +271,7 @@ async def redeliver_after(settings: Settings, seconds: float) -> None:
 
 
 async def published_alerts(settings: Settings) -> list[dict[str, Any]]:
-    """Every record of [alerts] that is no barrier, repeats included."""
+    """Return every record of [alerts] that is no barrier, duplicates included."""
     topic = TopicPartition(Topics.of(settings.names()).alerts, 0)
     return [orjson.loads(value) for value in await records(settings, topic) if value.startswith(b"{")]
 
@@ -280,7 +282,7 @@ async def dead_letters(settings: Settings) -> list[dict[str, Any]]:
 
 
 async def records(settings: Settings, topic: TopicPartition) -> list[bytes]:
-    """All values of a partition up to its present end."""
+    """Return all values of a partition up to its present end."""
     consumer = AIOKafkaConsumer(
         **client_options(settings.kafka()), enable_auto_commit=False, auto_offset_reset="earliest"
     )

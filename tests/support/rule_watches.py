@@ -1,4 +1,4 @@
-"""The rules in force as a worker with these settings follows them."""
+"""The active rules, as a worker with the given settings follows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A `screener up` of a test's own, as a person starts it."""
+"""A test's own `screener up`, started as a user does."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from app.process.child import wait_ended
 from tests.support.eventually import eventually
 
 START_S = 90.0
-"""A dozen processes import and start: of work, as `eventually` counts it."""
+"""The time for a dozen processes to import and start, as CPU work (`of_work` of `eventually`)."""
 
 
 class Up:
-    """A running `screener up` with ports and a folder of its own."""
+    """A running `screener up` with its own ports and folder."""
 
     def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
         self.ports = {name: free_port() for name in (*PORTS, *FEED_PORTS)}
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SCREENER_")}
         environ |= {f"SCREENER_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
-        # the tests ask again and again until a condition holds
+        # the tests poll until a condition holds
         environ |= {"SCREENER_RATE_LIMIT_PER_MINUTE": "0"}
         environ |= {"SCREENER_DATA_DIR": str(directory / "data"), "COLUMNS": "200", **settings}
         self.environ = environ
@@ -45,7 +45,7 @@ class Up:
         return f"http://127.0.0.1:{self.ports['sidecar']}"
 
     def server_url(self, name: str) -> str:
-        """With its password."""
+        """Return the URL of a server, with its password."""
         listed = subprocess.run(
             [sys.executable, "-m", "app", "servers", "--secrets", "--json"],
             env=self.environ, capture_output=True, check=True,
@@ -56,7 +56,7 @@ class Up:
         return self.output.read_text(errors="replace")
 
     def find(self, word: str) -> psutil.Process | None:
-        """A running process of ours with `word` in its command line."""
+        """Return a running descendant with `word` in its command line."""
         for process in self.descendants():
             with suppress(psutil.NoSuchProcess):  # a zombie counts as gone
                 if word in " ".join(process.cmdline()):

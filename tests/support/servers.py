@@ -1,4 +1,4 @@
-"""The real servers of a test run: one embedded stack a session, one namespace a test."""
+"""The real servers of a test run: one embedded stack per session, one namespace per test."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ELSEWHERE = {
     "redis": "TEST_REDIS_URL",
     "nats": "TEST_NATS_URL",
 }
-"""Server -> variable with the URL of one for the tests, instead of the embedded one. The user of that PostgreSQL needs
-no more than the right to create schemas and temporary tables."""
+"""Server -> environment variable for the URL of another server, which replaces the embedded one. The user of that
+PostgreSQL needs only the right to create schemas and temporary tables."""
 
 
 @pytest.fixture(scope="session")
@@ -36,14 +36,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
 
 @pytest.fixture
 def settings(stack: EmbeddedStack, tmp_path: Path) -> Iterator[Settings]:
-    """Settings for the shared servers in a fresh namespace, so that tests meet in no topic, key or table."""
+    """Settings for the shared servers in a fresh namespace, so that tests share no topic, key or table."""
     with fresh_namespace(stack, tmp_path) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def module_settings(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """As `settings`, for a module whose tests share what they start."""
+    """Like `settings`, for a module whose tests share a namespace."""
     with fresh_namespace(stack, tmp_path_factory.mktemp("module")) as made:
         yield made
 
@@ -70,6 +70,7 @@ def _drop_schemas(url: str, prefix: str) -> None:
 
 
 def settings_for(urls: dict[str, str], **overrides: object) -> Settings:
-    """Settings for servers at `urls` in a fresh namespace; `overrides` win, no variable counts."""
+    """Return settings for servers at `urls` in a fresh namespace. `overrides` take precedence; the environment is
+    ignored."""
     given = {f"{server}_url": url for server, url in urls.items()}
     return Settings.load({}, **({"namespace": f"t_{uuid4().hex[:12]}"} | given | overrides))

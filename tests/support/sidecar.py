@@ -22,11 +22,11 @@ from tests.support.eventually import eventually
 
 FREE_PORTS: dict[str, Any] = {"sidecar_port": 0, "sidecar_metrics_port": 0}
 UNLIMITED: dict[str, Any] = {"rate_limit_per_minute": 0}
-"""Tests ask again and again until a condition holds."""
+"""Settings without a rate limit, because tests poll until a condition holds."""
 
 
 async def prepare(settings: Settings) -> None:
-    """The topics and tables that a sidecar reads."""
+    """Create the topics and tables that a sidecar reads."""
     await ensure_topics(settings.kafka())
     await asyncio.to_thread(migrate, settings.postgres())
 
@@ -39,7 +39,7 @@ async def running_sidecar(
     wait_ready: bool = True,
     rate_limited: bool = False,
 ) -> AsyncIterator[Client]:
-    """A sidecar on free ports, with metrics of its own, and a client for it."""
+    """Run a sidecar on free ports, with its own registry of metrics; yield a client for it."""
     settings = settings.model_copy(update=FREE_PORTS | ({} if rate_limited else UNLIMITED))
     registry = RoleRegistry("sidecar", process=CollectorRegistry())
     async with (
@@ -63,7 +63,8 @@ class Client:
     async def send(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Status and JSON of the answer (None for an empty one); `body` is sent as JSON unless it is bytes."""
+        """Send a request. Return status and JSON of the answer (None if empty); `body` is sent as JSON unless it is
+        bytes."""
         given: dict[str, Any] = (
             {"data": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
         )
@@ -73,7 +74,7 @@ class Client:
 
     @asynccontextmanager
     async def alerts(self, since: int | None = None) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """A WebSocket on /ws/alerts that is being served: with `since`, as soon as it is open."""
+        """Yield a WebSocket on /ws/alerts, once the sidecar serves it; with `since`, as soon as it is open."""
         query = "" if since is None else f"?since={since}"
         before = self.receivers
         async with self.session.ws_connect(f"/ws/alerts{query}") as socket:
@@ -83,18 +84,18 @@ class Client:
 
     @asynccontextmanager
     async def channels(self, **headers: str) -> AsyncIterator[Conversation]:
-        """A WebSocket on /ws."""
+        """Yield a conversation over a WebSocket on /ws."""
         async with self.session.ws_connect("/ws", headers=headers) as socket:
             yield Conversation(socket)
 
     @property
     def receivers(self) -> int:
-        """How many clients get every new alert."""
+        """The number of clients that get every new alert."""
         return len(self.sidecar.parts.receivers)
 
 
 class Conversation:
-    """What a client of /ws says and hears."""
+    """The messages that a client of /ws sends and receives."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
@@ -103,20 +104,20 @@ class Conversation:
         await self.socket.send_str(orjson.dumps({"type": kind, **fields}).decode())
 
     async def hear(self, within_s: float = 20.0) -> dict[str, Any]:
-        """The next message; fails if the connection ends before."""
+        """Return the next message; fail if the connection ends before it."""
         message = await self.socket.receive(within_s)
         assert message.type is aiohttp.WSMsgType.TEXT, message
         found: dict[str, Any] = orjson.loads(message.data)
         return found
 
     async def hear_kind(self, kind: str) -> dict[str, Any]:
-        """The next message, which must be of this type."""
+        """Return the next message, which must have this type."""
         found = await self.hear()
         assert found["type"] == kind, found
         return found
 
     async def hear_alerts(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-        """The data of the alerts up to when there are `enough`; nothing else may be among them."""
+        """Return the data of the next alerts, until `enough` returns true for them; other messages fail the test."""
         found: list[dict[str, Any]] = []
         while not enough(found):
             message = await self.hear_kind("alert")
@@ -125,7 +126,7 @@ class Conversation:
         return found
 
     async def subscribe(self, channel: str, **fields: Any) -> dict[str, Any]:
-        """Subscribes; the answer."""
+        """Subscribe to a channel; return the answer."""
         await self.say("subscribe", channel=channel, **fields)
         answer = await self.hear_kind("subscribed")
         assert answer["channel"] == channel
@@ -140,7 +141,7 @@ async def read_alerts(
     enough: Callable[[list[dict[str, Any]]], bool],
     within_s: float = 20.0,
 ) -> list[dict[str, Any]]:
-    """The alerts received until `enough` of them are; fails if the connection ends before."""
+    """Return the alerts received until `enough` returns true for them; fail if the connection ends before."""
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(within_s):
         while not enough(found):
@@ -157,7 +158,7 @@ async def read_until_id(socket: aiohttp.ClientWebSocketResponse, identifier: str
 async def read_close(
     socket: aiohttp.ClientWebSocketResponse, within_s: float = 20.0
 ) -> tuple[int | None, str]:
-    """Code and reason with which the sidecar closes; what comes before is dropped."""
+    """Return the code and reason with which the sidecar closes; drop the messages before that."""
     async with asyncio.timeout(within_s):
         while True:
             message = await socket.receive()

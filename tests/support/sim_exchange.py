@@ -1,4 +1,4 @@
-"""A simulated exchange on a port of its own, with a clock that the test moves, and clients for it."""
+"""A simulated exchange on its own port, with a clock that the test moves, and clients for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Event = dict[str, Any]
 
 
 class Listener:
-    """Reads a WebSocket and keeps what it says."""
+    """Reads a WebSocket and keeps its messages."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
@@ -33,7 +33,7 @@ class Listener:
         self.close_code: int | None = None
 
     async def run(self) -> None:
-        """Until the connection is closed, or cancelled; then it is closed."""
+        """Read until the connection is closed, or until cancelled; then close the connection."""
         try:
             await self._run()
         finally:
@@ -54,7 +54,7 @@ class Listener:
 
     @property
     def klines(self) -> list[Event]:
-        """The `k` objects received so far, of combined and of raw streams."""
+        """The `k` objects received so far, from combined and raw streams."""
         events = [json.loads(text) for text in self.texts if text.startswith("{") and '"kline"' in text]
         return [data["k"] for event in events if "k" in (data := event.get("data", event))]
 
@@ -67,7 +67,7 @@ class Listener:
 
 @dataclass
 class Client:
-    """A test's view of one exchange."""
+    """A test's access to one exchange."""
 
     simulated: SimExchange
     clock: ManualClock
@@ -102,7 +102,7 @@ class Client:
         return found
 
     async def listen(self, *streams: str, path: str = "/stream") -> Listener:
-        """Connected, and listed by the exchange, when it returns."""
+        """Open a WebSocket; return when the exchange has registered it."""
         before = self.simulated.websockets.opened
         query = f"?streams={'/'.join(streams)}" if path.endswith("stream") else ""
         socket = await self.session.ws_connect(self.url + path + query, autoping=False)
@@ -112,7 +112,7 @@ class Client:
         return listener
 
     async def next_minute(self) -> int:
-        """Moves the clock to the start of the next minute, and returns the open time of the one that ended."""
+        """Move the clock to the start of the next minute; return the open time of the minute that ended."""
         minute = self.simulated.exchange.minute
         self.clock.advance_ms((minute + 1) * MINUTE_MS - self.clock.now_ms())
         await eventually(lambda: self.simulated.exchange.minute > minute)
@@ -123,7 +123,7 @@ class Client:
 async def sim_exchange(
     market: Market | None = None, *, now_ms: int = NOON_MS, **options: Any
 ) -> AsyncIterator[Client]:
-    """By default three contracts at noon of some day, twenty updates a second."""
+    """Run an exchange: by default three contracts at noon of some day, twenty updates a second."""
     clock = ManualClock(now_ms)
     chosen = ExchangeOptions(**({"updates_per_s": 20.0, "history_days": 3} | options))
     async with (

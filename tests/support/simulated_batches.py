@@ -12,7 +12,7 @@ DAY_MINUTES = 1440
 
 
 def batch_of_day(market: Market, day: int, symbols: int) -> CandleBatch:
-    """The closed candles of a day of the first `symbols` contracts (at most 128), in order of time."""
+    """Return a day's closed candles of the first `symbols` contracts (at most 128), in order of time."""
     return batch_of_planes(market, market.day(day, 0)[:, :symbols], day * DAY_MINUTES)
 
 

@@ -1,15 +1,15 @@
-"""A Faust worker with one small stage, for tests of what all stages share.
+"""A Faust worker with one small stage, for tests of the code that all stages share.
 
 The stage writes each record into its table of minutes, delivers it to [candles], and logs which record it follows.
 Until the file named by STAGE_TEST_HEALED exists, the records of `POISON` end the process, each in its own way, and
-`wait` waits for a server that is away; then they are delivered too. Any other that does not begin with `ok` is bad
-input.
+`wait` blocks as if a server were down; once it exists, they are delivered too. Any other record that does not begin
+with `ok` is bad input.
 
-While the file named by STAGE_TEST_SLOW exists, the consumer takes as long to return to its offsets after a recovery
-as on a busy machine, and removes the file then.
+While the file named by STAGE_TEST_SLOW exists, the consumer needs as long to seek to its offsets after a recovery as
+on a busy machine; then it removes the file.
 
-If the file named by STAGE_TEST_OVERLAP exists when partitions are assigned, the recovery of their tables ends only when
-the consumer has the partitions of the next rebalance, and Faust hears of that only afterwards.
+If the file named by STAGE_TEST_OVERLAP exists when partitions are assigned, the recovery of their tables ends only
+after the consumer got the partitions of the next rebalance, and Faust learns of that rebalance only afterwards.
 """
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ async def _seek_slowly(*_: object, **__: object) -> None:
     async def slow_seek() -> None:
         await seek()
         if await asyncio.to_thread(slow.exists):
-            # longer than the second for which a consumer without partitions rests
+            # longer than the second that a consumer without partitions sleeps
             await asyncio.sleep(3)
-            # a second rebalance may have come to its end first
+            # a second rebalance may have ended first, and removed the file
             await asyncio.to_thread(slow.unlink, missing_ok=True)
 
     app.consumer.perform_seek = slow_seek

@@ -15,8 +15,8 @@ from app.wire.topics import Topics
 
 
 def stage_worker(settings: Settings, directory: Path) -> ChildProcess:
-    """A worker that is not started yet; its log, and the files that steer it, are in the directory: `healed`, `slow`
-    and `overlap`."""
+    """Return a worker that is not started yet. Its log, and the files that control it (`healed`, `slow`, `overlap`),
+    are in the directory."""
     files = {f"STAGE_TEST_{name.upper()}": str(directory / name) for name in ("healed", "slow", "overlap")}
     argv = [
         sys.executable,
@@ -33,7 +33,7 @@ def stage_worker(settings: Settings, directory: Path) -> ChildProcess:
 
 
 async def committed(settings: Settings) -> int:
-    """The next record of [ingress] that the worker's group would read; 0 before it committed any."""
+    """Return the offset in [ingress] that the worker's group committed; 0 before it committed any."""
     topic = TopicPartition(Topics.of(settings.names()).ingress, 0)
     consumer = AIOKafkaConsumer(
         **client_options(settings.kafka()),

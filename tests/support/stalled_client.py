@@ -1,4 +1,4 @@
-"""A WebSocket client on a bare socket, that reads only when told to."""
+"""A WebSocket client on a bare socket that reads only when told to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLOSE_OPCODE = 0x8
 
 
 class StalledClient:
-    """A client that connects, then reads nothing until told to."""
+    """A client that connects, and then reads nothing until told to."""
 
     def __init__(self, port: int, path: str = "/ws/alerts", receive_buffer_bytes: int = 32_768) -> None:
         self._port = port
@@ -32,12 +32,12 @@ class StalledClient:
         self._socket.close()
 
     def reset(self) -> None:
-        """Ends the connection with a reset, as a crash would."""
+        """End the connection with a reset, as a crash would."""
         self._socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
     async def connect(self) -> None:
-        """Asks for the handshake."""
+        """Connect and send the handshake request."""
         await self._loop.sock_connect(self._socket, ("127.0.0.1", self._port))
         request = (
             f"GET {self._path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -53,7 +53,7 @@ class StalledClient:
         assert b" 101 " in self.head
 
     async def send_text(self, payload: bytes) -> None:
-        """One masked frame, with a mask of zeros."""
+        """Send one masked text frame, with a mask of zeros."""
         await self.send(0x81, payload)
 
     async def send(self, first_byte: int, payload: bytes) -> None:
@@ -63,18 +63,18 @@ class StalledClient:
         await self.send_bytes(head + bytes(4) + payload)
 
     async def send_bytes(self, data: bytes) -> None:
-        """Whatever they are."""
+        """Send raw bytes."""
         await self._loop.sock_sendall(self._socket, data)
 
     async def frames(self, piece_bytes: int) -> list[tuple[int, bytes]]:
-        """(opcode, payload) of everything up to the close frame, read in small pieces."""
+        """Return (opcode, payload) of all frames up to the close frame, read in small pieces."""
         found = [await self.next_frame(piece_bytes)]
         while found[-1][0] != CLOSE_OPCODE:
             found.append(await self.next_frame(piece_bytes))
         return found
 
     async def next_frame(self, piece_bytes: int = 65_536) -> tuple[int, bytes]:
-        """Fails if the connection ends before the frame does."""
+        """Return (opcode, payload) of the next frame; fail if the connection ends within it."""
         while (frame := self._take_frame()) is None:
             piece = await self._loop.sock_recv(self._socket, piece_bytes)
             assert piece, f"the connection ended within a frame, after {len(self._stream)} bytes of it"

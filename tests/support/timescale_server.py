@@ -1,6 +1,6 @@
 """PostgreSQL with TimescaleDB in WASM, on loopback and in memory: needs Node.js and npm.
 
-TimescaleDB cannot be had as a Python package. This one serves one connection at a time, has no background workers, and
+There is no Python package with TimescaleDB. This server serves one connection at a time, has no background workers, and
 ends at a COPY FROM STDIN.
 """
 
@@ -33,7 +33,7 @@ _START_TIMEOUT_S = 120.0
 
 @contextmanager
 def timescaledb(folder: Path, log_dir: Path, licence: str = "timescale") -> Iterator[Settings]:
-    """Settings for a server with the licence, whose session is in a fresh schema of ours."""
+    """Run a server with the licence; yield settings for it. Its session uses a fresh schema."""
     log_file = log_dir / f"timescaledb-{licence}.log"
     server = ChildProcess("TimescaleDB", ("node", folder / "server.mjs", licence), log_file)
     server.start()
@@ -41,7 +41,7 @@ def timescaledb(folder: Path, log_dir: Path, licence: str = "timescale") -> Iter
         url = f"postgresql://postgres:none@127.0.0.1:{_port(server, log_file)}/postgres?sslmode=disable"
         settings = settings_for({"postgres": url})
         with psycopg.connect(url, autocommit=True) as connection:
-            # all connections share a session, and the options of a connection do not reach it
+            # all connections share one session, which ignores a connection's options
             schema = sql.Identifier(settings.database_schema)
             connection.execute(sql.SQL("SET search_path TO {}").format(schema))
             connection.execute("SET timezone TO 'UTC'")
@@ -52,13 +52,13 @@ def timescaledb(folder: Path, log_dir: Path, licence: str = "timescale") -> Iter
 
 @pytest.fixture(scope="session")
 def timescaledb_folder() -> Path:
-    """The folder of the server and its packages; skips what needs it where Node.js or npm is missing."""
+    """The folder of the server and its packages. Skips the test where Node.js or npm is missing."""
     need_programs(("node", "npm"), "TimescaleDB in WASM", "nodejs and npm")
     return timescaledb_programs()
 
 
 def timescaledb_programs() -> Path:
-    """The folder of the server and its packages; got by npm once, and kept in the user's cache."""
+    """Return the folder of the server and its packages, which npm installs once into the user's cache."""
     pinned = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_FILES.iterdir()))).hexdigest()
     cache = platformdirs.user_cache_path("screener-tests", ensure_exists=True)
     folder = cache / f"timescaledb-{pinned[:16]}"
@@ -81,12 +81,12 @@ def _install(cache: Path, folder: Path) -> None:
             assert npm.poll() == 0, npm.describe_end()
         finally:
             npm.kill()
-        # All at once, so that an interrupted installation never leaves half a folder.
+        # an atomic rename: an interrupted installation never leaves half a folder
         made.rename(folder)
 
 
 def _port(server: ChildProcess, log_file: Path) -> int:
-    """The port that the server prints once it serves."""
+    """Return the port, which the server prints once it serves."""
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         assert server.poll() is None, server.describe_end()

@@ -1,4 +1,4 @@
-"""Tokens and keys for tests, and a server of key sets."""
+"""Tokens and keys for tests, and an HTTPS server for key sets."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 SECRET = "a secret of tests that is long enough for HS256"
 A_DAY_S = 86_400.0
-"""Longer than any run of the tests: tokens are made when test modules are imported."""
+"""Longer than any test run, because tokens are made when test modules are imported."""
 
 
 def token(user: str = "ann", *, admin: bool = False, expires_in_s: float = A_DAY_S, **claims: Any) -> str:
-    """A token of `SECRET`; `claims` win, and those that are None are left out."""
+    """Return a token signed with `SECRET`. `claims` override its claims; a claim of None is left out."""
     given = {"sub": user, "exp": time.time() + expires_in_s, "role": "admin" if admin else None} | claims
     return jwt.encode({k: v for k, v in given.items() if v is not None}, SECRET, "HS256")
 
@@ -38,13 +38,13 @@ def bearer(user: str = "ann", **of_token: Any) -> dict[str, str]:
 
 
 def part(value: Any) -> str:
-    """A part of a token: a JSON text, or a value to be written as one."""
+    """Return a part of a token, encoded from a JSON text or from a value."""
     text = value if isinstance(value, str) else json.dumps(value)
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
 def signed(header: Any, claims: Any, key: str = SECRET) -> str:
-    """A token signed with HS256 whatever its header says; both parts may be JSON texts of any form."""
+    """Return a token signed with HS256, whatever its header says. Header and claims may be any JSON text or value."""
     body = f"{part(header)}.{part(claims)}"
     signature = hmac.new(key.encode(), body.encode(), hashlib.sha256).digest()
     return f"{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
@@ -71,7 +71,7 @@ def rsa_token(kid: str | None, key: rsa.RSAPrivateKey, headers: dict[str, Any] |
 
 
 def certificate(path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key, as files."""
+    """Write a self-signed certificate for 127.0.0.1 and its key; return both files."""
     key, name = rsa_key(99), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
     now = datetime.datetime.now(datetime.UTC)
     made = (
@@ -100,7 +100,7 @@ def certificate(path: Path) -> tuple[Path, Path]:
 
 @asynccontextmanager
 async def https_server(path: Path, answer: Callable[[], web.Response]) -> AsyncIterator[str]:
-    """An https server on loopback whose every GET is answered by `answer`; yields its URL."""
+    """Run an https server on loopback that answers every GET with `answer`; yield its URL."""
 
     async def handle(_: web.Request) -> web.Response:
         return answer()

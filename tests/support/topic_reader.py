@@ -1,4 +1,4 @@
-"""Everything a topic holds, read without a consumer group."""
+"""Reads all records of a topic without a consumer group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def read_until(
     partitions: int = 1,
     within_s: float = 30.0,
 ) -> list[ConsumerRecord]:
-    """All records of the topic from its beginning, as soon as they are `enough`."""
+    """Return all records of the topic from its beginning, as soon as `enough` returns true for them."""
     consumer = AIOKafkaConsumer(**client_options(settings.kafka()), enable_auto_commit=False)
     await consumer.start()
     try:
@@ -45,7 +45,7 @@ async def read_until(
 
 
 async def ingress_candles(settings: Settings, at_least: int) -> list[tuple[int, Candle]]:
-    """(partition, candle) of the frames in [ingress], once there are `at_least` different ones."""
+    """Return (partition, candle) of the frames in [ingress], once there are `at_least` different candles."""
 
     def rows(records: list[ConsumerRecord]) -> list[tuple[int, Candle]]:
         return [

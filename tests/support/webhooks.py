@@ -35,13 +35,13 @@ from tests.support.metric_values import UNREAD
 START_MS = 1_709_100_000_000
 LOOPBACK: dict[str, Any] = {"webhook_allowed_hosts": ("127.0.0.0/8",), "webhook_timeout_s": 20.0}
 ON_LOOPBACK = AllowedHosts.of(LOOPBACK["webhook_allowed_hosts"])
-"""Hosts allowed by these settings."""
+"""The hosts that these settings allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
     path: str
-    """As it stood in the request."""
+    """The raw path of the request."""
     headers: dict[str, str]
     body: bytes
 
@@ -59,7 +59,7 @@ Answer = Callable[[Received], Awaitable[web.StreamResponse]]
 
 @dataclass(slots=True)
 class Receiver:
-    """`answer` decides what each request gets; by default 200."""
+    """A receiver of webhooks. `answer` gives the response to each request; by default it is 200."""
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Receiver:
     most_at_once: int = 0
 
     def says(self, status: int, headers: dict[str, str] | None = None) -> None:
-        """From now on every request gets this."""
+        """Answer every further request with this status."""
 
         async def answer(_: Received) -> web.StreamResponse:
             return web.Response(status=status, headers=headers)
@@ -107,7 +107,7 @@ async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
 
 
 def alert(number: int, **fields: Any) -> Alert:
-    """Published at START_MS."""
+    """Return an alert that was published at START_MS."""
     made = make_alert(number) | fields
     return Alert.from_dict(
         made | {"timings": {"publish_ts_ms": START_MS, **fields.get("timings", {})}}, number
@@ -119,7 +119,7 @@ NOTED_NOWHERE = Attempts(Path(os.devnull), "webhooks-outbox", pipeline_metrics(U
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """The database's side of webhooks and a sender without jitter, in a schema of its own."""
+    """The webhook tables in their own schema, and a sender without jitter."""
 
     settings: Settings
     clock: ManualClock
@@ -151,11 +151,11 @@ class Outbox:
         await follow_settings(self.connection, self.clock.now_ms(), allowed=allowed)
 
     async def deliveries(self) -> list[Delivery]:
-        """In order of seq."""
+        """Return the deliveries in order of seq."""
         return sorted(await self.log().newest(10_000), key=lambda one: one.seq)
 
     async def user(self, user_id: str, url: str | None, *selected: str, on: bool = True) -> UUID | None:
-        """Stores settings as the API does; the id of the user's target."""
+        """Store settings as the API does; return the id of the user's target, if any."""
         await self.connection.execute(
             "INSERT INTO user_settings (user_id, webhook_url, notification_enabled, selected_alerts) "
             "VALUES (%s, %s, %s, %s) ON CONFLICT (user_id) DO UPDATE SET (webhook_url, notification_enabled, "

@@ -1,4 +1,4 @@
-"""Returns after alerts, from all closes and all alerts at once: what streamed figures must equal."""
+"""Returns after alerts, computed from all closes and all alerts at once: the streamed figures must equal them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def figures(known: np.ndarray) -> dict[str, float | None]:
 def whole_outcomes(
     history: WholeHistory, entries: Sequence[Entry], awake_ms: Mapping[str, int], horizons: Mapping[str, int]
 ) -> dict[str, dict[str, object]]:
-    """rule_type -> what `RuleOutcome.as_dict` tells; p_value: lowest and highest, as rounding decides about moves
-    that do exactly as well as the alerts."""
+    """Return rule_type -> the fields of `RuleOutcome.as_dict`. p_value: its lowest and highest possible value, since
+    rounding decides about moves that do exactly as well as the alerts."""
     found = {}
     for rule_type in sorted({*awake_ms, *(entry.rule_type for entry in entries)}):
         alerts = [entry for entry in entries if entry.rule_type == rule_type]
