@@ -1,4 +1,4 @@
-"""What every test gets: a clean environment and, on request, real servers."""
+"""The fixtures of every test: a clean environment and, on request, real servers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from app.rules.ahead import compile_ahead
 
 PIPELINE = PurePosixPath("tests/pipeline")
 WAITING = ("test_chaos.py", "test_outage_logs.py", "test_up_health.py")
-"""Of its files those that wait for minutes of the clock most of the time."""
+"""Files in this folder that mostly wait for minutes of the clock."""
 
-# In this order: the second imports the first, which pytest must have rewritten by then.
+# the order matters: the second one imports the first, which pytest must have rewritten by then
 pytest_plugins = ["tests.support.servers", "tests.support.apache_kafka", "tests.support.timescale_server"]
 
 
-# how long an example may take depends on the machine
+# no deadline, because the time of an example depends on the machine
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
 
 
 class _Schedule(LoadScopeScheduling):
-    """A file of tests stays in one process, with what its tests share, and so does what is busy of `tests/pipeline`:
-    two of its replays at once would only slow each other down, while most other tests wait for servers."""
+    """Keeps each test file in one process, for its shared fixtures, and all busy files of `tests/pipeline` in one: two
+    replays at once would only slow each other down, while most other tests wait for servers."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePosixPath(nodeid.partition("::")[0])
@@ -48,13 +48,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first, in their random order, so that the processes of a run end at about one time."""
+    """Put the longest tests first, in their random order, so that all processes of a run end at about the same time."""
     items.sort(key=lambda item: "pipeline" not in item.path.parts)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_the_shell() -> None:
-    """A developer's SCREENER_* variables must not steer the tests, nor the processes they start."""
+    """Remove a developer's SCREENER_* variables, which must not affect the tests nor the processes that they start."""
     for name in list(os.environ):
         if name.startswith("SCREENER_"):
             del os.environ[name]
@@ -62,8 +62,8 @@ def _no_settings_from_the_shell() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _kernels_are_compiled() -> None:
-    """A process that a test starts must not spend the test's time with compiling. Of the processes of a run one
-    compiles, and the others wait for it."""
+    """Compile the kernels first, so that no process of a test spends the test's time on it. One process of a run
+    compiles; the others wait for it."""
     if is_complete():
         return
     with (platformdirs.user_cache_path("screener-tests", ensure_exists=True) / "kernels.lock").open(
@@ -76,7 +76,7 @@ def _kernels_are_compiled() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _loggers_are_not_cached() -> Iterator[None]:
-    """A logger used once under the set-up of a process would keep that, and capture_logs would miss its events."""
+    """Turn off the cache of loggers: capture_logs misses the events of a logger that keeps an earlier configuration."""
     configure = structlog.configure
 
     def configure_uncached(**settings: Any) -> None:

@@ -1,1 +1,1 @@
-"""Faults at random over all processes of `screener up`; afterwards its alerts must be those of an undisturbed run."""
+"""Random faults in all processes of `screener up`; afterwards its alerts must equal those of an undisturbed run."""

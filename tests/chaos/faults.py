@@ -1,4 +1,4 @@
-"""What is done to a process and its children: ended at once, stopped for a while, or their connections cut."""
+"""Faults of a process and its children: they are killed, stopped for a while, or lose their connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import psutil
 _PIDFD_GETFD = 438
 """The system call's number, the same on all platforms of Linux."""
 _ESTABLISHED = 1
-"""First byte of TCP_INFO."""
+"""The first byte of TCP_INFO for an established connection."""
 _GONE = (errno.EBADF, errno.ESRCH)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,9 +41,9 @@ async def stop_for(process: psutil.Process, seconds: float) -> None:
 
 
 def sever(process: psutil.Process) -> int:
-    """Shuts every TCP connection of a process and its children down; they go on. Returns how many were cut.
+    """Shut down every TCP connection of a process and its children, which go on. Return how many were cut.
 
-    A connection that its owner closes meanwhile does not count; one that stays up raises AssertionError.
+    A connection that its owner closes meanwhile does not count. Raises AssertionError for one that stays connected.
     """
     return sum(
         _shut_down(one.pid, connection.fd)
@@ -54,7 +54,7 @@ def sever(process: psutil.Process) -> int:
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
-    """A server such as PostgreSQL serves each client in a child."""
+    """Return a process and its children: a server such as PostgreSQL serves each client in a child."""
     with suppress(psutil.NoSuchProcess):
         return [process, *process.children(recursive=True)]
     return []
@@ -67,7 +67,7 @@ def _connections(process: psutil.Process) -> Sequence[psutil._common.pconn]:
 
 
 def _shut_down(pid: int, number: int) -> bool:
-    """Through a copy of the other process's descriptor, which only its owner may have."""
+    """Shut down a connection through a copy of the other process's descriptor, which only its owner may get."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.run --minutes 20 --seed N`: the long form; prints what was done and what is wrong."""
+"""The long form of a trial: `python -m tests.chaos.run --minutes 20 --seed N` prints the faults and what is wrong."""
 
 from __future__ import annotations
 

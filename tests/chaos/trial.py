@@ -1,7 +1,7 @@
-"""One trial: `screener up` on a simulated exchange, faults for some minutes, and what is stored compared.
+"""One trial: `screener up` on a simulated exchange, faults for some minutes, and a check of the stored data.
 
-Afterwards every minute of the exchange is in the database with its values, and the alerts of `close` mode are those of
-one undisturbed pass over the same minutes, each once, under the same ids; `/api/health` says ok again.
+Afterwards every minute of the exchange must be in the database with its values, and the alerts of `close` mode must be
+those of one undisturbed pass over the same minutes, each once, with the same ids; `/api/health` must say ok again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TARGETS = (
     "postgres/data",
     "app.local.broker",
 )
-"""Words of their command lines."""
+"""The processes that faults hit, each by a word in its command line."""
 KINDS = ("kill", "stop", "sever")
 RULES = """\
 rules:
@@ -68,7 +68,8 @@ rules:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """seconds: of faults. pauses_s: least and most between two. settled_s: how long all may take afterwards."""
+    """seconds: how long faults happen. pauses_s: the shortest and longest pause between two. settled_s: how long it may
+    take afterwards until everything is as expected."""
 
     seconds: float
     seed: int
@@ -85,16 +86,16 @@ class Outcome:
     candles_expected: set[Candle] = field(default_factory=set)
     candles: set[Candle] = field(default_factory=set)
     faults: Counter[str] = field(default_factory=Counter)
-    """`kill run feed` and the like -> how often."""
+    """A fault, for example `kill run feed` -> how often it was done."""
     severed: int = 0
-    """Connections cut."""
+    """The number of connections cut."""
     health: object = None
-    """What `/api/health` said last."""
+    """The last answer of `/api/health`."""
     ended: bool = False
     """Whether `screener up` ended by itself."""
 
     def differences(self) -> dict[str, object]:
-        """All that is not as it should be; empty when everything is."""
+        """Return everything that is not as it should be; empty if all is well."""
         found = {
             "alerts missing": sorted(self.alerts_expected - self.alerts.keys()),
             "alerts too many": sorted(self.alerts.keys() - self.alerts_expected),
@@ -119,7 +120,7 @@ async def trial(directory: Path, plan: Plan, say: Callable[[str], None]) -> Outc
         await up.is_up(plan.settled_s)
         await minutes_of_exchange(_exchange_url(up))  # what cannot be compared shall fail at once
         await _apply_rules(directory)
-        # a minute for the rules to be in force, one for what `prev` remembers
+        # one minute until the rules are active, and one that `prev` must remember
         first_ms = (now_in_ms() // MINUTE_MS + 2) * MINUTE_MS
         await asyncio.sleep((first_ms - now_in_ms()) / 1000)
         await _play(up, plan, chance, outcome, say)
@@ -198,7 +199,7 @@ async def _compare(
 
     with suppress(AssertionError):  # what differs is told by the outcome
         await eventually(settled, plan.settled_s)
-        # what is still on its way has come once the next minute has been through all stages
+        # data still in the pipeline has arrived once the next minute has passed all stages
         end_ms = (now_in_ms() // MINUTE_MS + 1) * MINUTE_MS
         await eventually(lambda: _stored_until(directory, end_ms, plan.symbols), plan.settled_s)
         await eventually(settled, plan.settled_s)
@@ -234,7 +235,7 @@ async def _stored_until(directory: Path, open_ms: int, symbols: int) -> bool:
 
 
 async def _rows(directory: Path, query: str, span: tuple[int, int]) -> list[tuple[Any, ...]] | None:
-    """None while the server is away."""
+    """Return the rows of a query; None while the server is down."""
     urls = urls_of_running(directory / "data")
     if "postgres" not in urls:
         return None

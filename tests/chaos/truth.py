@@ -1,4 +1,4 @@
-"""What should be in the database: the exchange's own minutes, and the alerts of one undisturbed pass over them."""
+"""The data expected in the database: the exchange's minutes, and the alerts of one undisturbed pass over them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Candle = tuple[str, int, float, float, float, float, float, float]
 
 
 async def minutes_of_exchange(base_url: str) -> CandleBatch:
-    """The closed minutes of the last twenty hours of every contract that is followed, in order of time."""
+    """Return the closed minutes of the last twenty hours of every followed contract, in order of time."""
     pages: list[CandleBatch] = []
     async with aiohttp.ClientSession() as session:
 
@@ -51,7 +51,7 @@ async def minutes_of_exchange(base_url: str) -> CandleBatch:
 
 
 def alerts_of_an_undisturbed_run(candles: CandleBatch, rules: str, first_ms: int, last_ms: int) -> set[Alert]:
-    """Those of minutes (open time) from `first_ms` to `last_ms`; what is before makes windows whole."""
+    """Return the alerts of minutes with open times from `first_ms` to `last_ms`; earlier candles only fill windows."""
     backtest = Backtest(RuleBook.compile(load_rules(rules), "close"), since_ms=first_ms)
     backtest.feed(candles)
     assert not backtest.faults

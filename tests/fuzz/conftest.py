@@ -1,4 +1,4 @@
-"""Memory stays flat, whatever is tried and however long."""
+"""Checks that memory stays flat in every fuzz test."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import psutil
 import pytest
 
 GROWTH_MAX_MB = 160
-"""What the first use of each part takes once (imports, pools, compiled expressions) fits in; a leak does not."""
+"""Enough for the one-time memory of first uses (imports, pools, compiled expressions), but not for a leak."""
 
 
 @pytest.fixture(autouse=True)
 def _memory_stays_flat() -> Iterator[None]:
-    """`-s` shows the figures."""
+    """Fail if memory grows too much; `-s` shows the figures."""
     before_mb = resident_mb()
     yield
     after_mb = resident_mb()

@@ -1,7 +1,8 @@
-"""What enters from outside, mutated: NATS messages, frames of candles, bars and metrics, alerts, reports of gaps.
+"""Mutated input from outside: NATS messages, frames of candles, bars and metrics, alerts, reports of gaps.
 
-Each input goes through the code that a role runs on it, up to the pure steps of the stages. Allowed is what the roles
-handle: a refusal (BadInput), or rows that hold to their bounds. Any other exception would end a role, and is raised.
+Each input goes through the code that a role runs on it, up to the pure steps of the stages. Two outcomes are allowed:
+the input is rejected (BadInput), or its rows are within their bounds. Any other exception would end a role, and is
+raised.
 
     python -m tests.fuzz.entry --inputs 1000000
 """
@@ -58,7 +59,7 @@ from app.wire.nats.candles import parse
 NOW_MS: Final = 1_700_000_040_000
 _MAX_BYTES: Final = 65_536
 _FORGET_EVERY: Final = 300
-"""Inputs after which the stages begin anew: what they hold of symbols is bounded elsewhere."""
+"""The number of inputs after which the stages start afresh: other code bounds the symbols that they hold."""
 _SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "1000PEPEUSDT", "\u9f99\u867eUSDT", "BTC-26SEP25")
 _COLUMNS: Final = ("close_1m", "price_change_5m", "quote_volume_5m", "rsi_14_15m")
 _RULES: Final = (
@@ -82,7 +83,7 @@ _ODD_TIMES: Final = (
 )  # fmt: skip
 _MINUTES_AGO: Final = (0, 1, 2, 5, 1_500, 100_000, 5_000_000)
 _MINUTES_AGO_WEIGHTS: Final = (8, 8, 8, 8, 1, 1, 1)
-"""Seldom long ago: a late candle costs a hundred times what one of now costs."""
+"""Old candles are rare: a late candle costs a hundred times as much as a present one."""
 _SPOILT_COLUMNS: Final = (
     "open_time_ms", "event_ts_ms", "ingest_ts_ms", "open", "high", "close", "volume", "quote_volume", "trades",
 )  # fmt: skip
@@ -91,7 +92,7 @@ _ODD_NUMBERS: Final = (0.0, -0.0, -1.0, 1.0, np.nan, np.inf, -np.inf, 1e308, -1e
 
 
 class Entry:
-    """The roles' steps, with what they remember. `counts`: by target and outcome."""
+    """The roles' steps and their state. `counts`: (target, whether the input was used) -> number of inputs."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # repeats, guards nothing
@@ -119,7 +120,7 @@ class Entry:
         self._candle_values = CandleValues(self._latest)
 
     def run(self, inputs: int) -> None:
-        """Raises what would have ended a role."""
+        """Try this many inputs. Raises the exception that would have ended a role."""
         for number in range(inputs):
             if number % _FORGET_EVERY == 0:
                 self._forget()
@@ -153,7 +154,7 @@ class Entry:
         return self._take(batch)
 
     def _take(self, batch: CandleBatch) -> bool:
-        """What collector, calculator and alerts do with the rows of a frame."""
+        """Process the rows of a frame as collector, calculator and alerts do."""
         good = np.ones(len(batch), np.bool_)
         for mask, _ in check(batch, NOW_MS):
             good &= ~mask
@@ -171,7 +172,7 @@ class Entry:
         return True
 
     def _evaluate(self, frame: bytes) -> None:
-        """What alerts, sinks and sidecar do with a frame of metrics."""
+        """Process a frame of metrics as alerts, sinks and sidecar do."""
         batch, _ = decode_metrics(frame)
         self._hold_to_bounds(batch)
         if not len(batch):
@@ -231,7 +232,7 @@ class Entry:
         return bool(gaps)
 
     def _stored(self) -> bool:
-        """State that was stored, damaged; and whether a frame is taken for a barrier."""
+        """Decode damaged stored state, also as a barrier."""
         matrix = MarketMatrix(columns=_COLUMNS)
         minute_ms = NOW_MS - NOW_MS % MINUTE_MS - MINUTE_MS
         matrix.update(self._good_candles(minute_ms))
@@ -265,7 +266,7 @@ class Entry:
         )  # fmt: skip
 
     def _odd_candles(self) -> CandleBatch:
-        """Candles of which some values cannot be ones, or are at the edge of what can."""
+        """Return candles with some values that are invalid, or at the edge of the valid range."""
         choose = self._random
         (ago,) = choose.choices(_MINUTES_AGO, _MINUTES_AGO_WEIGHTS)
         minute_ms = NOW_MS - NOW_MS % MINUTE_MS - MINUTE_MS * ago
@@ -340,7 +341,7 @@ class Entry:
         return self._random.choice(_ODD_VALUES)
 
     def _spoiled(self, data: bytes) -> bytes:
-        """Half of the time as it is; else with bytes changed, cut, doubled or put in."""
+        """Return the data, half of the time unchanged, else with bytes changed, cut, doubled or inserted."""
         if self._random.random() < 0.5 or not data:
             return data
         spoiled = bytearray(data)

@@ -1,6 +1,6 @@
-"""Mutated frames and REST answers of exchanges, for the parts of the feed that read them; what must hold after each.
+"""Mutated frames and REST answers of exchanges, for the parts of the feed that read them, with checks after each.
 
-`python -m tests.fuzz.feed --inputs 1000000 [--seed N]`. Recorded frames are the start where they are there.
+`python -m tests.fuzz.feed --inputs 1000000 [--seed N]`. Recorded frames are mutated too, if they are available.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Tally:
 
 
 def fuzz(seed: int, inputs: int) -> Tally:
-    """Raises AssertionError, or whatever a part raised, for the first input after which something does not hold."""
+    """Try this many inputs. Raises AssertionError for the first input after which a check fails, or the exception of a
+    part."""
     before = structlog.get_config()
     structlog.configure(processors=[_drop])
     try:
@@ -88,7 +89,7 @@ async def _fuzz(chance: random.Random, inputs: int) -> Tally:
 
 
 class _Published:
-    """Takes what the feed publishes; the bridge must be able to read or refuse it."""
+    """Checks that the bridge can read or reject every candle that the feed publishes."""
 
     def __init__(self, clock: ManualClock, exchange: str) -> None:
         self._clock = clock
@@ -110,7 +111,7 @@ class _Published:
 
 
 class _Sockets:
-    """Frames of one venue through a pump of its own."""
+    """Feeds frames of one venue through its own pump, and checks its state."""
 
     def __init__(self, venue: Venue, base: Sequence[bytes], chance: random.Random) -> None:
         self._venue, self._base, self._chance = venue, base, chance
@@ -153,7 +154,7 @@ class _Sockets:
         latest_ms = self._host.now_ms() + AGREE_MS
         assert NOW_MS <= self._clock.now_ms() <= latest_ms
         for symbol in SYMBOLS:
-            # no minute counts as over, or as there, before it can be
+            # no minute may count as over, or as received, before its time
             assert not self._coverage.has_reached(symbol, latest_ms // MINUTE_MS * MINUTE_MS)
         assert len(self._pump._newest_event_ms) <= len(SYMBOLS)
         assert len(self._tickers._waiting) <= len(SYMBOLS)
@@ -161,7 +162,7 @@ class _Sockets:
 
 
 def binance_frames() -> list[bytes]:
-    """Klines of the recorded exchange as they are, self-made ones near the present, and tickers."""
+    """Return generated klines near the present, a ticker frame, and recorded frames if they are available."""
     open_ms = NOW_MS - 30_000
     made = [frame(symbol, open_ms, closed=False, event_ts_ms=NOW_MS + n) for n, symbol in enumerate(SYMBOLS)]
     made += [frame(symbol, open_ms - MINUTE_MS, closed=True) for symbol in SYMBOLS]
@@ -235,7 +236,7 @@ ANSWERS: dict[tuple[type[Venue], str], Callable[[], Any]] = {
 
 
 async def answer(chance: random.Random, tally: Tally) -> None:
-    """One mutated answer, for whoever asked."""
+    """Pass one mutated REST answer to the code that requested it."""
     (made_by, kind), make = chance.choice(list(ANSWERS.items()))
     text = mutated(chance, orjson.dumps(make()))
     try:
@@ -276,7 +277,7 @@ async def answer(chance: random.Random, tally: Tally) -> None:
 
 
 def refusal(chance: random.Random, tally: Tally) -> None:
-    """What an exchange might say with any status."""
+    """Check the error texts for any body that an exchange might send with any status."""
     said = chance.randbytes(chance.randint(0, 300))
     if chance.random() < 0.5:
         said = b"<html><style>x</style>" + said + b'{"code":-1003,"msg":"too many"}' * chance.randint(0, 200)
@@ -290,7 +291,7 @@ def refusal(chance: random.Random, tally: Tally) -> None:
 
 
 def mutated_bytes(chance: random.Random, text: bytes) -> bytes:
-    """Bytes changed, dropped, doubled; or cut off."""
+    """Return the text with bytes changed, dropped, doubled, or cut off."""
     changed = bytearray(text)
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(changed) + 1)
@@ -307,7 +308,7 @@ def mutated_bytes(chance: random.Random, text: bytes) -> bytes:
 
 
 def mutated(chance: random.Random, text: bytes) -> bytes:
-    """The same JSON with values exchanged, dropped, doubled, or moved in time."""
+    """Return the JSON with values replaced, dropped, doubled, or moved in time."""
     document = orjson.loads(text)
     for _ in range(chance.randint(1, 3)):
         document = _changed(chance, document)

@@ -1,6 +1,6 @@
-"""The rule language once more, after its description and without a line of app.rules: text to scalars, row by row.
+"""A second implementation of the rule language, from its description, without app.rules: row by row, with scalars.
 
-A number is a float or None (null); a condition True, False or None, after Kleene.
+A number is a float or None (null); a condition is True, False or None, by Kleene's logic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FACTORS = {"k": 1e3, "K": 1e3, "M": 1e6}
 
 @dataclass(frozen=True)
 class Look:
-    """One row, the closed minutes of its symbol before it, and for a query the rows of all symbols."""
+    """The data that an expression can see: a row, its symbol's closed minutes before it, and for a query all rows."""
 
     values: Values
     minute: int = 0
@@ -137,7 +137,7 @@ def _number(tree: Tree, look: Look) -> float | None:
 def _of_market(kind: str, parts: list[Tree], look: Look) -> float | None:
     looks = [Look(row, market=look.market) for row in look.market]
     if kind == "of":
-        # rows are in the order of their symbols
+        # row N is that of symbol SNUSDT
         at = int(parts[0][1].removeprefix("S").removesuffix("USDT"))
         return number(parts[1], looks[at]) if at < len(looks) else None
     tree = parts[0]

@@ -1,4 +1,4 @@
-"""Random expressions of every construct that the grammar has, and texts that are almost expressions."""
+"""Random expressions with every construct of the grammar, and texts that are almost expressions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _HOSTILE = (
 
 
 class Expressions:
-    """`query`: with functions over all symbols and without what looks a minute back."""
+    """Makes random expressions. `query`: with functions over all symbols, and without those that look a minute back."""
 
     def __init__(self, rng: random.Random, query: bool = False) -> None:
         self._rng = rng
@@ -114,7 +114,7 @@ class Expressions:
 
 
 def mutated(rng: random.Random, text: str) -> str:
-    """A text with a few characters or words put in, left out, doubled or swapped."""
+    """Return the text with a few characters or words inserted, left out, doubled or swapped."""
     for _ in range(rng.randint(1, 2)):
         at, to = sorted((rng.randint(0, len(text)), rng.randint(0, len(text))))
         kind = rng.random()

@@ -61,7 +61,7 @@ _SYMBOLS = ("AUSDT", "BUSDT", "CUSDT")
 
 @dataclass
 class Tally:
-    """How much was tried, and how it went; nothing that grows with it."""
+    """Counts of the inputs and their outcomes, in constant memory."""
 
     inputs: int = 0
     rules: int = 0
@@ -80,7 +80,7 @@ class _Held:
 
 @dataclass
 class _Plain:
-    """One rule as the description has it, with what it must remember."""
+    """One rule by the plain implementation, with its state."""
 
     rule: Rule
     tree: tuple
@@ -88,7 +88,7 @@ class _Plain:
     held: dict[str, _Held] = field(default_factory=dict)
 
     def fires(self, row: Row, look: Look) -> bool:
-        """Whether it is true at this row, and has held long enough."""
+        """Return whether the rule is true at this row, and has held long enough."""
         if self.rule.symbols is not None and row.symbol not in self.rule.symbols:
             return False
         if self.mode == "close" and not row.closed:
@@ -107,7 +107,7 @@ class _Plain:
 
 
 def fuzz(seed: int, inputs: int, tally: Tally | None = None) -> Tally:
-    """Raises AssertionError, with the seed of the round and the text, where the two do not agree."""
+    """Try this many inputs. Raises AssertionError, with the seed, round and text, where the implementations differ."""
     tally = tally or Tally()
     goal, at = tally.inputs + inputs, 0
     while tally.inputs < goal:
@@ -136,7 +136,7 @@ def _rules(rng: random.Random, tally: Tally) -> list[_Plain]:
                 hold_s=rng.choice((0, 0, 0, 60, 90)),
             )
         except RuleError:
-            # nothing but constants, a division by 0, or beyond the bounds
+            # only constants, a division by 0, or beyond the bounds
             tally.refused += 1
             continue
         found.append(_Plain(rule, parse(text), mode))
@@ -145,7 +145,7 @@ def _rules(rng: random.Random, tally: Tally) -> list[_Plain]:
 
 
 def _frames(rng: random.Random) -> Iterator[list[Row]]:
-    """Each symbol's minute stays, goes on by one, or leaps."""
+    """Yield frames in which each symbol's minute stays the same, goes on by one, or skips one."""
     minutes = dict.fromkeys(_SYMBOLS, 0)
     for _ in range(rng.randint(1, 5)):
         rows = []
@@ -188,7 +188,7 @@ def _one_book(rng: random.Random, tally: Tally, where: str) -> None:
 
 
 def _perhaps_another(rng: random.Random, evaluator: Evaluator) -> Evaluator:
-    """The same rules and memory, now and then after a restart or a change of other rules."""
+    """Return an evaluator with the same rules and memory, sometimes after a restart or a change of other rules."""
     if rng.random() < 0.2:
         restored = Evaluator(evaluator.book)
         restored.restore(evaluator.snapshot())
@@ -265,7 +265,7 @@ def _texts(rng: random.Random, tally: Tally, where: str) -> None:
 
 
 def _same_again(read, canonical: str, tree, where: str) -> None:
-    """The canonical spelling says the same; its parentheses may go beyond the bounds."""
+    """Check that the canonical text parses to the same tree, unless its parentheses exceed the bounds."""
     try:
         again = read(canonical)
     except RuleError as error:
@@ -275,7 +275,7 @@ def _same_again(read, canonical: str, tree, where: str) -> None:
 
 
 def _evaluates(text: str, where: str) -> None:
-    """Whatever compiles must evaluate."""
+    """Check that a text that compiles also evaluates."""
     try:
         rule = Rule("mutant", text, "high")
     except RuleError:
@@ -287,7 +287,7 @@ def _evaluates(text: str, where: str) -> None:
 
 
 def peak_mb() -> float:
-    """Of this process, since its start."""
+    """Return the peak memory of this process since its start."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,7 +1,7 @@
-"""Hostile HTTP and WebSocket clients at a running sidecar: it fails at nothing, keeps nothing, and goes on serving.
+"""Hostile HTTP and WebSocket clients of a running sidecar: it must not fail, must keep nothing, and must go on serving.
 
-Every input follows from its number alone. FUZZ_INPUTS sets how many there are (by hand, a hundred thousand and more);
-FUZZ_FIRST begins at another one than 0, to repeat one that failed.
+Every input depends only on its number. FUZZ_INPUTS sets how many there are (by hand, a hundred thousand and more);
+FUZZ_FIRST sets the first number, to repeat an input that failed.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ INPUTS = int(os.environ.get("FUZZ_INPUTS", "400"))
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
 ROUNDS = 4
 AT_ONCE = 64
-"""Enough that the sidecar is busy while most of them only listen."""
+"""Clients at once: enough to keep the sidecar busy while most of them only listen."""
 GROWTH_MAX_BYTES = 48 * 1024 * 1024
-"""Between the second round and the last: a leak of a connection or message each is more than that by hand."""
+"""The growth allowed from the second round to the last: with many inputs, a leaked connection or message each exceeds
+it."""
 PATIENCE_S = 0.4
-"""How long an answer is listened to before the client goes away."""
+"""How long a client waits for an answer before it leaves."""
 LIMITS = SidecarLimits(
     http=HttpBounds(connections=400, connections_per_address=400, head_s=2.0, idle_s=4.0), idle_s=5.0
 )
 FAULTS = {"request_failed", "client_failed", "conversation_failed"}
-"""Log events that say the sidecar failed at what it was given."""
+"""Log events that report a failure of the sidecar at an input."""
 
 PATHS = (
     "/",
@@ -119,7 +120,7 @@ def mutated(random: Random, data: bytes, most: int = 4) -> bytes:
 
 
 def query_of_odd_values(random: Random, path: bytes) -> bytes:
-    """The same parameters with other values."""
+    """Return the path with odd values for its parameters."""
     return re.sub(rb"=[^&]*", lambda _: b"=" + random.choice(ODD).replace(b"\r\n", b"%0D%0A"), path)
 
 
@@ -156,7 +157,7 @@ def chunked(random: Random, body: bytes) -> bytes:
 
 
 def frame(random: Random) -> bytes:
-    """One WebSocket frame, mostly as a client may send it."""
+    """Return a WebSocket frame, mostly a valid one."""
     payload = mutated(random, random.choice(MESSAGES))
     if random.random() < 0.1:
         payload = orjson.dumps(
@@ -197,7 +198,7 @@ def conversation(random: Random) -> bytes:
 
 
 async def attack(port: int, number: int) -> tuple[bytes, bytes]:
-    """(what was sent, what was answered) of one connection."""
+    """Open one hostile connection. Return (the bytes sent, the bytes received)."""
     random = Random(number)
     said = conversation(random) if random.random() < 0.45 else request(random) * random.choice((1, 1, 1, 3))
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -222,7 +223,7 @@ async def attack(port: int, number: int) -> tuple[bytes, bytes]:
 
 
 def failure(heard: bytes) -> str | None:
-    """What an answer may not be."""
+    """Return what is wrong with an answer, or None."""
     statuses = {int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", heard[:2_000])}
     if 500 in statuses or any(status > 503 for status in statuses):
         return f"answered {sorted(statuses)}"
@@ -233,7 +234,7 @@ def failure(heard: bytes) -> str | None:
 
 @asynccontextmanager
 async def good_client(client: Client) -> AsyncIterator[list[int]]:
-    """Asks over REST and WebSocket all the while; what is yielded holds how often it was served."""
+    """Keep polling over REST and WebSocket; yield a list of one item that counts the answers."""
     served = [0]
 
     async def ask() -> None:
@@ -247,7 +248,7 @@ async def good_client(client: Client) -> AsyncIterator[list[int]]:
                 if served[0] % 10 == 0:
                     await socket.say("ping")
                     await socket.hear_kind("pong")
-                # within what one client may say in a minute
+                # stay within the messages that one client may send per minute
                 await asyncio.sleep(0.05)
 
     asking = asyncio.create_task(ask())
@@ -282,7 +283,7 @@ async def hostile_round(port: int, numbers: range) -> None:
 async def test_hostile_clients_harm_nobody_and_leave_nothing(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # asyncio warns of every write of an attacker that was cut off, and pytest keeps each record
+    # asyncio warns of every write to an attacker that is gone, and pytest keeps each record
     caplog.set_level(logging.ERROR, "asyncio")
     await prepare(settings)
     given = Settings.model_validate({**settings.model_dump(), "jwt_secret": SECRET, "log_level": "info"})

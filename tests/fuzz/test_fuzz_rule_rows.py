@@ -1,4 +1,4 @@
-"""Mutated rows of `alert_rules`, as plain SQL writes them: none ends a worker or costs it another rule."""
+"""Mutated rows of `alert_rules`, written by plain SQL: no row may end a worker or make it lose another rule."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ INSERT = """
 
 
 def mutated(chance: random.Random, number: int) -> dict[str, Any]:
-    """A good rule of which some columns are anything."""
+    """Return a valid rule with odd values in some columns."""
     rule = chance.choice(SHIPPED)
     row: dict[str, Any] = {
         "rule_type": f"fuzz_{number % 40}",
@@ -112,6 +112,6 @@ async def test_no_row_of_the_rules_ends_a_worker_or_costs_it_another_rule(
                 assert enabled <= {rule.rule_type for rule in watch.book.rules}
             if start % (10 * BATCH) == 0:
                 await connection.execute("DELETE FROM alert_rules WHERE rule_type <> 'canary'")
-    # the database lets in some of what is no rule, and refuses some
+    # the database must accept some of the invalid rules, and reject others
     assert stored > INPUTS // 10
     assert refused > INPUTS // 10

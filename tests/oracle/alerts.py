@@ -1,4 +1,4 @@
-"""Which alerts a set of candles must give in `close` mode."""
+"""The alerts that a set of candles must give in `close` mode."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Alert = tuple[str, str, int]
 
 
 def close_mode_alerts(parquet_path: str | Path) -> set[Alert]:
-    """The alerts of a candle file with the columns symbol, open_time_ms, close and quote_volume."""
+    """Return the alerts of a candle file with the columns symbol, open_time_ms, close and quote_volume."""
     return close_mode_alerts_of(read_columns(parquet_path))
 
 
 def close_mode_alerts_of(columns: Mapping[str, ArrayLike]) -> set[Alert]:
-    """The alerts of candles in any order, given as equally long columns.
+    """Return the alerts of candles in any order, given as equally long columns.
 
-    Needs `symbol`, `open_time_ms`, `close`, `quote_volume`. With a boolean column `closed`, forming candles
-    are left out. Of several closed candles of one minute the last one counts.
+    The columns `symbol`, `open_time_ms`, `close`, `quote_volume` are needed. With a boolean column `closed`, forming
+    candles are left out. Of several closed candles of one minute the last one counts.
     """
     alerts: set[Alert] = set()
     for symbol, windows in windows_by_symbol(columns):
@@ -41,13 +41,13 @@ def close_mode_alerts_of(columns: Mapping[str, ArrayLike]) -> set[Alert]:
 
 
 def close_mode_ichimoku_alerts(parquet_path: str | Path) -> set[Alert]:
-    """The alerts of the two Ichimoku rules on a candle file with high and low as well."""
+    """Return the alerts of the two Ichimoku rules on a candle file that also has high and low."""
     table = pq.read_table(parquet_path, columns=["symbol", "open_time_ms", "high", "low", "close"])
     return close_mode_ichimoku_alerts_of({name: table.column(name).to_numpy() for name in table.column_names})
 
 
 def close_mode_ichimoku_alerts_of(columns: Mapping[str, ArrayLike]) -> set[Alert]:
-    """The same for closed candles in any order, each minute once, given as equally long columns."""
+    """Return the same for closed candles in any order, each minute once, given as equally long columns."""
     symbol = np.asarray(columns["symbol"], dtype=str)
     open_time_ms = np.asarray(columns["open_time_ms"], dtype=np.int64)
     prices = [np.asarray(columns[name], dtype=np.float64) for name in ("high", "low", "close")]
@@ -61,7 +61,7 @@ def close_mode_ichimoku_alerts_of(columns: Mapping[str, ArrayLike]) -> set[Alert
 
 
 def cooled_down(times_ms: list[int]) -> Iterator[int]:
-    """Those of the rising times at which a rule with the condition true at each of them fires."""
+    """Yield the times at which a rule fires, given the times at which its condition is true, in order."""
     last_fired_ms: int | None = None
     for at_ms in times_ms:
         if last_fired_ms is None or at_ms - last_fired_ms >= COOLDOWN_MS:
@@ -70,10 +70,10 @@ def cooled_down(times_ms: list[int]) -> Iterator[int]:
 
 
 def close_calls(columns: Mapping[str, ArrayLike]) -> list[tuple[str, str, int, float, float]]:
-    """Decisions that rounding could turn: (rule_type, symbol, open_time_ms, greater, smaller).
+    """Return the decisions that rounding could change: (rule_type, symbol, open_time_ms, greater, smaller).
 
-    These are comparisons whose sides differ by at most 1e-9 relative while every other comparison of the
-    rule holds clearly or is as close, so that the outcome of the rule hangs on them.
+    These are comparisons whose sides differ by at most 1e-9 relative, while every other comparison of the rule is true
+    or as close, so that the outcome of the rule depends on them.
     """
     found = []
     for symbol, windows in windows_by_symbol(columns):
@@ -91,13 +91,13 @@ def close_calls(columns: Mapping[str, ArrayLike]) -> list[tuple[str, str, int, f
 
 
 def read_columns(parquet_path: str | Path) -> dict[str, NDArray[Any]]:
-    """The columns of a candle file that the alerts depend on."""
+    """Read the columns of a candle file that the alerts depend on."""
     table = pq.read_table(parquet_path, columns=["symbol", "open_time_ms", "close", "quote_volume"])
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
 def windows_by_symbol(columns: Mapping[str, ArrayLike]) -> Iterator[tuple[str, Windows]]:
-    """Each symbol, sorted by name, with its windows."""
+    """Yield each symbol, sorted by name, with its windows."""
     symbol = np.asarray(columns["symbol"], dtype=str)
     open_time_ms = np.asarray(columns["open_time_ms"], dtype=np.int64)
     close = np.asarray(columns["close"], dtype=np.float64)

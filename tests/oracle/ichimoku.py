@@ -1,9 +1,9 @@
-"""The two Ichimoku rules by brute force: which closed minutes cross the cloud of the 15m bars.
+"""The two Ichimoku rules by brute force: the closed minutes that cross the cloud of the 15m bars.
 
-A bar is 15 minutes by the clock, whole or absent. With bars b-25 .. b before the current one, and so on back:
-conversion and base of a bar are the middle of the highest high and lowest low of the last 9 and 26 bars, span A
-their mean, span B the middle of the last 52; the cloud at a bar is the one of 26 bars earlier, null if any of
-the bars it is made of is absent. Crossing compares a minute with the one before it, both against their own cloud.
+A bar is 15 minutes by the clock, whole or absent. The conversion and base of a bar are the middle of the highest high
+and lowest low of the last 9 and 26 bars up to it. Span A is their mean, span B the middle of the last 52. The cloud at
+a bar is the one computed 26 bars earlier, null if any of its bars is absent. A crossing compares a minute with the one
+before it, each against its own cloud.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ def crossings(
     low: NDArray[np.float64],
     close: NDArray[np.float64],
 ) -> dict[str, list[int]]:
-    """rule_type -> open times (UTC ms) of the minutes of one symbol at which its condition is true."""
+    """Return rule_type -> open times (UTC ms) of the minutes of one symbol at which its condition is true."""
     minutes = (open_time_ms // MINUTE_MS).tolist()
     close_of = dict(zip(minutes, close.tolist(), strict=True))
     bars = _whole_bars(minutes, high.tolist(), low.tolist())
     clouds: dict[int, tuple[float, float] | None] = {}
 
     def position(minute: int) -> tuple[float, float, float] | None:
-        """(close, upper edge, lower edge) of a minute whose 15 minutes are whole."""
+        """Return (close, upper edge, lower edge) at a minute; None unless the 15 minutes up to it and its cloud are
+        whole."""
         if any(m not in close_of for m in range(minute - BAR_MINUTES + 1, minute + 1)):
             return None
         bar = minute // BAR_MINUTES
@@ -65,7 +66,7 @@ def _whole_bars(minutes: list[int], high: list[float], low: list[float]) -> Bars
 
 
 def _cloud(bars: Bars, at: int) -> tuple[float, float] | None:
-    """(span A, span B) computed at a bar, None if one of its 52 bars is absent."""
+    """Return (span A, span B) computed at a bar; None if one of its 52 bars is absent."""
     if any(bar not in bars for bar in range(at - 51, at + 1)):
         return None
     return (_middle(bars, at, 9) + _middle(bars, at, 26)) / 2, _middle(bars, at, 52)

@@ -1,6 +1,6 @@
 """Rules that look at all symbols, by brute force: minute by minute, symbol by symbol, with sorted lists and sums.
 
-For candles without gaps, of which every minute of every symbol is known when the next one begins.
+The candles must have no gaps: every minute of every symbol is known when the next one begins.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COOLDOWN_MS = 300_000
 Alert = tuple[str, str, int]
 """rule_type, symbol, open time in UTC ms."""
 Values = Sequence[float | None]
-"""By symbol."""
+"""One value per symbol."""
 
 RULES: Mapping[str, str] = {
     "wide_strongest": "rank(price_change_5m) <= 3 and price_change_5m > 1.5",
@@ -67,7 +67,7 @@ def _by_minute(of_symbols: list[list[float]]) -> list[Values]:
 
 
 def market_alerts(columns: Mapping[str, NDArray[np.generic]]) -> set[Alert]:
-    """The alerts of RULES, each with the default cooldown."""
+    """Return the alerts of RULES, each with the default cooldown."""
     market = Market(columns)
     last: dict[tuple[str, str], int] = {}
     found: set[Alert] = set()

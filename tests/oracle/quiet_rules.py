@@ -1,7 +1,7 @@
 """The six shipped rules that are off by default, by brute force over closed candles.
 
-Each function takes one symbol's candles by minute and gives the minutes at which its condition is true. What is
-not whole is null and makes nothing true.
+Each function takes one symbol's candles by minute and returns the minutes at which its condition is true. An incomplete
+window or bar is null, and makes no condition true.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Candles = Mapping[int, Candle]
 
 
 def quiet_alerts(parquet_path: str | Path) -> set[Alert]:
-    """The alerts of a candle file in close mode."""
+    """Return the alerts of a candle file in close mode."""
     table = pq.read_table(parquet_path, columns=["symbol", "open_time_ms", *COLUMNS])
     symbol = table.column("symbol").to_numpy(zero_copy_only=False)
     minutes = table.column("open_time_ms").to_numpy() // MINUTE_MS
@@ -64,7 +64,7 @@ def _volume(window: list[Candle]) -> float:
 
 
 def _whale(side: int) -> Callable[[Candles], list[int]]:
-    """More than three times the volume of the five minutes before, on a change of more than 2 % over five."""
+    """Five minutes with more than three times the volume of the five before, and a price change of more than 2 %."""
 
     def true_at(candles: Candles) -> list[int]:
         found = []
@@ -82,7 +82,8 @@ def _whale(side: int) -> Callable[[Candles], list[int]]:
 
 
 def _volume_run(side: int) -> Callable[[Candles], list[int]]:
-    """Three closed 5m bars by the clock, each of more than 2.5 times the mean of the 20 before the three."""
+    """Three closed 5m bars by the clock, each with more than 2.5 times the mean volume of the 20 bars before them, and
+    with closes that rise (side +1) or fall (side -1)."""
 
     def true_at(candles: Candles) -> list[int]:
         bars: dict[int, tuple[float, float]] = {}
@@ -123,7 +124,7 @@ def _flat(length: int, limit_pct: float) -> Callable[[Candles], list[int]]:
             high[minute - first], low[minute - first] = candle.high, candle.low
         if len(high) < length:
             return []
-        # a missing minute makes the extremes of every window it is in null
+        # a missing minute makes the extremes of every window that contains it null
         top = np.lib.stride_tricks.sliding_window_view(high, length).max(axis=1)
         bottom = np.lib.stride_tricks.sliding_window_view(low, length).min(axis=1)
         spread = 100 * (top - bottom) / bottom

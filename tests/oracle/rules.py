@@ -1,7 +1,7 @@
 """The ten `futures_*` rules, with the thresholds of the specification's table.
 
-Each rule is the list of its strict comparisons, written as pairs (greater, smaller); it holds where every
-pair has greater > smaller. `c` is price_change in percent, `v` the window's quote volume, both by timeframe.
+Each rule is a list of strict comparisons, written as pairs (greater, smaller); it is true where every pair has
+greater > smaller. `c` is price_change in percent, `v` the window's quote volume, both by timeframe.
 """
 
 from __future__ import annotations

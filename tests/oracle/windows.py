@@ -25,13 +25,13 @@ class Windows:
     price_change: dict[str, NDArray[np.float64]]
     """Percent against the candle N minutes earlier; null if either candle is missing."""
     volume: dict[str, NDArray[np.float64]]
-    """Sum of quote volume over the N minutes that end here; null if one of them is missing."""
+    """Sum of quote volume over the N minutes up to and including this one; null if one of them is missing."""
 
 
 def windows_of(
     open_time_ms: NDArray[np.int64], close: NDArray[np.float64], quote_volume: NDArray[np.float64]
 ) -> Windows:
-    """The candles of one symbol, one per minute, in any order."""
+    """Compute the windows of one symbol's candles, one per minute, in any order."""
     first_ms, last_ms = int(open_time_ms.min()), int(open_time_ms.max())
     minutes_ms = np.arange(first_ms, last_ms + MINUTE_MS, MINUTE_MS)
     row = (open_time_ms - first_ms) // MINUTE_MS
