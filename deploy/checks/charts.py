@@ -1,4 +1,4 @@
-"""The chart's resources as Python objects, and the paths in them that checks look at."""
+"""The chart's resources as Python objects, and helpers to find parts of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def of_kind(resources: Resources, *kinds: str) -> Resources:
 
 
 def name(resource: Resource) -> str:
-    """`Kind/name`, for messages."""
+    """Return `Kind/name`, for messages."""
     return f"{resource['kind']}/{resource['metadata']['name']}"
 
 
@@ -38,7 +38,7 @@ def component(resource: Resource) -> str:
 
 
 def the(resources: Resources, kind: str, of: str) -> Resource:
-    """The only resource of that kind and component; with several, the one named after the component."""
+    """Return the only resource of that kind and component; of several, the one named after the component."""
     found = [one for one in of_kind(resources, kind) if component(one) == of]
     if len(found) > 1:
         found = [one for one in found if one["metadata"]["name"].endswith(f"-{of}")]
@@ -47,7 +47,7 @@ def the(resources: Resources, kind: str, of: str) -> Resource:
 
 
 def pods(resources: Resources) -> Iterator[tuple[Resource, Resource]]:
-    """(workload, pod template) of everything that makes pods; a bare Pod is its own template."""
+    """Yield (workload, pod template) of every workload that makes pods; a bare Pod is its own template."""
     for workload in of_kind(resources, *_WORKLOADS):
         if workload["kind"] == "Pod":
             yield workload, workload

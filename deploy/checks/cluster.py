@@ -1,8 +1,8 @@
-"""Installs the chart on the cluster of the current context and troubles it: `make check-cluster IMAGE=NAME:TAG`.
+"""Installs the chart on the cluster of the current context and disturbs it: `make check-cluster IMAGE=NAME:TAG`.
 
-The nodes must have the image, or be able to pull it and those of Compose's servers. In namespaces of its own: install,
-`helm test`, upgrade, rollback, an end of each pod, and a drain of a node where there are several. Fails where something
-does not become ready again, where an alert or a minute that was stored is gone, or where none follow.
+The nodes must have the image, or be able to pull it and the images of Compose's servers. In its own namespaces it does
+an install, `helm test`, an upgrade, a rollback, a deletion of each pod, and a drain of a node where there are several.
+It fails where something does not become ready again, a stored alert or minute is gone, or no new one follows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
 class Stored:
     alerts: frozenset[str]
     newest_s: float
-    """Open time of the newest minute, in seconds since 1970."""
+    """The open time of the newest minute, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Cluster:
     servers: str
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """What it wrote to stdout. Ends this program when it fails."""
+        """Run kubectl and return its stdout. Ends this program when it fails."""
         return said("kubectl", "--namespace", self.namespace, *arguments, given=given)
 
     def helm(self, *arguments: str) -> None:
@@ -74,7 +74,7 @@ def said(*command: str, given: str | None = None) -> str:
 
 
 def values(servers: str, image: str, given: dict[str, str]) -> list[str]:
-    """Arguments of helm: a small installation with the servers there and the simulated exchange."""
+    """Return arguments for helm: a small installation with the given servers and the simulated exchange."""
     repository, _, tag = image.rpartition(":")
     exchange = f"exchange.{servers}:9098"
     settings = {
@@ -90,7 +90,7 @@ def values(servers: str, image: str, given: dict[str, str]) -> list[str]:
         "secrets.values.postgres_url": f"postgresql://screener:{given['POSTGRES_PASSWORD']}@timescaledb.{servers}:5432/screener",
         "secrets.values.jwt_secret": given["JWT_SECRET"],
     }
-    # the exchange is a pod here, and not of the internet
+    # here the exchange is a pod, with a private address
     open_to_pods = {"networkPolicy.notPublic": "[]", "networkPolicy.publicPorts": "[443,9098]"}
     arguments = ["--values", str(CHART / "ci" / "small-values.yaml")]
     for name, value in settings.items():
@@ -142,7 +142,7 @@ def end_each_pod(cluster: Cluster) -> None:
 
 
 def drain(cluster: Cluster) -> None:
-    """A node with pods of the release, but not NATS: what it stores stays on its node in many clusters."""
+    """Drain a node with pods of the release, but not one with NATS: in many clusters its data cannot leave the node."""
     pods = cluster.items("pods", "--selector", OF_THE_RELEASE, "--field-selector", "status.phase=Running")
     with_nats = {pod["spec"]["nodeName"] for pod in pods if "nats" in pod["metadata"]["name"]}
     nodes = {pod["spec"]["nodeName"] for pod in pods} - with_nats

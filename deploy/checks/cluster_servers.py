@@ -1,5 +1,7 @@
-"""The servers of deploy/compose.yaml and the simulated exchange as manifests, for `make check-cluster`: one pod each,
-which keeps nothing. NATS comes with the chart."""
+"""The servers of deploy/compose.yaml and the simulated exchange as manifests, for `make check-cluster`.
+
+Each is one pod without persistent storage. NATS comes with the chart.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ from compose_file import Service, filled_in, services_of
 Manifest = dict[str, Any]
 PORTS = {"kafka": 9092, "redis": 6379, "timescaledb": 5432, "exchange": 9098}
 IDS = {"redis": 999}
-"""User numbers of names that images give: Kubernetes knows numbers only."""
+"""User name in an image -> its number, because Kubernetes accepts only numbers."""
 
 
 def manifests(namespace: str, image: str, secrets: Mapping[str, str]) -> list[Manifest]:
-    """A Deployment and a Service of each. image: the screener's. secrets: values of Compose's variables."""
+    """Return a Deployment and a Service for each. image: the screener's. secrets: values of Compose's variables."""
     services = services_of() | services_of("compose.simulated.yaml")
     found: list[Manifest] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
     for name, port in PORTS.items():
@@ -44,7 +46,7 @@ def _deployment(
         "resources": {"limits": {"memory": service["mem_limit"].replace("g", "Gi").replace("m", "Mi")}},
     }
     if "command" in service:
-        # what Compose calls the command are a container's arguments in Kubernetes
+        # the command in Compose corresponds to a container's arguments in Kubernetes
         container["args"] = [part.replace("$$", "$") for part in service["command"]]
     if service.get("user") in IDS:
         container["securityContext"] = {"runAsUser": IDS[service["user"]]}
@@ -57,7 +59,7 @@ def _deployment(
             "selector": {"matchLabels": {"app": name}},
             "template": {
                 "metadata": {"labels": {"app": name}},
-                # variables named after Services would be taken for Kafka's own
+                # Kafka would read variables named after Services as its own settings
                 "spec": {"enableServiceLinks": False, "containers": [container]},
             },
         },

@@ -1,10 +1,10 @@
 """Brings Compose up, kills every container, and restores a backup: `make check-compose [WITH=FILE]`.
 
-Builds the image `screener:check` unless `make check-image` has. Needs Docker with Compose 2, the right to kill
-processes of containers, and images: those of the registries, or WITH, a file of Compose with others
-(checks/substitutes). The exchange is the simulated one. Fails where a service does not become healthy, does not come
-back by its restart policy, where alerts or minutes are missing afterwards, or where a backup's script fails or what it
-wrote brings back other rows.
+It builds the image `screener:check` unless `make check-image` has. It needs Docker with Compose 2, the right to kill
+processes of containers, and images: from the registries, or from WITH, a Compose file with other ones
+(checks/substitutes). The exchange is the simulated one. It fails where a service does not become healthy or is not
+restarted by its restart policy, where alerts or minutes are missing afterwards, or where a backup script fails or its
+backup restores different rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Container:
     number: str
     pid: int
     health: str
-    """Empty: it has no health check."""
+    """Empty without a health check."""
 
     @property
     def is_well(self) -> bool:
@@ -51,7 +51,7 @@ class Compose:
     environ: Mapping[str, str]
 
     def run(self, *arguments: str | Path, said: bool = True) -> str:
-        """What it wrote to stdout; not `said`: it may write to this program's stdout instead."""
+        """Run Compose and return its stdout. Without `said` it writes to this program's stdout instead."""
         command = [*self.command, *map(str, arguments)]
         output = subprocess.PIPE if said else None
         done = subprocess.run(command, check=False, stdout=output, text=True, env=self.environ)
@@ -88,11 +88,12 @@ def _container(entry: dict[str, dict[str, dict[str, str]]]) -> Container:
 
 @contextmanager
 def running() -> Iterator[Compose]:
-    """All services, healthy. They and their volumes are removed at the end, after the end of each log if it failed."""
+    """Start all services; yield when they are healthy. Remove them and their volumes at the end; after a failure, print
+    the end of each log first."""
     files = [DEPLOY / f"compose{name}.yaml" for name in ("", ".simulated", ".backup")]
     files += [Path(os.environ["WITH"])] if os.environ.get("WITH") else []
     with tempfile.TemporaryDirectory() as folder:
-        # variables of this shell would win over the file
+        # variables of this shell would override those of a file
         given = {name: secrets.token_hex(24) for name in PASSWORDS} | {"SCREENER_VERSION": "check"}
         (Path(folder) / "empty.env").touch()
         options = [part for file in files for part in ("--file", str(file))]
@@ -115,7 +116,8 @@ def running() -> Iterator[Compose]:
 
 
 def kill(compose: Compose, services: set[str]) -> None:
-    """As a crash does: `docker kill` would count as a stop by hand, after which no policy restarts."""
+    """Kill the processes of services, as a crash does, and wait until they are back. After `docker kill`, a stop by
+    hand, no policy would restart them."""
     before = {name: one for name, one in compose.containers().items() if name in services}
     for one in before.values():
         as_root = [] if os.geteuid() == 0 else ["sudo"]
@@ -134,7 +136,7 @@ def number(compose: Compose, statement: str) -> float:
 
 
 def require_all_goes_on(compose: Compose) -> None:
-    """New alerts and minutes, and none missing before them."""
+    """Require new alerts and minutes, and none missing before them."""
     alerts = number(compose, "SELECT count(*) FROM alert_history")
     at_s = time.time()
     newest = "SELECT extract(epoch FROM max(time)) FROM candles_1m"
@@ -148,7 +150,7 @@ def require_all_goes_on(compose: Compose) -> None:
 
 
 def require_backups(compose: Compose) -> None:
-    """New ones, of which the database's is restored beside it and compared. For the other servers
+    """Require new backups; restore the database's into a second database and compare the rows. For the other servers
     tests/integration/test_backup_scripts.py does that."""
     jobs = sorted(service for service in compose.containers() if service.startswith("backup-"))
     compose.run("stop", *WRITERS, said=False)
@@ -165,7 +167,7 @@ def require_backups(compose: Compose) -> None:
 
 
 def new_backups(compose: Compose, began_s: float) -> list[str]:
-    """The pages for Prometheus of backups that succeeded since then."""
+    """Return the names of the backups that succeeded since `began_s`, by their pages for Prometheus."""
     success = re.compile(r'^screener_backup_last_success_timestamp_seconds{backup="(\w+)"} (\d+)$', re.M)
     return [
         name
@@ -175,7 +177,7 @@ def new_backups(compose: Compose, began_s: float) -> list[str]:
 
 
 def restore(compose: Compose) -> None:
-    """The newest dump of the database, into a database beside it."""
+    """Restore the newest dump of the database into a second database."""
     compose.sql("CREATE DATABASE restored")
     has_timescale = compose.sql("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'") == "1"
     if has_timescale:
@@ -188,7 +190,7 @@ def restore(compose: Compose) -> None:
 
 
 def said(compose: Compose, script: str) -> str:
-    """By a script in the container of the database's backups."""
+    """Run a script in the container of the database's backups; return its output."""
     return compose.run("exec", "-T", "backup-postgres", "sh", "-c", script)
 
 

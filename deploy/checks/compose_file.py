@@ -19,7 +19,7 @@ def services_of(name: str = "compose.yaml") -> dict[str, Service]:
 
 
 def filled_in(text: str, values: Mapping[str, str]) -> str:
-    """`text` with variables as Compose puts them in."""
+    """Return `text` with variables replaced as Compose does."""
 
     def value(match: re.Match[str]) -> str:
         default = (match[2] or "").removeprefix(":-")

@@ -13,7 +13,7 @@ from programs import CHART, run
 
 @pytest.fixture(scope="session")
 def render_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file per values file, as `helm template` writes it."""
+    """A folder with one file per values file, as `helm template` writes it."""
     folder = tmp_path_factory.mktemp("renders")
     for values in values_files():
         rendered = run("helm", "template", "rel", CHART, "--namespace", "screener", "--values", values)
@@ -29,7 +29,7 @@ def renders(render_folder: Path) -> dict[str, Resources]:
 
 @pytest.fixture
 def render() -> Callable[..., Resources]:
-    """Renders the chart with values set on top of those of a file in `ci/`."""
+    """A function that renders the chart with a file of `ci/` and values that override it."""
 
     def made(*settings: str, values: str = "default") -> Resources:
         more = [part for setting in settings for part in ("--set", setting)]
@@ -41,5 +41,5 @@ def render() -> Callable[..., Resources]:
 
 @pytest.fixture
 def chart_copy(tmp_path: Path) -> Path:
-    """The chart in a folder of its own, to plant faults in."""
+    """A copy of the chart, for tests that put faults into it."""
     return Path(shutil.copytree(CHART, tmp_path / "screener"))

@@ -1,4 +1,4 @@
-"""Podman or Docker, by its command line."""
+"""Podman or Docker, used by its command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONFINED = (
     *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
 MOST = 32_768
-"""Files, and processes, of one container: more than a role needs."""
+"""The highest limit of files and of processes for one container: more than a role needs."""
 INDEXES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "NPM_CONFIG_REGISTRY")
 CERTIFICATE = "/run/secrets/ca"
 
@@ -27,7 +27,7 @@ class Engine:
 
     @classmethod
     def found(cls) -> Engine:
-        """The one that ENGINE names, else podman or docker; ends this program where none answers."""
+        """Return the engine that ENGINE names, else podman or docker. Ends this program where none answers."""
         for name in filter(None, (os.environ.get("ENGINE"), "podman", "docker")):
             program = shutil.which(name)
             if (
@@ -38,7 +38,8 @@ class Engine:
         sys.exit("no container engine answers: install podman (Debian: podman runc), or start docker")
 
     def run(self, *arguments: str | Path, environ: Mapping[str, str] | None = None) -> str:
-        """What it wrote to stdout. Raises RuntimeError with what it wrote otherwise. environ: more variables."""
+        """Run the engine and return its stdout. Raises RuntimeError with its output if it fails. environ: additional
+        variables."""
         done = subprocess.run(
             [self.program, *map(str, arguments)],
             check=False,
@@ -51,7 +52,7 @@ class Engine:
         return done.stdout.strip()
 
     def build(self, dockerfile: Path, context: Path, tag: str, base: str | None) -> None:
-        """Build and show what happens. Package indexes and the certificate to trust there are those of this process's
+        """Build an image and show the output. The package indexes and the certificate to trust come from this process's
         variables."""
         arguments = ["--network", "host", "--file", str(dockerfile), "--tag", tag]
         given = {"BASE": base} | {name: os.environ.get(name) for name in INDEXES}
@@ -64,14 +65,14 @@ class Engine:
         subprocess.run([self.program, "build", *self._limits(), *arguments, str(context)], check=True)
 
     def start(self, name: str, image: str, environ: Mapping[str, str], command: Sequence[str]) -> None:
-        """Run in the background, without rights, on this machine's network."""
-        # by name only: passwords stay out of the list of processes and out of errors
+        """Run a container in the background, without rights, on this machine's network."""
+        # only names are arguments, which keeps passwords out of the list of processes and out of errors
         variables = [part for variable in environ for part in ("--env", variable)]
         options = (*CONFINED, *self._limits(), "--network", "host", *variables)
         self.run("run", "--detach", "--name", name, *options, image, *command, environ=environ)
 
     def log(self, name: str) -> str:
-        """The end of what a container wrote, to stdout and stderr."""
+        """Return the end of a container's output, stdout and stderr."""
         command = [self.program, "logs", "--tail", "40", name]
         done = subprocess.run(
             command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -79,14 +80,14 @@ class Engine:
         return done.stdout
 
     def size_bytes(self, image: str) -> int:
-        """Of an image that is here, or else is fetched."""
+        """Return the size of an image, which is pulled if it is not here."""
         present = [self.program, "image", "inspect", image]
         if subprocess.run(present, check=False, capture_output=True).returncode:
             self.run("pull", image)
         return int(self.run("image", "inspect", "--format", "{{.Size}}", image))
 
     def _limits(self) -> tuple[str, ...]:
-        """No more than ours: an engine that may not raise them would start nothing."""
+        """Return limits no higher than ours: an engine without the right to raise them could start no container."""
         named = (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
         limits = {name: min(resource.getrlimit(which)[1], MOST) for name, which in named}
         pairs = [("--ulimit", f"{name}={most}:{most}") for name, most in limits.items() if most > 0]

@@ -1,5 +1,5 @@
-"""What happens to a running `screener up` while Prometheus watches it, so that its metrics have something to count:
-alerts, webhooks that fail and arrive, faults of the exchange, a request that is refused, a client."""
+"""Events for a running `screener up` while Prometheus watches it, so that its metrics count something: alerts, webhooks
+that fail and arrive, faults of the exchange, a rejected request, a client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FAULTS: Final = (
     {"kind": "drop"},
 )
 _FAILING: Final = 1
-"""So many requests the receiver answers with 500 before it takes one; more would burn the budget of webhooks."""
+"""How many requests the receiver answers with 500 before it accepts one; more would burn the budget of webhooks."""
 
 
 class _Receiver(http.server.BaseHTTPRequestHandler):
@@ -51,7 +51,7 @@ class _Receiver(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def webhook_receiver() -> Iterator[dict[str, str]]:
-    """Settings of a screener that sends its alerts to a receiver on this machine, while the context lasts."""
+    """Run a receiver on this machine; yield settings for a screener that sends its alerts to it."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Receiver) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -66,7 +66,7 @@ def webhook_receiver() -> Iterator[dict[str, str]]:
 
 
 def make_events(environ: Mapping[str, str], ports: Mapping[str, int], folder: Path) -> None:
-    """environ: of the running `screener up`."""
+    """Cause the events. environ: the variables of the running `screener up`."""
     rules = folder / "rules.yaml"
     rules.write_text(_RULES)
     subprocess.run([_SCREENER, "rules", "apply", rules], env=dict(environ), check=True)
@@ -82,7 +82,7 @@ def make_events(environ: Mapping[str, str], ports: Mapping[str, int], folder: Pa
 
 @contextmanager
 def websocket_client(port: int) -> Iterator[None]:
-    """A client of /ws/alerts that reads nothing, while the context lasts."""
+    """Keep a client of /ws/alerts connected that reads nothing."""
     key = base64.b64encode(os.urandom(16)).decode()
     request = (
         f"GET /ws/alerts HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

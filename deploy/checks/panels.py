@@ -11,7 +11,7 @@ from programs import ROOT
 FOLDER: Final = ROOT / "deploy" / "grafana" / "dashboards"
 FILES: Final = sorted(FOLDER.glob("*.json"))
 LOADED: Final[dict[str, dict[str, Any]]] = {path.stem: json.loads(path.read_text()) for path in FILES}
-"""Name of the file -> dashboard."""
+"""File name without its extension -> dashboard."""
 _VARIABLES: Final = {"namespace": ".*", "release": ".*", "instance": ".+"}
 
 
@@ -24,13 +24,13 @@ def expressions(dashboard: dict[str, Any]) -> list[str]:
 
 
 def plain(expression: str, rate_interval: str = "1m", job: str = ".+") -> str:
-    """PromQL as Grafana would send it, with all values of the variables chosen."""
+    """Return PromQL as Grafana would send it, with all values of the variables selected."""
     for name, value in {"__rate_interval": rate_interval, "job": job, **_VARIABLES}.items():
         expression = expression.replace(f"${name}", value)
     return expression
 
 
 def jobs(dashboard: dict[str, Any]) -> str:
-    """The regular expression of the jobs that the dashboard is about."""
+    """Return the regular expression for the dashboard's jobs."""
     (query,) = [one["query"]["query"] for one in dashboard["templating"]["list"] if one["name"] == "job"]
     return str(query.rpartition('job=~"')[2].partition('"')[0])

@@ -1,4 +1,4 @@
-"""Runs a checker of this virtual environment and shows all that it said when it fails."""
+"""Runs a checker of this virtual environment and shows its whole output when it fails."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BIN = Path(sys.executable).parent
 
 
 def run(program: str, *arguments: str | Path, fails: bool = False) -> str:
-    """What `program` wrote to stdout; fails the test unless it ends as wanted.
+    """Run `program` and return its stdout; fail the test unless it ends as expected.
 
-    fails: it should end with an error, and what it wrote to stderr is given too.
+    fails: it should end with an error, and its stderr is returned too.
     """
     command = [str(BIN / program), *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)

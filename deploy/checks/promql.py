@@ -1,4 +1,4 @@
-"""What a PromQL expression asks for."""
+"""The metrics and labels that PromQL expressions use, and the documented metrics."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ FOREIGN: Final = frozenset(
         "kube_cronjob_created",
         "kube_cronjob_status_last_successful_time",
         "kube_job_status_failed",
-        # deploy/backup/daily.sh
+        # written by deploy/backup/daily.sh
         "screener_backup_failed",
         "screener_backup_last_success_timestamp_seconds",
         "kubelet_volume_stats_available_bytes",
         "kubelet_volume_stats_capacity_bytes",
     }
 )
-"""Made by Prometheus itself and by its client library, and on every page; disks and servers by the exporters of
-Compose, volumes by Kubernetes, jobs by kube-state-metrics."""
+"""Series that are not the screener's own: from Prometheus itself and its client library (on every page), disks and
+servers from the exporters of Compose, volumes from Kubernetes, jobs from kube-state-metrics."""
 OF_TARGETS: Final = frozenset({"job", "instance", "namespace", "release"})
-"""Labels that a target has; the last two in Kubernetes only."""
+"""Labels of a target; the last two only in Kubernetes."""
 _ROW: Final = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| ([^|]*) \|", re.MULTILINE)
 _SUFFIXES: Final = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
@@ -73,7 +73,7 @@ def recorded() -> set[str]:
 
 @cache
 def exported() -> dict[str, set[str]]:
-    """Series -> its labels, of all metrics that deploy/METRICS.md documents (a test there holds it to the code)."""
+    """Return series -> labels of all metrics in deploy/METRICS.md (a test there compares that file with the code)."""
     found: dict[str, set[str]] = {}
     for name, kind, labels in _ROW.findall((ROOT / "deploy" / "METRICS.md").read_text()):
         for suffix in _SUFFIXES[kind]:
@@ -84,7 +84,7 @@ def exported() -> dict[str, set[str]]:
 
 
 def selectors(expression: str) -> Iterator[promql_parser.VectorSelector]:
-    """Every vector selector of an expression. Raises ValueError for what is no PromQL."""
+    """Yield every vector selector of an expression. Raises ValueError if it is not PromQL."""
     yield from inner_selectors(promql_parser.parse(expression))
 
 
@@ -94,7 +94,7 @@ def children(node: Any) -> list[Any]:
 
 
 def names(expression: str) -> set[str]:
-    """The metrics that an expression asks for."""
+    """Return the names of the metrics in an expression."""
     found = set()
     for selector in selectors(expression):
         assert selector.name, f"a selector without a name: {expression}"
@@ -103,7 +103,7 @@ def names(expression: str) -> set[str]:
 
 
 def lost_labels(expression: str) -> set[str]:
-    """Labels by which an expression groups though no metric inside has them: they would be empty."""
+    """Return labels that an expression groups by although no metric inside has them: they would be empty."""
     known, lost = exported(), set()
     pending = [promql_parser.parse(expression)]
     while pending:
@@ -119,7 +119,7 @@ def lost_labels(expression: str) -> set[str]:
 
 
 def aggregations(expression: str) -> Iterator[set[str]]:
-    """The labels by which each aggregation groups."""
+    """Yield the labels that each aggregation groups by."""
     pending = [promql_parser.parse(expression)]
     while pending:
         node = pending.pop()

@@ -1,4 +1,4 @@
-"""A real Alertmanager, with our configuration and templates, tells people: Slack, PagerDuty, the dead man's switch."""
+"""A real Alertmanager, with our configuration and templates, notifies Slack, PagerDuty and the dead man's switch."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Told = list[tuple[str, dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[tuple[str, Told]]:
-    """Slack, PagerDuty and the service outside, in one server on loopback."""
+    """One server on loopback in place of Slack, PagerDuty and the external service of the dead man's switch."""
     told: Told = []
 
     class Take(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path.startswith("/screener"):
-                # an answer from outside takes a while, and a repeat counts from it
+                # an external answer takes a while, and the next repeat is timed from it
                 time.sleep(0.3)
             told.append((self.path, json.loads(body)))
             self.send_response(202 if "enqueue" in self.path else 200)
@@ -55,7 +55,7 @@ def receiver() -> Iterator[tuple[str, Told]]:
 
 
 def written(folder: Path, **secrets: str) -> Path:
-    """The configuration that deploy/alertmanager/start.sh writes for these secrets."""
+    """Return the configuration that deploy/alertmanager/start.sh writes for these secrets."""
     environ = {"PATH": os.environ["PATH"], "CONFIGURATION_DIR": str(CONFIGURATION), "RUN_DIR": str(folder)}
     start = ["sh", str(CONFIGURATION / "start.sh"), "env"]
     done = subprocess.run(start, env=environ | secrets, check=True, capture_output=True, text=True)
@@ -64,8 +64,8 @@ def written(folder: Path, **secrets: str) -> Path:
 
 
 def configuration(folder: Path, url: str) -> Path:
-    """Ours, with the addresses of this machine, hardly any waiting for more alerts of a group, and minutes of four
-    seconds for the dead man's switch."""
+    """Return our configuration with addresses on this machine, hardly any wait for more alerts of a group, and minutes
+    of four seconds for the dead man's switch."""
     target = written(
         folder,
         SLACK_API_URL=f"{url}/slack",
@@ -73,7 +73,7 @@ def configuration(folder: Path, url: str) -> Path:
         DEAD_MAN_URL=f"{url}/screener?key=a&b|c",
     )
     text = target.read_text()
-    # warnings wait a little: an alert that inhibits others is known to those who tell them only a moment later
+    # warnings wait a little: notifiers learn of an alert that inhibits others only a moment later
     text = re.sub(r"group_wait: (10|0)s", "group_wait: 0s", text).replace("group_wait: 30s", "group_wait: 2s")
     text = text.replace("_interval: 1m", "_interval: 4s").replace("_interval: 45s", "_interval: 3s")
     text = text.replace("global:\n", f"global:\n  pagerduty_url: {url}/v2/enqueue\n")
@@ -83,9 +83,9 @@ def configuration(folder: Path, url: str) -> Path:
 
 class Running(NamedTuple):
     send: Callable[..., None]
-    """Takes an alert, by labels, as Prometheus sends it."""
+    """Sends an alert with these labels, as Prometheus does."""
     metric: Callable[[str], float]
-    """The sum of all series of a name."""
+    """Returns the sum of all series with a name."""
     log: Path
 
 
@@ -111,7 +111,7 @@ def alertmanager(folder: Path, config: Path) -> Iterator[Running]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            # its own templates are there, if install.py unpacked it
+            # if install.py unpacked it, its own templates are in this folder
             cwd=BIN,
         )
 
@@ -149,7 +149,7 @@ def alertmanager(folder: Path, config: Path) -> Iterator[Running]:
 def notify(
     receiver: tuple[str, Told], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., None]]:
-    """Sends an alert, by labels, to a running Alertmanager, as Prometheus does."""
+    """A function that sends an alert with these labels to a running Alertmanager, as Prometheus does."""
     folder = tmp_path_factory.mktemp("alertmanager")
     with alertmanager(folder, configuration(folder, receiver[0])) as running:
         yield running.send
@@ -240,7 +240,7 @@ def test_the_dead_man_switch_is_told_every_minute(notify: Callable[..., None], r
     notify(alertname="ScreenerDeadMan", severity="none")
     before, began_s = wait_for(times), time.monotonic()
     wait_for(lambda: times() >= before + 3)
-    # three of its minutes, of four seconds here; with repeats as long as the interval there were six
+    # three of its minutes, here of four seconds; with repeats as long as the interval it would take six
     assert time.monotonic() - began_s < 5 * 4
 
 

@@ -1,4 +1,4 @@
-"""The scripts of the backups call the servers' programs with what the documented URLs say."""
+"""The backup scripts call the servers' programs with the parts of the documented URLs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ case "$0" in *redis-cli) echo REDIS >"$last" ;; *nats) mkdir -p "$4" ;; esac
 
 
 def backed_up(folder: Path, script: str, **variables: str) -> list[str]:
-    """The command lines of a script's programs, which only record how they are called."""
+    """Run a script; return the command lines of its programs, for which fakes stand in that only record their calls."""
     for program in ("redis-cli", "redis-check-rdb", "nats"):
         (folder / program).write_text(CALLED)
         (folder / program).chmod(0o755)
@@ -57,7 +57,7 @@ def test_the_stream_is_backed_up_with_the_variables_that_the_page_names(tmp_path
 
 
 def told(page: Path, failed: int, within_s: float = 60.0) -> int:
-    """When the last backup succeeded, in seconds since 1970, once the page says `failed`."""
+    """Wait until the page shows `failed`; return when the last backup succeeded, in seconds since 1970."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         text = page.read_text() if page.exists() else ""
@@ -77,7 +77,7 @@ def test_the_daily_backup_tells_prometheus_and_tries_again_after_a_failure(tmp_p
     page.write_text('screener_backup_last_success_timestamp_seconds{backup="postgres"} 1700000000\n')
     with subprocess.Popen(["sh", DAILY, "postgres"], env=environ) as running:
         try:
-            # the last success is that before the failure, and before this start
+            # the last success is still the one before this start
             assert told(page, 1) == 1_700_000_000
             (tmp_path / "well").touch()
             assert told(page, 0) > 1_700_000_000

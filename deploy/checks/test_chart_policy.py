@@ -1,4 +1,4 @@
-"""checkov's rules for Kubernetes, over every render at once: none may fail but those excepted with their reason."""
+"""checkov's rules for Kubernetes, over all renders at once: no rule may fail except those listed with a reason."""
 
 from __future__ import annotations
 

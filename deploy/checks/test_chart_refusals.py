@@ -1,4 +1,4 @@
-"""Combinations that cannot work stop the render with a sentence, and values that nothing reads are refused."""
+"""Combinations that cannot work stop the render with a message, and values that nothing reads are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each render is well-formed Kubernetes: strict schemas of the oldest and newest version, and of custom resources."""
+"""Each render is valid Kubernetes, by strict schemas of the oldest and newest version, and of custom resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ CUSTOM = ("keda.sh/", "monitoring.coreos.com/", "kafka.strimzi.io/")
 
 
 def core_fault(resource: Resource, version: str) -> str | None:
-    """Why Kubernetes would refuse it. An unknown kind is a fault, though the validator's command only warns of it."""
+    """Return why Kubernetes would reject a resource, or None. An unknown kind is a fault, although the validator's
+    command only warns about it."""
     try:
         kubernetes_validate.validate(resource, version, strict=True)
     except kubernetes_validate.ValidationError as error:
@@ -32,7 +33,8 @@ def core_fault(resource: Resource, version: str) -> str | None:
 
 
 def custom_faults(resources: Resources) -> list[str]:
-    """Of Strimzi's resources by our own definitions (there are none to install), of the others by their authors'."""
+    """Return the faults of custom resources: of Strimzi's by our own definitions (no package has any), of the others by
+    their authors' definitions."""
     strimzi = [one for one in resources if one["apiVersion"].startswith("kafka.strimzi.io/")]
     others = [one for one in resources if one not in strimzi]
     faults = [fault for one in strimzi if (fault := strimzi_fault(one))]
@@ -60,7 +62,7 @@ def test_helm_lints_the_chart_with(values: Path):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_resource_of_kubernetes_itself_is_valid(renders: dict[str, Resources], version: str):
-    # most resources are the same in many renders, and looking at one takes 20 ms
+    # most resources are the same in many renders, and validating one takes 20 ms
     different = {json.dumps(resource): resource for resources in renders.values() for resource in resources}
     core = [one for one in different.values() if not one["apiVersion"].startswith(CUSTOM)]
     assert len(core) > 100

@@ -1,4 +1,4 @@
-"""What no schema knows: parts of a render that must fit each other, and the code."""
+"""Checks that no schema can make: parts of a render must fit each other, and the code."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ STAGES = ("collector", "calculator", "alerts")
 
 
 def selected(selector: dict[str, str], resources: Resources) -> list[Resource]:
-    """The pod templates that a selector matches."""
+    """Return the pod templates that a selector matches."""
     return [
         pod for _, pod in pods(resources) if selector.items() <= pod["metadata"].get("labels", {}).items()
     ]
 
 
 def environment(container: Resource, resources: Resources) -> dict[str, str]:
-    """Variables of a container: those of its config map, then its own."""
+    """Return the variables of a container: those of its config map, then its own."""
     maps = {
         one["metadata"]["name"]: one["data"]
         for one in of_kind(resources, "ConfigMap")
@@ -572,7 +572,7 @@ def test_alerts_link_to_the_runbooks_where_they_are(render: Callable[..., Resour
 
 
 def test_the_claim_of_backups_is_mounted_at_once(renders: dict[str, Resources]):
-    """A storage class that waits for its first consumer would leave it pending until the first night."""
+    """A storage class that waits for its first consumer would leave the claim pending until the first night."""
     (claim,) = of_kind(renders["backups"], "PersistentVolumeClaim")
     mounted = [
         volume["persistentVolumeClaim"]["claimName"]
@@ -584,7 +584,7 @@ def test_the_claim_of_backups_is_mounted_at_once(renders: dict[str, Resources]):
 
 
 def test_the_small_cluster_has_room_for_a_rollout(renders: dict[str, Resources]):
-    """2 cores and 6 GiB, of which half stays for Kubernetes, a second pod of a role, and the migration."""
+    """The cluster has 2 cores and 6 GiB, half of them for Kubernetes, a second pod of a role, and the migration."""
     cpu_m = memory_mi = 0
     for workload in of_kind(renders["small"], "Deployment", "StatefulSet"):
         for container in workload["spec"]["template"]["spec"]["containers"]:

@@ -1,4 +1,4 @@
-"""What `make check-cluster` gives to a cluster is well-formed; the check itself needs one."""
+"""The resources that `make check-cluster` applies are valid; the check itself needs a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""deploy/compose.yaml fits the code, the files that it mounts, and Prometheus' targets; no engine is needed."""
+"""deploy/compose.yaml fits the code, the files that it mounts, and Prometheus' targets; this needs no engine."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def test_no_password_has_a_default_and_each_is_explained():
         "JWT_SECRET",
     }
     assert all(asked[name].startswith(":?") for name in secrets)
-    # channels of Alertmanager: off without a value
+    # channels of Alertmanager are off without a value
     assert {asked[name] for name in channels} == {":-"}
     assert set(env_example()) == secrets | channels
     assert not any(env_example().values())
 
 
 def test_a_change_of_a_channel_of_alertmanager_replaces_its_container(services: dict[str, Service]):
-    """`up` compares variables; what Compose's own secrets hold it does not."""
+    """`up` compares variables, but not the contents of Compose's own secrets."""
     found = services["alertmanager"]
     assert set(found["environment"]) == {"SLACK_API_URL", "PAGERDUTY_ROUTING_KEY", "DEAD_MAN_URL"}
     assert not found.get("secrets")
@@ -206,6 +206,6 @@ def test_each_server_that_keeps_something_is_backed_up_without_rights(services: 
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             assert not source.startswith(".") or (DEPLOY / source).exists(), source
-    # a dump by an older client than the server is refused
+    # pg_dump refuses a server that is newer than itself
     assert backups["backup-postgres"]["image"] == services["timescaledb"]["image"]
     assert backups["backup-redis"]["image"] == services["redis"]["image"]

@@ -1,6 +1,6 @@
-"""The dashboards: what dashboard-linter asks for (its rules, by name), and nothing that is not exported.
+"""The dashboards follow the rules of dashboard-linter (by name), and query only exported metrics.
 
-Two of its rules have nothing to look at: `target-logql-rule` and `target-logql-auto-rule`, for no panel asks Loki.
+Two rules do not apply, `target-logql-rule` and `target-logql-auto-rule`, because no panel queries Loki.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SPECIFIED = (
 
 
 def ranges(expression: str) -> Iterator[tuple[str | None, str]]:
-    """(function around it, metric) of every range of an expression."""
+    """Yield (function around it, metric) of every range in an expression."""
 
     def walk(node: Any, function: str | None) -> Iterator[tuple[str | None, str]]:
         if isinstance(node, promql_parser.MatrixSelector):

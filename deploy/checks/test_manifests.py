@@ -27,7 +27,7 @@ def test_every_role_is_there_and_the_database_is_migrated_first():
 
 
 def test_a_second_apply_with_another_image_changes_nothing_immutable():
-    """The pod template of a Job may not change; of other workloads only selector and claims may not."""
+    """The pod template of a Job may not change; in other workloads only the selector and the claims may not."""
     text = MANIFESTS.read_text()
     resources = load(text)
     assert not of_kind(resources, "Job", "Pod")

@@ -1,4 +1,4 @@
-"""The configurations of NATS, of compose and of the chart, as the server itself reads them."""
+"""The NATS configurations of Compose and of the chart, as the server itself reads them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def configuration(resources: Resources) -> str:
 
 @pytest.fixture
 def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for configurations, with the variables that containers have."""
+    """A folder for configurations, in an environment with the containers' variables."""
     monkeypatch.setenv("NATS_PASSWORD", "a1b2c3")
     monkeypatch.setenv("SERVER_NAME", "nats-0")
     (tmp_path / "auth").mkdir()

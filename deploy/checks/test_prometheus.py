@@ -44,14 +44,14 @@ ALWAYS = {
     'slo:sli_error:ratio_rate5m{slo="ingest-completeness"}',
     'slo:sli_error:ratio_rate5m{slo="api"}',
 }
-"""Recorded series that have values whatever the market does; those of alerts and webhooks need some."""
+"""Recorded series that have values whatever the market does; the series of alerts and webhooks need some of them."""
 WITHOUT_METRICS = {"sidecar", "sim_exchange"}
-"""Ports of `screener up` that serve clients; the sidecar has another one for Prometheus."""
+"""Ports of `screener up` that serve clients, not Prometheus; the sidecar has another one for that."""
 EMPTY: dict[tuple[str, str, str], str] = {}
 """(dashboard, panel, legend) of a query that may have no data in this test -> why."""
 PANELS_S = 180.0
 RATE_INTERVAL = "20s"
-"""As Grafana would choose it, for a scrape every other second."""
+"""The interval that Grafana would choose, for a scrape every other second."""
 Found = TypeVar("Found")
 
 
@@ -64,7 +64,7 @@ def free_port() -> int:
 def eventually(
     condition: Callable[[], Found], within_s: float, running: subprocess.Popen[bytes], log: Path
 ) -> Found:
-    """The first true value of `condition`; what refuses the connection is not there yet."""
+    """Return the first true value of `condition`; a refused connection counts as not ready yet."""
     deadline = time.monotonic() + within_s
     found: Any = None
     while time.monotonic() < deadline:
@@ -95,7 +95,7 @@ def end(process: subprocess.Popen[bytes], number: int) -> None:
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    """Name of a port setting of `screener up` -> a free port."""
+    """The ports of `screener up`: name of the setting -> a free port."""
     ask = "from app.cli.up import FEED_PORTS, PORTS; print(*PORTS, *FEED_PORTS)"
     names = subprocess.run(
         [SCREENER / "python", "-c", ask], cwd=ROOT, check=True, capture_output=True, text=True
@@ -105,7 +105,7 @@ def ports() -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def screener(ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a running `screener up` of a dozen symbols, to which things happen."""
+    """The URL of a running `screener up` with a dozen symbols, after the events of `make_events`."""
     folder = tmp_path_factory.mktemp("screener")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SCREENER_")}
     environ |= {f"SCREENER_{name.upper()}_PORT": str(port) for name, port in ports.items()}
@@ -130,7 +130,7 @@ def screener(ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def configuration(ports: dict[str, int]) -> dict[str, Any]:
-    """Ours, with the addresses of this machine and a scrape every other second."""
+    """Return our configuration with addresses on this machine and a scrape every other second."""
     found = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     found["global"] |= {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
     found["rule_files"] = [str(ROOT / "deploy" / "prometheus" / "rules" / "*.yaml")]
@@ -149,7 +149,7 @@ def configuration(ports: dict[str, int]) -> dict[str, Any]:
 def prometheus(
     screener: str, ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Any]]:
-    """Asks a Prometheus that has been scraping for a while: `ask(path, **parameters)` gives the answer's data."""
+    """Queries a Prometheus that has been scraping for a while: `ask(path, **parameters)` returns the answer's data."""
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration(ports)))
     url, log = f"127.0.0.1:{free_port()}", folder / "prometheus.log"
@@ -222,7 +222,7 @@ def test_recording_rules_give_values(prometheus: Callable[..., Any], series: str
 
 
 def lately(prometheus: Callable[..., Any], series: str, compared: str = "") -> list[dict[str, Any]]:
-    """The last values of a minute: one scrape of a busy machine may time out."""
+    """Return the last values within a minute: one scrape of a busy machine may time out."""
     return list(prometheus("query", query=f"last_over_time({series}[1m]) {compared}")["result"])
 
 
@@ -245,7 +245,7 @@ def test_a_worker_of_three_roles_counts_nothing_twice(prometheus: Callable[..., 
     for metric, *expected in (
         ("data_collector_candles_received_total", "screener-collector"),
         ("metrics_calculator_candles_processed_total", "screener-calculator"),
-        # rules that look at the whole market are evaluated apart
+        # rules that look at the whole market are evaluated by another role
         ("alert_engine_alerts_evaluated_total", "screener-alerts", "screener-market"),
         ('screener_rows_total{stage="calculator"}', "screener-calculator"),
     ):
@@ -276,7 +276,7 @@ def test_a_sound_screener_raises_no_critical_alert_and_shows_that_alerting_works
 
 
 def without_data(ask: Callable[..., Any], name: str, since_s: float) -> dict[tuple[str, str, str], str]:
-    """(dashboard, panel, legend) -> PromQL, of the queries that gave no number since then."""
+    """Return (dashboard, panel, legend) -> PromQL for the queries that have no number since `since_s`."""
     missing = {}
     for panel in panels(LOADED[name]):
         for target in panel["targets"]:

@@ -1,4 +1,4 @@
-"""Prometheus rules and Alertmanager's routes: valid, tested case by case, each with something to do about it."""
+"""Prometheus rules and Alertmanager's routes are valid, tested case by case, and say what to do."""
 
 from __future__ import annotations
 
@@ -144,11 +144,11 @@ def test_rules_match_and_group_by_only_labels_that_the_metrics_have():
 
 
 def test_rules_never_mix_two_releases():
-    """One Prometheus may watch several: a sum over all of them hides one that is dead."""
+    """One Prometheus may watch several releases: a sum over all of them would hide a dead one."""
     others = {"mountpoint", "persistentvolumeclaim", "job_name", "cronjob"}
     for rule in all_rules():
         for labels in aggregations(rule["expr"]):
-            # a machine's disk is of no release, and what Kubernetes exports does not name it
+            # a machine's disk belongs to no release, and the series of Kubernetes do not name theirs
             assert {"namespace", "release"} <= labels or labels & others, rule
 
 

@@ -1,4 +1,4 @@
-"""What the checks of a running Compose or cluster share."""
+"""Code that the checks of a running Compose and of a cluster share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SELECT count(*) FROM (
     SELECT count(*) AS found, extract(epoch FROM max(time) - min(time)) / 60 + 1 AS wanted
     FROM candles_1m GROUP BY symbol
 ) AS of_a_symbol WHERE found <> wanted"""
-"""Symbols with a minute missing between the first and the last that are stored."""
+"""Counts the symbols that miss a minute between their first and their last stored one."""
 
 
 def eventually(what: str, condition: Callable[[], object], within_s: float = BACK_S) -> float:
-    """Seconds until it was true. Ends this program when it takes too long."""
+    """Wait until a condition is true; return the seconds. Ends this program when it takes too long."""
     began_s = time.monotonic()
     while not (found := condition()):
         if time.monotonic() - began_s > within_s:

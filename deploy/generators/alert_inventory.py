@@ -1,7 +1,7 @@
-"""`deploy/ALERTS.md`: for each alert, the deployed default under which it fires.
+"""Generates `deploy/ALERTS.md`: for each alert, the deployed default under which it fires.
 
 `python deploy/generators/alert_inventory.py` writes it; `make check-deploy` fails if the file is out of date, or if an
-alert lacks its entry. A default that makes an alert unable to fire belongs into neither Compose nor the chart.
+alert lacks its entry. Neither Compose nor the chart may have a default with which an alert can never fire.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ under which it does. `prometheus/tests/` has a case of each that fires and one c
 
 
 def render() -> str:
-    """Return the content of the file. Raises SystemExit unless the inventory names exactly the alerts there are."""
+    """Return the content of the file. Raises SystemExit unless the inventory names exactly the existing alerts."""
     found: dict[str, list[dict[str, Any]]] = {}
     for file in sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml")):
         for group in yaml.safe_load(file.read_text())["groups"]:

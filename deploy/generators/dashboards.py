@@ -1,7 +1,7 @@
-"""`deploy/grafana/dashboards/*.json`: one overview and one dashboard a role.
+"""Generates `deploy/grafana/dashboards/*.json`: one overview and one dashboard per role.
 
-`python deploy/generators/dashboards.py` writes them; `make check-deploy` says when they are not what this would write,
-and holds them to the rules of dashboard-linter. In an expression HERE is the matchers of job and instance.
+`python deploy/generators/dashboards.py` writes them; `make check-deploy` fails if they are out of date or break the
+rules of dashboard-linter. In an expression, HERE stands for the matchers that every selector has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RECOVERY: Final = "Recovery"
 
 
 def quantiles(metric: str, by: str = "", labels: str = "") -> tuple[tuple[str, str], ...]:
-    """Targets for the median, the 95th and the 99th percentile of a histogram."""
+    """Return targets for the median, the 95th and the 99th percentile of a histogram."""
     extra, legend = (f"{by}, ", f"{{{{{by}}}}} ") if by else ("", "")
     inside = f"HERE, {labels}" if labels else "HERE"
     return tuple(
@@ -39,8 +39,8 @@ def rate(metric: str, by: str = "", labels: str = "") -> str:
 
 
 def dead_letters(by: str, labels: str = "") -> str:
-    """By reasons, of which each stage has others; 0 by the reason `none` where there has been no dead letter, as long
-    as Prometheus has a target."""
+    """Return the rate of dead letters by reason (each stage has its own reasons). Without dead letters it is 0 for the
+    reason `none`, as long as Prometheus has a target."""
     none = 'label_replace(0 * max(up{HERE}), "reason", "none", "", "")'
     return f"{rate('screener_dead_letters_total', by, labels)} or on () {none}"
 
@@ -109,8 +109,8 @@ PROCESS: Final = Row(
 
 
 def stage_row(stages: str, *without: str) -> Row:
-    """What the stages count. stages: a regular expression of the label. without: titles of panels of what they have
-    none of: a bridge reads no topic, and only workers have tables to recover."""
+    """Return a row with the metrics of stages. stages: a regular expression for the label. without: titles of panels to
+    leave out: a bridge reads no topic, and only workers have tables to recover."""
     of_stage = f'stage=~"{stages}"'
     panels = (
         Panel(
@@ -926,7 +926,7 @@ DASHBOARDS: Final = (OVERVIEW, FEED, BRIDGE, COLLECTOR, CALCULATOR, ALERTS, MARK
 
 
 def render() -> dict[str, str]:
-    """File name -> text."""
+    """Return file name -> content."""
     return {
         f"{dashboard.uid}.json": json.dumps(dashboard.json(), indent=2) + "\n" for dashboard in DASHBOARDS
     }

@@ -1,4 +1,4 @@
-"""The pieces of a Grafana dashboard, as few as ours need, in the JSON model of Grafana 11 (schemaVersion 39)."""
+"""The parts of a Grafana dashboard that ours need, in the JSON model of Grafana 11 (schemaVersion 39)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Final
 
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 HERE: Final = 'namespace=~"$namespace", release=~"$release", job=~"$job", instance=~"$instance"'
-"""The matchers that every selector carries."""
+"""The matchers that every selector has."""
 _COLUMNS: Final = 24
 
 
 @dataclass(frozen=True)
 class Panel:
-    """targets: (PromQL, legend). A `$` alone in PromQL is our matchers, `rate` windows are `$__rate_interval`.
+    """targets: (PromQL, legend). In PromQL, HERE stands for the matchers and [RATE] for `[$__rate_interval]`.
 
-    kind: timeseries, stat or bargauge. limits: value -> colour from there on.
+    kind: timeseries, stat or bargauge. limits: (value, colour from there on).
     """
 
     title: str
@@ -52,7 +52,7 @@ class Panel:
         }
 
     def _defaults(self) -> dict[str, Any]:
-        # what is good from a limit on is bad below it
+        # a limit that begins the good range makes values below it bad
         below = "red" if self.limits and self.limits[0][1] == "green" else "green"
         steps = [{"color": below, "value": None}]
         steps += [{"color": colour, "value": value} for value, colour in self.limits]
@@ -92,7 +92,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """jobs: regular expression of the Prometheus jobs that it is about."""
+    """jobs: a regular expression for the Prometheus jobs that it shows."""
 
     uid: str
     title: str
@@ -138,7 +138,7 @@ class Dashboard:
             "current": {},
             "hide": 0,
         }
-        # Compose's targets have neither of the first two: all is any value, and none
+        # Compose's targets have no namespace or release: "All" must also match a missing label
         where = 'namespace=~"$namespace", release=~"$release"'
         namespace = _query_variable(
             "namespace", "Namespace", f'label_values(up{{job=~"{self.jobs}"}}, namespace)', ".*"
@@ -185,7 +185,7 @@ def _query_variable(name: str, label: str, query: str, every: str = ".+") -> dic
         "datasource": DATASOURCE,
         "definition": query,
         "query": {"query": query, "refId": name},
-        # 2: asked again when the time range changes
+        # 2: query again when the time range changes
         "refresh": 2,
         "multi": True,
         "includeAll": True,

@@ -1,8 +1,8 @@
-"""`deploy/kubernetes/screener.yaml`: the chart as plain manifests, for `kubectl apply -f` without Helm.
+"""Generates `deploy/kubernetes/screener.yaml`: the chart as plain manifests, for `kubectl apply -f` without Helm.
 
 `python deploy/generators/manifests.py` writes it with the helm of this virtual environment; `make check-deploy` fails
-if the file is out of date. Jobs cannot be changed by a second apply with another image, so there is none: the sinks
-migrate the database before they start.
+if the file is out of date. A second apply with another image cannot change a Job, so there is no Job: the sinks migrate
+the database before they start.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def render() -> str:
         str(DEPLOY / "helm" / "screener"),
     ]
     given = [part for value in _VALUES for part in ("--set", value)]
-    # hooks are Helm's: the migration, and `helm test`
+    # only Helm runs hooks: the migration, and `helm test`
     command = [*helm, "--namespace", NAMESPACE, "--no-hooks", *given]
     # reason of the ignore: our own command line, no shell
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
@@ -50,7 +50,7 @@ def render() -> str:
 
 
 def _without_helm(resource: dict[str, Any]) -> None:
-    """A label that names the chart's version changes pods that did not change."""
+    """Remove Helm's labels: one that names the chart's version would change pods that are otherwise the same."""
     template = resource.get("spec", {}).get("template", {}).get("metadata", {})
     for metadata in (resource["metadata"], template):
         labels = metadata.get("labels", {})

@@ -1,8 +1,8 @@
-"""`deploy/prometheus/rules/slo.yaml`: the objectives, and alerts on the burn rate of their error budgets.
+"""Generates `deploy/prometheus/rules/slo.yaml`: the objectives, and alerts on the burn rate of their error budgets.
 
 `python deploy/generators/slo_rules.py` writes it; `make check-deploy` fails if the file is out of date.
-Windows and factors are those of Google's SRE workbook, "Alerting on SLOs", for a budget of 30 days: an alert needs a
-long window to burn (it matters) and a short window too (it continues).
+Windows and factors are those of Google's SRE workbook, "Alerting on SLOs", for a budget of 30 days: an alert fires if
+the budget burns in a long window (so it matters) and in a short one (so it continues).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 @dataclass(frozen=True)
 class Burn:
-    """`factor` times the even rate; `budget`: the part of 30 days' budget that is gone after the long window."""
+    """`factor`: the burn rate, as a multiple of the rate that uses up the budget in 30 days. `budget`: the part of it
+    that is gone after the long window."""
 
     severity: str
     factor: float
@@ -41,7 +42,7 @@ BURNS: Final = (
 
 @dataclass(frozen=True)
 class Objective:
-    """`bad` and `all`: PromQL rates with `WINDOW` for the window; without events there is no ratio."""
+    """`bad` and `all`: PromQL rates, with `WINDOW` in place of the window. Without events there is no ratio."""
 
     name: str
     alert: str
@@ -56,7 +57,7 @@ _REQUESTS: Final = "api_gateway_http_requests_total"
 
 
 def _rate(series: str) -> str:
-    """Of each release by itself."""
+    """Return the rate per release."""
     return f"sum by (namespace, release) (rate({series}[WINDOW]))"
 
 

@@ -1,4 +1,4 @@
-"""values.yaml with its comments: what the chart's schema and the table in its README are made of.
+"""Reads values.yaml with its comments, the source of the chart's schema and of the table in its README.
 
 The comment right above a key describes it; a line `# @schema {...}` in it, as JSON or YAML, adds to its schema.
 """
@@ -17,7 +17,7 @@ _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list:
 
 @dataclass(slots=True)
 class Value:
-    """One key. `children`: those of a mapping written over several lines; one on a single line is a whole."""
+    """One key. `children`: the keys of a mapping over several lines; a mapping on a single line counts as one value."""
 
     path: str
     default: Any
@@ -26,26 +26,26 @@ class Value:
     children: dict[str, Value] = field(default_factory=dict)
 
     def schema(self) -> dict[str, Any]:
-        """JSON schema: mappings with children take no other keys; the type is that of the default."""
+        """Return the JSON schema: a mapping with children allows no other keys; the type is that of the default."""
         described = {"description": self.description} if self.description else {}
         if self.children:
             return described | closed({name: child.schema() for name, child in self.children.items()})
         return described | {"type": _TYPES[type(self.default)]} | self.constraints
 
     def leaves(self) -> list[Value]:
-        """Itself, or all that is below it, in order."""
+        """Return the values without children at or below this key, in order."""
         if not self.children:
             return [self]
         return [leaf for child in self.children.values() for leaf in child.leaves()]
 
 
 def closed(properties: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an object that has no properties but these."""
+    """Return the schema of an object that allows only these properties."""
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
 def read_values(file: Path) -> dict[str, Value]:
-    """The top-level keys of a values file, in order."""
+    """Return the top-level keys of a values file, in order."""
     text = file.read_text()
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode)
@@ -70,7 +70,7 @@ def _children(mapping: yaml.MappingNode, prefix: str, lines: list[str]) -> dict[
 
 
 def _comment_above(line: int, column: int, lines: list[str]) -> list[str]:
-    """The lines of the comment that ends right above `line`, at the same column, without their marks."""
+    """Return the lines of the comment that ends right above `line`, at the same column, without their marks."""
     comment: list[str] = []
     mark = " " * column + "#"
     while line > 0 and lines[line - 1].startswith(mark):

@@ -1,7 +1,7 @@
-"""The chart's values.schema.json and the tables in its README, from values.yaml and from the class of settings.
+"""Generates the chart's values.schema.json and the tables in its README, from values.yaml and the class of settings.
 
 `python deploy/helm/schema.py` (`make chart-schema`) writes both; with `--check` it only says whether they are up to
-date. So a setting that the code gains, loses or changes is known to `helm lint` under its name, type and bounds.
+date. So `helm lint` knows the name, type and bounds of every setting in the code.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from app.settings import Settings
 CHART: Final = Path(__file__).parent / "screener"
 _ROLES: Final = re.compile(r'define "screener\.roles" -}}\n(.*?)\n{{- end }}', re.DOTALL)
 _MANAGED: Final = frozenset({"bind_host", "data_dir", "kafka_ca_file"})
-"""Settings that the chart gives itself, beside the ports."""
+"""Settings that the chart itself sets, besides the ports."""
 _KEPT: Final = ("type", "description", "enum", "pattern", "items", "minimum", "maximum", "minLength")
 _KEPT_MORE: Final = ("exclusiveMinimum", "exclusiveMaximum", "maxLength", "default")
 _BEGIN, _END = "<!-- {} -->", "<!-- end of {} -->"
 
 
 def roles_of_the_chart() -> dict[str, dict[str, Any]]:
-    """Role -> its facts, as templates/_roles.tpl lists them."""
+    """Return role -> its facts, as templates/_roles.tpl lists them."""
     defined = _ROLES.search((CHART / "templates" / "_roles.tpl").read_text())
     assert defined, "templates/_roles.tpl defines no screener.roles"
     return dict(yaml.safe_load(defined[1]))
 
 
 def setting_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Name -> JSON schema of (the settings a user may give as values, those that are secret)."""
+    """Return two mappings of name -> JSON schema: the settings that a user may give as values, and the secret ones."""
     plain: dict[str, Any] = {}
     secret: dict[str, Any] = {}
     for name, schema in Settings.model_json_schema()["properties"].items():
@@ -50,7 +50,7 @@ def setting_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A value that may be absent is left out of a values file; null is not written there."""
+    """Return a schema that does not allow null: an optional value is left out of a values file, not set to null."""
     flat = dict(schema)
     for option in flat.pop("anyOf", []):
         if option.get("type") != "null":
@@ -118,7 +118,7 @@ def _default(value: Any) -> str:
 
 
 def with_section(text: str, name: str, content: str) -> str:
-    """`text` with what stands between the marks of `name` replaced. Raises ValueError without such marks."""
+    """Return `text` with the part between the marks of `name` replaced. Raises ValueError without these marks."""
     begin, end = _BEGIN.format(name), _END.format(name)
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
@@ -128,7 +128,7 @@ def with_section(text: str, name: str, content: str) -> str:
 
 
 def written() -> dict[Path, str]:
-    """File -> what it should hold."""
+    """Return file -> its expected content."""
     values = read_values(CHART / "values.yaml")
     readme = CHART / "README.md"
     text = with_section(readme.read_text(), "values", values_table(values))
