@@ -91,8 +91,8 @@ def unpack_debian(package: str, programs: list[str], bin_folder: Path) -> None:
 
 
 def take_templates_along(unpacked: Path, bin_folder: Path) -> None:
-    """Copy Alertmanager's own templates, and patch Debian's program to read them from its working directory: start it in
-    `bin_folder`. Unpatched it reads them only from /usr/share, where an unpacked package has put none."""
+    """Copy Alertmanager's own templates, and patch Debian's program to read them from its working directory, so that it
+    must be started in `bin_folder`. Unpatched it reads them from /usr/share, where an unpacked package puts none."""
     program = bin_folder / "prometheus-alertmanager"
     program.write_bytes(program.read_bytes().replace(TEMPLATES, HERE))
     for template in (unpacked / TEMPLATES.decode().lstrip("/")).glob("*.tmpl"):
