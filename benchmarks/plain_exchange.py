@@ -2,7 +2,7 @@
 
     python -m benchmarks.plain_exchange PORT SYMBOLS UPDATES_PER_S
 
-It has no market and no REST: every candle is the same, so it does less work.
+It has no market and no REST: every candle is the same, so it does less.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
 class Stored:
     alerts: frozenset[str]
     newest_s: float
-    """The open time of the newest minute, in seconds since 1970."""
+    """Open time of the newest minute, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Podman or Docker, used by its command line."""
+"""Podman or Docker, by its command line."""
 
 from __future__ import annotations
 

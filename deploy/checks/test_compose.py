@@ -79,7 +79,7 @@ def test_no_password_has_a_default_and_each_is_explained():
         "JWT_SECRET",
     }
     assert all(asked[name].startswith(":?") for name in secrets)
-    # channels of Alertmanager are off without a value
+    # channels of Alertmanager: off without a value
     assert {asked[name] for name in channels} == {":-"}
     assert set(env_example()) == secrets | channels
     assert not any(env_example().values())

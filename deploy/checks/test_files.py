@@ -1,4 +1,4 @@
-"""Checks of files that need no rendering: YAML, shell scripts, the image, the workflows."""
+"""Files that need no rendering: YAML, shell scripts, the image, the workflows."""
 
 from __future__ import annotations
 

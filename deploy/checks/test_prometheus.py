@@ -44,7 +44,7 @@ ALWAYS = {
     'slo:sli_error:ratio_rate5m{slo="ingest-completeness"}',
     'slo:sli_error:ratio_rate5m{slo="api"}',
 }
-"""Recorded series that have values whatever the market does; the series of alerts and webhooks need some of them."""
+"""Recorded series that have values whatever the market does; those about alerts and webhooks need events."""
 WITHOUT_METRICS = {"sidecar", "sim_exchange"}
 """Ports of `screener up` that serve clients, not Prometheus; the sidecar has another one for that."""
 EMPTY: dict[tuple[str, str, str], str] = {}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 HERE: Final = 'namespace=~"$namespace", release=~"$release", job=~"$job", instance=~"$instance"'
-"""The matchers that every selector has."""
+"""The matchers that every selector carries."""
 _COLUMNS: Final = 24
 
 

@@ -136,7 +136,7 @@ def _rules(rng: random.Random, tally: Tally) -> list[_Plain]:
                 hold_s=rng.choice((0, 0, 0, 60, 90)),
             )
         except RuleError:
-            # only constants, a division by 0, or beyond the bounds
+            # nothing but constants, a division by 0, or beyond the bounds
             tally.refused += 1
             continue
         found.append(_Plain(rule, parse(text), mode))

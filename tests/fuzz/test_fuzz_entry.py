@@ -1,4 +1,4 @@
-"""No message, frame or record from outside ends a role, whatever is wrong with it. `entry` has the long form."""
+"""No message, frame or record from outside ends a role, whatever is wrong with it. See `entry` for the long form."""
 
 from __future__ import annotations
 

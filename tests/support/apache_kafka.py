@@ -32,7 +32,7 @@ _FORMAT_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _CLUSTER_ID = "c2NyZWVuZXItdGVzdHMtMQ"
-# a small heap starts fast; logs go to the process's log file
+# A small heap that starts fast; logging to the process's log file.
 _JAVA_OPTIONS = (
     "-Xmx512m",
     "-XX:+UseSerialGC",

@@ -75,7 +75,7 @@ def wilder(values: list[float], period: int) -> float | None:
 def macd(closes: list[float]) -> tuple[float, float, float] | None:
     if len(closes) < 34:
         return None
-    # both averages begin at the 26th bar: the fast one from the 12 bars that end there
+    # Both averages begin at the 26th bar: the fast one from the 12 bars that end there.
     slow = [v for v in ema(closes, 26) if v is not None]
     fast = [v for v in ema(closes[14:], 12) if v is not None]
     difference = [f - s for f, s in zip(fast, slow, strict=True)]

@@ -1,4 +1,4 @@
-"""Programs of the machine that certain tests need."""
+"""Programs of the machine that some tests need."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ from tests.support.eventually import eventually
 from tests.support.market_data import ALTCOINS_2021, market_data_dir
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-# the rules that the oracle computes
+# The rules that the oracle computes.
 ORACLE_RULES = ("futures_", "ichimoku_")
-# together they give alerts in every hour, and hundreds in the crash at 03:00 of the second day
+# Together they give alerts in every hour, and hundreds in the crash at 03:00 of the second day.
 CRASH_SYMBOLS = (
     "SUSHIUSDT", "CRVUSDT", "ATOMUSDT", "FTMUSDT", "NANOUSDT", "RUNEUSDT",
     "LINKUSDT", "COMPUSDT", "HBARUSDT", "ETHUSDT", "MANAUSDT", "COTIUSDT",

@@ -1,4 +1,4 @@
-"""A WebSocket client on a bare socket that reads only when told to."""
+"""A WebSocket client on a bare socket, that reads only when told to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLOSE_OPCODE = 0x8
 
 
 class StalledClient:
-    """A client that connects, and then reads nothing until told to."""
+    """A client that connects, then reads nothing until told to."""
 
     def __init__(self, port: int, path: str = "/ws/alerts", receive_buffer_bytes: int = 32_768) -> None:
         self._port = port

@@ -1,4 +1,4 @@
-/** Format numbers as en-US text without exponents, and times as local or UTC text. A dash stands for null. */
+/** Numbers as en-US text without exponents, and times as local or UTC text. A dash stands for null. */
 import type { Value } from "../client/types";
 import { clock } from "../state/preferences";
 

@@ -1,4 +1,4 @@
-/** Example queries that teach the language, from simple to rich. */
+/** Queries that teach the language, from simple to rich. */
 export interface Preset {
   title: string;
   where: string;

@@ -9,7 +9,7 @@ interface Selections {
   subscriptions: { rule_type: string; symbol: string }[];
 }
 
-/** Null while nobody is signed in or the settings are unknown. */
+/** Null while nobody is signed in, or the settings are not known. */
 export const selections = signal<Selections | null>(null);
 
 export async function readSelections(): Promise<void> {
