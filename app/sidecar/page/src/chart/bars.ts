@@ -84,7 +84,7 @@ export class FormingBar {
     this.#interval = interval;
   }
 
-  /** Take a minute; returns the bar it belongs to as it is now, or null for a minute of an earlier bar. */
+  /** Add a minute. Returns its bar with all minutes so far, or null for a minute of an earlier bar. */
   take(minute: Bar): Bar | null {
     const openMs = startOf(minute.openMs, this.#interval);
     if (openMs < this.#openMs) return null;

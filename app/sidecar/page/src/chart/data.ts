@@ -20,7 +20,7 @@ export class ChartData {
   /** Alerts within the bars, newest first. */
   readonly alerts = signal<readonly Alert[]>([]);
   readonly reading = signal(true);
-  /** Whether there is nothing older. */
+  /** Whether the stored history has no older bars. */
   readonly whole = signal(false);
   readonly #abort = new AbortController();
   readonly #forming: FormingBar;
@@ -41,7 +41,7 @@ export class ChartData {
     this.#abort.abort();
   }
 
-  /** Read the newest bars, and the minutes of the one that is forming. Also after a reconnect. */
+  /** Read the newest bars, and the minutes of the one that is forming. Call it again after a reconnect. */
   async readNewest(): Promise<void> {
     clearTimeout(this.#again);
     const refused = await this.#trying(async () => {
@@ -64,7 +64,7 @@ export class ChartData {
     this.#again = window.setTimeout(() => void this.readNewest(), waitMs);
   }
 
-  /** Read bars before the oldest. */
+  /** Read a page of bars before the oldest one. */
   async readOlder(): Promise<void> {
     const oldest = this.bars[0];
     if (oldest === undefined || this.reading.value || this.whole.value || this.bars.length > MOST_BARS) return;
@@ -77,7 +77,7 @@ export class ChartData {
     });
   }
 
-  /** Read back until this time is among the bars. */
+  /** Read older bars until they cover this time. */
   async readBackTo(ms: number): Promise<void> {
     for (let page = 0; page < PAGES_TO_A_TIME; page++) {
       const oldest = this.bars[0];
@@ -106,7 +106,7 @@ export class ChartData {
     if (added.length > 0) this.alerts.value = [...added, ...this.alerts.value].sort((one, other) => (one.timestamp < other.timestamp ? 1 : -1));
   }
 
-  /** Show the alerts of rules in the shadow too, or no longer. No channel sends them: call it again for newer ones. */
+  /** Show or hide the alerts of shadow rules. No channel sends these alerts: call it again for newer ones. */
   async showShadow(shown: boolean): Promise<void> {
     this.#withShadow = shown;
     if (!shown) this.alerts.value = this.alerts.value.filter((alert) => alert.shadow !== true);
@@ -119,7 +119,7 @@ export class ChartData {
     }
   }
 
-  /** The alerts of a bar. */
+  /** The alerts that fired within the bar. */
   alertsOf(openMs: number): Alert[] {
     return this.alerts.value.filter((alert) => startOf(Date.parse(alert.timestamp), this.interval) === openMs);
   }
@@ -143,7 +143,7 @@ export class ChartData {
     return found.map(barOf);
   }
 
-  /** Returns why it failed. */
+  /** Run `read` and show its fault. Returns the error, or null. */
   async #trying(read: () => Promise<void>): Promise<unknown> {
     this.reading.value = true;
     this.fault.value = null;

@@ -58,7 +58,7 @@ export class Drawing {
   readonly #volume: ISeriesApi<"Histogram">;
   readonly #markers: ISeriesMarkersPluginApi<Time>;
   #overlays: Drawn[] = [];
-  /** The view that is asked for until the chart takes it with its next frame: keys may come faster than frames. */
+  /** The range asked for, until the chart's next frame shows it: keys may come faster than frames. */
   #asked: IRange<number> | null = null;
   #colours = { up: "", down: "" };
   readonly #words: Words;
@@ -84,7 +84,7 @@ export class Drawing {
     this.paint();
   }
 
-  /** Take the colours of the theme. */
+  /** Apply the colours of the theme. */
   paint(): void {
     const [up, down, line] = [colour("--up"), colour("--down"), colour("--line")];
     this.#colours = { up, down };
@@ -116,7 +116,7 @@ export class Drawing {
     );
   }
 
-  /** Draw the last bar anew, or a new last one. */
+  /** Redraw the last bar, or draw a new one. */
   updateLast(bars: readonly Bar[]): void {
     const bar = bars.at(-1);
     if (bar === undefined) return;
@@ -147,7 +147,7 @@ export class Drawing {
     this.setBars(bars, interval);
   }
 
-  /** One marker for each rule and bar. */
+  /** Draw one marker for each rule and bar. */
   setMarkers(alerts: readonly Alert[], interval: Interval): void {
     const found = new Map<string, SeriesMarker<Time>>();
     for (const alert of alerts) {
@@ -157,14 +157,14 @@ export class Drawing {
     this.#markers.setMarkers([...found.values()].sort((one, other) => Number(one.time) - Number(other.time)));
   }
 
-  /** chosen: with the open time of the bar, and the alert if its marker was hit. */
+  /** Call `chosen` with the open time of the clicked bar, and with the alert's id if its marker was hit. */
   onClick(chosen: (openMs: number, alertId: string | null) => void): void {
     this.#chart.subscribeClick(({ time, hoveredObjectId }) => {
       if (time !== undefined) chosen(msOf(time), typeof hoveredObjectId === "string" ? hoveredObjectId : null);
     });
   }
 
-  /** The open time of the bar under the pointer, or null. */
+  /** Call `pointed` with the open time of the bar under the pointer, or null. */
   onPointing(pointed: (openMs: number | null) => void): void {
     this.#chart.subscribeCrosshairMove(({ time }) => pointed(time === undefined ? null : msOf(time)));
   }
@@ -173,12 +173,12 @@ export class Drawing {
     this.#chart.timeScale().subscribeVisibleLogicalRangeChange(changed);
   }
 
-  /** Null without bars. */
+  /** The visible range; null without bars. */
   range(): LogicalRange | null {
     return this.#chart.timeScale().getVisibleLogicalRange();
   }
 
-  /** Show the bar at this position in the middle. */
+  /** Scroll to the bar at this position. */
   showAround(index: number): void {
     this.#show({ from: index - 60, to: index + 40 });
   }
@@ -187,7 +187,7 @@ export class Drawing {
     this.#chart.timeScale().scrollToRealTime();
   }
 
-  /** bars: to the right above 0. */
+  /** Scroll by this many bars; a positive number scrolls to the right. */
   scroll(bars: number): void {
     const range = this.#asked ?? this.range();
     if (range !== null) this.#show({ from: range.from + bars, to: range.to + bars });
@@ -198,7 +198,7 @@ export class Drawing {
     if (range !== null) this.#show({ from: range.to - (range.to - range.from) * factor, to: range.to });
   }
 
-  /** Ticks and prices are written anew, as after another choice of clock. */
+  /** Format ticks and prices again, for example after the clock setting has changed. */
   rewrite(): void {
     this.#chart.applyOptions({});
     this.#chart.timeScale().applyOptions({ timeVisible: true });

@@ -46,13 +46,13 @@ export class Connection {
     return this.#state;
   }
 
-  /** Use a channel from now on; one per name. */
+  /** Add a channel and subscribe to it. A channel of the same name is replaced. */
   add(channel: Channel): void {
     this.#channels.set(channel.name, channel);
     this.subscribe(channel.name);
   }
 
-  /** Tell the sidecar what is wanted of a channel now. */
+  /** Subscribe to a channel with its present fields, or unsubscribe if nothing is wanted. */
   subscribe(name: string): void {
     const channel = this.#channels.get(name);
     if (channel === undefined || this.#socket?.readyState !== WebSocket.OPEN) return;
@@ -84,7 +84,7 @@ export class Connection {
     this.#socket?.close();
   }
 
-  /** Connect anew, as another user or without one. */
+  /** Reconnect, as another user or without one. */
   again(): void {
     this.#waitMs = 0;
     if (this.#socket === null) this.start();
@@ -110,7 +110,7 @@ export class Connection {
     this.#pongDue = window.setTimeout(() => this.#giveUp(), PONG_WITHIN_MS);
   }
 
-  /** A socket whose network is gone takes minutes to close: it is left to itself. */
+  /** Abandon the socket. Without a network it takes minutes to close, so nothing waits for that. */
   #giveUp(): void {
     const socket = this.#socket;
     if (socket === null) return;

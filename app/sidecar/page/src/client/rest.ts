@@ -2,7 +2,7 @@
 import { session, signOut } from "./session";
 
 export class Refusal extends Error {
-  /** position: of the fault in an expression. retryAfterS: when a limit is over. */
+  /** status: 0 without an answer. position: where the fault in an expression is. retryAfterS: how long a limit still lasts. */
   constructor(
     readonly status: number,
     readonly code: string,

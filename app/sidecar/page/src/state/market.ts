@@ -14,7 +14,7 @@ const HIDDEN_FOR_MS = 30_000;
 const SETTLED_AFTER_MS = 250;
 
 export class Market {
-  /** By symbol; the same map all the time: `changes` says when to look again. */
+  /** By symbol. It is always the same map, so `changes` tells when to read it again. */
   readonly values = new Map<string, Metrics>();
   /** Grows with every message. */
   readonly changes = signal(0);
@@ -37,7 +37,7 @@ export class Market {
     });
   }
 
-  /** Null: nothing is wanted any more. */
+  /** Subscribe to a choice of values; null ends the subscription. */
   choose(choice: Choice | null): void {
     if (JSON.stringify(choice) !== JSON.stringify(this.#choice.peek())) this.#choice.value = choice;
   }
@@ -49,7 +49,7 @@ export class Market {
     if (this.#snapshot === null) this.changes.value += 1;
   }
 
-  /** What a snapshot no longer has is delisted. */
+  /** Replace all values once the snapshot is complete: a symbol that it does not contain is delisted. */
   #takeSnapshot(values: readonly Metrics[], more: boolean): void {
     this.#snapshot ??= new Map();
     for (const one of values) this.#snapshot.set(one.symbol, one);
@@ -63,7 +63,7 @@ export class Market {
     });
   }
 
-  /** Want nothing while the page has not been seen for a while. */
+  /** Unsubscribe while the page has been hidden for a while. Returns a function that ends this. */
   rest(): () => void {
     let resting: number | undefined;
     let before: Choice | null = null;
