@@ -11,6 +11,7 @@ import openapi_spec_validator
 import pytest
 import yaml
 
+from app.rules.language.catalogue import matching
 from app.rules.language.functions import TABLE
 from app.sidecar.http.openapi import openapi_document
 from tests.support.described import faults, pointer, resolved
@@ -68,6 +69,25 @@ def test_the_file_that_is_served_is_among_those_that_are_looked_at():
 
 def test_the_description_is_valid_openapi():
     openapi_spec_validator.validate(openapi_document())
+
+
+def test_every_operation_says_who_may_call_it_by_schemes_that_are_described():
+    document = openapi_document()
+    known = set(document["components"]["securitySchemes"])
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if method != "parameters":
+                schemes = {name for choice in operation["security"] for name in choice}
+                assert schemes <= known, f"{method} {path}"
+
+
+def test_a_volume_is_described_with_its_asset_and_its_name_in_rules():
+    told = openapi_document()["components"]["schemas"]["Metrics"]["description"]
+    assert "`volume` is in the base asset" in told
+    assert "`volume` is base_volume_5m, and volume_5m means quote_volume_5m" in told
+    meant = {entry.name: entry for entry in matching("volume")}
+    assert meant["base_volume_TIMEFRAME"].unit == "base asset"
+    assert "alias of `quote_volume_5m`" in meant["volume_5m"].meaning
 
 
 def test_every_function_of_the_rules_language_is_described_where_expressions_are_taken():
