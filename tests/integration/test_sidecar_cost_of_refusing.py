@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
+import pytest
 
 from app.settings import Settings
+from tests.support.legacy import running_gateway
 from tests.support.sidecar import Client, prepare, running_sidecar
 from tests.support.tokens import SECRET, bearer
 
@@ -61,11 +65,22 @@ async def cost_s(
     return min(taken), answer.status, len(text)
 
 
-async def test_no_body_costs_much_more_than_another_of_its_size(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("running", "routes"),
+    [
+        pytest.param(running_sidecar, ROUTES, id="sidecar"),
+        pytest.param(running_gateway, [("POST", "/api/settings", {})], id="legacy"),
+    ],
+)
+async def test_no_body_costs_much_more_than_another_of_its_size(
+    settings: Settings,
+    running: Callable[[Settings], AbstractAsyncContextManager[Client]],
+    routes: Sequence[tuple[str, str, dict[str, Any]]],
+) -> None:
     await prepare(settings)
     signing = Settings.model_validate({**settings.model_dump(), "jwt_secret": SECRET})
-    async with running_sidecar(signing) as client:
-        for method, path, good in ROUTES:
+    async with running(signing) as client:
+        for method, path, good in routes:
             harmless_s, status, _ = await cost_s(client, method, path, b"[" + b" " * BODY_BYTES + b"]")
             assert status == 400
             for name, body in bodies(good).items():
