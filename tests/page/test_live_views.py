@@ -124,6 +124,33 @@ async def test_rows_under_the_pointer_stay_and_their_prices_go_on(page: Page, up
         await page.evaluate("window.seen.prices = window.seen.cells(1)")
 
 
+_MOVES = """([changing, beside]) => {
+    const lefts = ["1", "99,999.9", "999.9B"].map(text => {
+        document.querySelector(changing).textContent = text;
+        return document.querySelector(beside).getBoundingClientRect().left;
+    });
+    return Math.max(...lefts) - Math.min(...lefts);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("view", "changing", "beside"),
+    [
+        ("symbols", ".turnover dd > span:first-child", ".turnover dd > span:last-child"),
+        ("symbols", ".turnover dd", ".turnover + div"),
+        ("symbols", ".fact dd", ".fact + div"),
+        ("chart/BTCUSDT", ".legend-value", ".legend-value + .legend-value"),
+        ("chart/BTCUSDT", ".below [role=status]", ".below a"),
+    ],
+)
+async def test_nothing_moves_when_a_value_beside_it_changes(
+    page: Page, up: Up, view: str, changing: str, beside: str
+) -> None:
+    await open_view(page, up.url, view)
+    await expect(page.locator(beside).first).to_be_visible()
+    assert await page.evaluate(_MOVES, [changing, beside]) == 0
+
+
 async def test_minutes_between_the_reading_of_the_chart_and_the_first_live_candle_are_no_gap(
     page: Page, up: Up
 ) -> None:

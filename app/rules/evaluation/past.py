@@ -85,12 +85,12 @@ class Past:
         rows = len(times)
         operands = [_column(cells[cell], rows) for cell in slot.operands]
         held = self.held[slot.text]
-        if isinstance(held, Recursion):
-            cells[slot.outs[0]] = held.follow(times, self._rows, kept, np.stack(operands))
+        if isinstance(slot, RecursionSlot):
+            cells[slot.out] = held.follow(times, self._rows, kept, np.stack(operands))
             return
         values = held.follow(times, self._rows, kept, operands[0])
-        for out, found in zip(slot.outs, values, strict=True):
-            cells[out] = found
+        for window, found in zip(slot.windows, values, strict=True):
+            cells[window.out] = found
 
     def _times(self, minutes: int) -> tuple[IntArray, BoolArray]:
         """Return the number of each row's bar, and whether the row ends it."""

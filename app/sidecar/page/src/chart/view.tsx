@@ -203,20 +203,24 @@ export default function ChartView({ args }: ViewProps) {
         </div>
         <ChartAlerts alerts={alerts} onOpen={(alert: Alert) => askWhyAlert(alert)} />
       </div>
-      <p class="below faint" role="status">
-        {data.current?.fault.value ? (
-          <>
-            <span class="bad">{data.current.fault.value}</span>{" "}
-            <button onClick={() => void data.current?.readNewest()}>Try again</button>{" "}
-          </>
-        ) : null}
-        {data.current?.reading.value ? "Reading candles… " : ""}
-        {missing > 0 ? `${missing === 1 ? "1 candle is" : `${missing} candles are`} missing in the data: gaps in the chart. ` : ""}
-        <a href="https://www.tradingview.com/" target="_blank" rel="noopener noreferrer">
-          Charts by TradingView
-        </a>{" "}
-        · <a href="page/licences.txt">Licences</a>
-      </p>
+      <div class="below faint chart-below">
+        <p role="status">
+          {data.current?.fault.value ? (
+            <>
+              <span class="bad">{data.current.fault.value}</span>{" "}
+              <button onClick={() => void data.current?.readNewest()}>Try again</button>{" "}
+            </>
+          ) : null}
+          {data.current?.reading.value ? "Reading candles… " : ""}
+          {missing > 0 ? `${missing === 1 ? "1 candle is" : `${missing} candles are`} missing in the data: gaps in the chart. ` : ""}
+        </p>
+        <p>
+          <a href="https://www.tradingview.com/" target="_blank" rel="noopener noreferrer">
+            Charts by TradingView
+          </a>{" "}
+          · <a href="page/licences.txt">Licences</a>
+        </p>
+      </div>
     </section>
   );
 }

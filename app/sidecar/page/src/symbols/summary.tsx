@@ -4,7 +4,10 @@ import { useEffect } from "preact/hooks";
 import { amount, NOTHING, number, percent, share } from "../parts/format";
 import { perMinute } from "../state/alerts";
 import { nowMs } from "../state/now";
-import { followSummary, type Summary, type TimeframeSummary } from "./summary_data";
+import { followSummary, summarise, type Summary, type TimeframeSummary } from "./summary_data";
+
+/** It has the room of all that comes. */
+const BEFORE_THE_FIRST = summarise([]);
 
 function Rising({ of, symbols }: { of: TimeframeSummary; symbols: number }) {
   const warm = of.known === symbols ? "" : `, ${of.known} of ${symbols} symbols warmed up`;
@@ -23,28 +26,28 @@ function Rising({ of, symbols }: { of: TimeframeSummary; symbols: number }) {
 export function MarketSummary({ stale }: { stale: number }) {
   const summary = useSignal<Summary | null>(null);
   useEffect(() => followSummary((found) => (summary.value = found)), []);
-  const found = summary.value;
+  const found = summary.value ?? BEFORE_THE_FIRST;
   return (
     <dl class="summary" aria-label="The market" tabIndex={0}>
       <div>
         <dt>Rising</dt>
         <dd class="faint">share</dd>
       </div>
-      {found?.timeframes.map((one) => <Rising key={one.timeframe} of={one} symbols={found.symbols} />)}
-      <div title="Quote asset, last 24 hours, against the 24 hours before">
+      {found.timeframes.map((one) => <Rising key={one.timeframe} of={one} symbols={found.symbols} />)}
+      <div class="turnover" title="Quote asset, last 24 hours, against the 24 hours before">
         <dt>Turnover 24 h</dt>
         <dd>
-          {amount(found?.turnover)}{" "}
-          <span class="faint">{found?.turnoverChange == null ? "day before not known" : percent(found.turnoverChange, 1)}</span>
+          <span class="turnover-amount">{amount(found.turnover)}</span>{" "}
+          <span class="faint">{found.turnoverChange === null ? "day before not known" : percent(found.turnoverChange, 1)}</span>
         </dd>
       </div>
-      <div>
+      <div class="fact">
         <dt>Alerts / min</dt>
         <dd>{number(perMinute(nowMs.value), 0)}</dd>
       </div>
-      <div title="Symbols without a new value for a minute">
+      <div class="fact" title="Symbols without a new value for a minute">
         <dt>Stale</dt>
-        <dd class={stale > 0 ? "warn" : ""}>{found === null ? NOTHING : number(stale, 0)}</dd>
+        <dd class={stale > 0 ? "warn" : ""}>{summary.value === null ? NOTHING : number(stale, 0)}</dd>
       </div>
     </dl>
   );
