@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +27,7 @@ CooldownKey = tuple[str, str]
 """(rule_type, symbol)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Fire:
+class Fire(NamedTuple):
     """A future alert: `row` of the batch, the event time by the rule's mode, and the values the rule read, as
     `Matches.seen` gives them."""
 

@@ -120,10 +120,16 @@ class Evaluator:
             self._cells = cells
             possible = self._book.bounds.possible(block)
             possible[self._book.always] = True
-            possible[list(self._faults)] = False
+            if self._faults:
+                possible[list(self._faults)] = False
+            candidates = np.flatnonzero(possible)
+            if not len(candidates):
+                return Matches(NO_MATCHES.row, NO_MATCHES.rule, self._book, cells)
+            closed = None if batch.closed.all() else batch.closed
+            compiled = self._book.clauses.compiled[candidates]
             found = [
-                self._compiled_matches(batch, block, cells, symbols, possible),
-                *self._other_matches(batch, cells, symbols, turns, possible),
+                self._compiled_matches(block, cells, symbols, closed, candidates[compiled]),
+                *self._other_matches(batch, cells, symbols, turns, closed, candidates[~compiled].tolist()),
             ]
             return _in_row_order(found, self._book, cells)
 
@@ -144,22 +150,21 @@ class Evaluator:
         self._faults.setdefault(position, RuleFault.of(self._book.rules[position], error))
 
     def _compiled_matches(
-        self, batch: MetricsBatch, block: FloatArray, cells: Cells, symbols: Positions, possible: BoolArray
+        self, block: FloatArray, cells: Cells, symbols: Positions, closed: BoolArray | None, rules: Positions
     ) -> tuple[Positions, Positions]:
-        """Return row and rule of the matches of the rules that are compiled, in the order of the rules."""
+        """Return row and rule of the matches of these compiled rules, by rule. `closed` None: all rows are."""
         book = self._book
-        rules = np.flatnonzero(possible & book.clauses.compiled)
         masks: list[BoolArray] = []
         mask_of = np.full(len(rules), ALL_ROWS)
-        if not batch.closed.all():
-            masks.append(batch.closed)
+        if closed is not None:
+            masks.append(closed)
             mask_of[book.closed_only[rules]] = 0
         if self._filters:
             for at, position in enumerate(rules.tolist()):
                 chosen = book.compiled[position].symbols
                 if chosen is not None:
                     rows = self._filters[chosen].rows(self.memory.symbols, symbols)
-                    masks.append(rows if mask_of[at] == ALL_ROWS else rows & batch.closed)
+                    masks.append(rows if mask_of[at] == ALL_ROWS else rows & masks[0])
                     mask_of[at] = len(masks) - 1
         return self._clauses.matches(block, cells, rules, masks, mask_of)
 
@@ -169,11 +174,11 @@ class Evaluator:
         cells: Cells,
         symbols: Positions,
         turns: list[Positions],
-        possible: BoolArray,
+        closed: BoolArray | None,
+        rules: list[int],
     ) -> Iterator[tuple[Positions, Positions]]:
-        """Yield row and rule of the matches of each other rule."""
-        closed = None if batch.closed.all() else batch.closed
-        for position in np.flatnonzero(possible & ~self._book.clauses.compiled).tolist():
+        """Yield row and rule of the matches of each of these rules. `closed` None: all rows are."""
+        for position in rules:
             try:
                 truth = self._truth(position, batch, cells, symbols, turns, closed)
                 rows = None if truth is None else np.flatnonzero(truth)

@@ -45,8 +45,15 @@ class Matches:
         compiled = self.book.compiled[rule]
         with np.errstate(all="ignore"):
             run(self.cells, compiled.look_steps)
-        looks = [(look, self.cells[look.cell]) for look in compiled.looks]
-        return [{look.text: look.told(column.item(row)) for look, column in looks} for row in rows]
+        if any(look.condition for look in compiled.looks):
+            looks = [(look, self.cells[look.cell]) for look in compiled.looks]
+            return [{look.text: look.told(column.item(row)) for look, column in looks} for row in rows]
+        # as `told`; a burst of alerts waits for these values
+        values = [(look.text, self.cells[look.cell].item) for look in compiled.looks]
+        return [
+            {text: value if (value := value_at(row)) - value == 0.0 else None for text, value_at in values}
+            for row in rows
+        ]
 
     def keys(self, batch: MetricsBatch) -> list[tuple[str, str]]:
         """Return the distinct (rule_type, symbol) among the matches, in order of first match."""
