@@ -55,7 +55,7 @@ def frame(rows: int, minute: int, draw: np.random.Generator) -> MetricsBatch:
     return batch
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 64, 131])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 64, 131, 1_200])
 def test_compiled_rules_match_where_numpy_finds_them_true(rows: int):
     draw = np.random.default_rng(rows)
     ours, numpys = RuleBook.compile(rules(), "live"), RuleBook.compile(rules(), "live")

@@ -22,6 +22,8 @@ from app.rules.evaluation.slots import ProgramStep
 from app.rules.language.functions import Kernel
 
 Positions = NDArray[np.intp]
+_ROWS_AT_ONCE: Final = 512
+"""The values of so many rows stay in the processor's cache."""
 ALL_ROWS: Final = -1
 """Instead of the position of a mask."""
 
@@ -172,7 +174,7 @@ class ClauseEvaluator:
         masks: Sequence[BoolArray],
         mask_of: Positions,
     ) -> tuple[Positions, Positions]:
-        """Return the row and the rule of every true condition, by rule, then row.
+        """Return the row and the rule of every true condition; of one row by rule.
 
         block: (columns, rows), in the order of the builder. cells: with the other inputs. rules: the positions of
         compiled rules to look at. masks: (rows,) each. mask_of: (rules,) position of the mask with the rows at which
@@ -180,22 +182,42 @@ class ClauseEvaluator:
         """
         if not len(rules):
             return rules, rules
-        program, rows = self._of, block.shape[1]
+        found = [
+            self._part(block, cells, rules, masks, mask_of, slice(first, first + _ROWS_AT_ONCE))
+            for first in range(0, block.shape[1], _ROWS_AT_ONCE)
+        ]
+        row, rule = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+        return row, rule
+
+    def _part(
+        self,
+        block: FloatArray,
+        cells: Cells,
+        rules: Positions,
+        masks: Sequence[BoolArray],
+        mask_of: Positions,
+        part: slice,
+    ) -> Positions:
+        """Return the matches, (2, matches), of a part of the rows."""
+        columns = block[:, part]
+        program, rows = self._of, columns.shape[1]
         size = (program.rows + 2) * rows
         if size > len(self._room):
             self._room = np.empty(size)
         filled = self._room[:size].reshape(program.rows + 2, rows)
-        filled[: program.columns] = block
+        filled[: program.columns] = columns
         if program.inputs:
             inputs = filled[program.columns : program.columns + len(program.inputs)]
-            np.concatenate([cells[cell] for cell in program.inputs], out=inputs.reshape(-1))
+            np.concatenate([cells[cell][part] for cell in program.inputs], out=inputs.reshape(-1))
         known = np.zeros(program.rows, np.bool_)
         found = np.empty((2, len(rules) * rows), np.intp)
-        among = np.array(masks, np.bool_).reshape(len(masks), rows)
+        among = np.array([mask[part] for mask in masks], np.bool_).reshape(len(masks), rows)
         used = _true_rows(
             program.program, filled, known, rules, among, mask_of, np.empty(rows, np.bool_), found
         )
-        return found[0, :used], found[1, :used]
+        found = found[:, :used]
+        found[0] += part.start
+        return found
 
 
 @kernel

@@ -152,7 +152,7 @@ class Evaluator:
     def _compiled_matches(
         self, block: FloatArray, cells: Cells, symbols: Positions, closed: BoolArray | None, rules: Positions
     ) -> tuple[Positions, Positions]:
-        """Return row and rule of the matches of these compiled rules, by rule. `closed` None: all rows are."""
+        """Return row and rule of the matches of these compiled rules, of one row by rule. `closed` None: all are."""
         book = self._book
         masks: list[BoolArray] = []
         mask_of = np.full(len(rules), ALL_ROWS)
