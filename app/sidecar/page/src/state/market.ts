@@ -10,18 +10,20 @@ export interface Choice {
 }
 
 const HIDDEN_FOR_MS = 30_000;
+const COLLECTED_FOR_MS = 80;
 /** How long the choice must be unchanged before it is sent: users click through columns, and the sidecar limits subscriptions. */
 const SETTLED_AFTER_MS = 250;
 
 export class Market {
   /** By symbol. It is always the same map, so `changes` tells when to read it again. */
   readonly values = new Map<string, Metrics>();
-  /** Grows with every message. */
+  /** Grows a moment after messages came. */
   readonly changes = signal(0);
   /** Whether the first whole snapshot has arrived. */
   readonly complete = signal(false);
   readonly #choice = signal<Choice | null>(null);
   #snapshot: Map<string, Metrics> | null = null;
+  #toTell: number | undefined;
 
   constructor(connection: Connection) {
     connection.add({
@@ -46,7 +48,15 @@ export class Market {
     if (message.type === "snapshot") this.#takeSnapshot(message.data as Metrics[], message.more === true);
     else if (message.type === "update") for (const one of message.data as Metrics[]) (this.#snapshot ?? this.values).set(one.symbol, one);
     else return;
-    if (this.#snapshot === null) this.changes.value += 1;
+    if (this.#snapshot === null) this.#tell();
+  }
+
+  /** Tell the changes in a moment: an update of hundreds of symbols comes in several messages, and is drawn once. */
+  #tell(): void {
+    this.#toTell ??= window.setTimeout(() => {
+      this.#toTell = undefined;
+      this.changes.value += 1;
+    }, COLLECTED_FOR_MS);
   }
 
   /** Replace all values once the snapshot is complete: a symbol that it does not contain is delisted. */
