@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PACKAGE: Final = Path(__file__).parent
-KERNELS: Final = ("market", "rules/evaluation")
+KERNEL_FOLDERS: Final = ("market", "rules/evaluation")
 """Folders with kernels."""
 _COMPLETE: Final = "complete"
 """Name of the file that marks a directory as having the machine code of every kernel."""
@@ -80,7 +80,7 @@ def _compiled(function: _Function, allocates: bool) -> _Function:
 def _stamp() -> str:
     """Return a hash of all sources of kernels: each kernel contains the code of the functions it calls."""
     digest = hashlib.sha256()
-    paths = chain.from_iterable(sorted((_PACKAGE / folder).rglob("[!_]*.py")) for folder in KERNELS)
+    paths = chain.from_iterable(sorted((_PACKAGE / folder).rglob("[!_]*.py")) for folder in KERNEL_FOLDERS)
     for path in [Path(__file__), *paths]:
         digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import app
-from app.compiled import KERNELS
+from app.compiled import KERNEL_FOLDERS
 from app.market.fields import COLUMN_POSITION
 from app.market.metrics import MetricsBatch
 from app.rules.evaluation.evaluator import Evaluator
@@ -81,4 +81,4 @@ def test_the_machine_code_of_every_kernel_is_kept_by_its_source():
         and re.search(r"^@(kernel|allocating_kernel|inlined)$", path.read_text(), re.MULTILINE)
     ]
     assert "rules/evaluation/clauses.py" in with_kernels
-    assert [name for name in with_kernels if not name.startswith(KERNELS)] == []
+    assert [name for name in with_kernels if not name.startswith(KERNEL_FOLDERS)] == []
