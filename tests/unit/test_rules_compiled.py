@@ -13,6 +13,7 @@ from app.compiled import KERNEL_FOLDERS
 from app.market.fields import COLUMN_POSITION
 from app.market.metrics import MetricsBatch
 from app.rules.evaluation.evaluator import Evaluator
+from app.rules.evaluation.memory import PreviousValues
 from app.rules.evaluation.rulebook import RuleBook
 from app.rules.rule import Rule
 from tests.support.metric_rows import Row, metrics_batch
@@ -70,6 +71,18 @@ def test_compiled_rules_match_where_numpy_finds_them_true(rows: int):
         assert matches.rule.tolist() == expected.rule.tolist()
         found += len(matches)
     assert found > rows
+
+
+def test_an_input_that_the_compiled_loop_cannot_read_costs_its_rule_alone(monkeypatch: pytest.MonkeyPatch):
+    sound, broken = Rule("sound", f"{B} > 0", "low"), Rule("broken", f"prev({B}) > 0", "low")
+    evaluator = Evaluator(RuleBook.compile([sound, broken], "live"))
+    assert evaluator.book.clauses.compiled.all()
+    monkeypatch.setattr(PreviousValues, "exchange", lambda *_: "no numbers")
+    batch = metrics_batch([Row("A", 0, {"close_1m": 1.0})])
+    for _ in range(2):
+        matches = evaluator.evaluate(batch)
+        assert [matches.rules[at].rule_type for at in matches.rule] == ["sound"]
+    assert [fault.rule.rule_type for fault in evaluator.faults] == ["broken"]
 
 
 def test_the_machine_code_of_every_kernel_is_kept_by_its_source():

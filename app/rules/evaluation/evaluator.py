@@ -127,10 +127,15 @@ class Evaluator:
                 return Matches(NO_MATCHES.row, NO_MATCHES.rule, self._book, cells)
             closed = None if batch.closed.all() else batch.closed
             compiled = self._book.clauses.compiled[candidates]
-            found = [
-                self._compiled_matches(block, cells, symbols, closed, candidates[compiled]),
-                *self._other_matches(batch, cells, symbols, turns, closed, candidates[~compiled].tolist()),
-            ]
+            found: list[tuple[Positions, Positions]] = []
+            try:
+                found.append(self._compiled_matches(block, cells, symbols, closed, candidates[compiled]))
+            except MemoryError:
+                raise
+            except Exception:
+                # one rule must not stop the others: evaluated one by one, the rule that raises is left out alone
+                compiled[:] = False
+            found += self._other_matches(batch, cells, symbols, turns, closed, candidates[~compiled].tolist())
             return _in_row_order(found, self._book, cells)
 
     def _remember(self, batch: MetricsBatch, cells: Cells, symbols: Positions) -> list[Positions]:
@@ -352,6 +357,8 @@ class Evaluator:
 
 
 def _in_row_order(found: Sequence[tuple[Positions, Positions]], book: RuleBook, cells: Cells) -> Matches:
+    if not found:
+        return Matches(NO_MATCHES.row, NO_MATCHES.rule, book, cells)
     row, rule = found[0] if len(found) == 1 else map(np.concatenate, zip(*found, strict=True))
     order = np.lexsort((rule, row)) if len(found) > 1 else np.argsort(row, kind="stable")
     return Matches(row[order], rule[order], book, cells)
