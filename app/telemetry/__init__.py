@@ -5,27 +5,26 @@ for that registry again. The registry is the role's, except for the metrics of t
 counters end in `_total`. `catalogue` says which roles serve which group, and on which port; `deploy/METRICS.md` is
 written from it.
 
-A new metric: a field and its maker in the module of its group. A new group: a module, a line here, a line in
-`catalogue.GROUPS`. Then `python -m app.telemetry.metrics_document > deploy/METRICS.md`; tests check that all agree.
+A new metric: a field and its maker in the module of its group (`metrics/`). A new group: a module there, a line here,
+a line in `catalogue.GROUPS`. Then `python -m app.telemetry.metrics_document > deploy/METRICS.md`; tests check that all
+agree.
 """
 
-from app.telemetry.database import DatabaseMetrics, RetentionMetrics, database_metrics, retention_metrics
-from app.telemetry.feed import FeedMetrics, NatsMetrics, feed_metrics, nats_metrics
-from app.telemetry.runtime import RuntimeMetrics, runtime_metrics
-from app.telemetry.sidecar import SidecarMetrics, sidecar_metrics
-from app.telemetry.stages import (
-    AlertMetrics,
-    CalculatorMetrics,
-    CollectorMetrics,
-    MarketMetrics,
-    PipelineMetrics,
-    alert_metrics,
-    calculator_metrics,
-    collector_metrics,
-    market_metrics,
-    pipeline_metrics,
+from app.telemetry.metrics.alerts import AlertMetrics, alert_metrics
+from app.telemetry.metrics.calculator import CalculatorMetrics, calculator_metrics
+from app.telemetry.metrics.collector import CollectorMetrics, collector_metrics
+from app.telemetry.metrics.database import (
+    DatabaseMetrics,
+    RetentionMetrics,
+    database_metrics,
+    retention_metrics,
 )
-from app.telemetry.webhooks import WebhookMetrics, webhook_metrics
+from app.telemetry.metrics.feed import FeedMetrics, NatsMetrics, feed_metrics, nats_metrics
+from app.telemetry.metrics.market import MarketMetrics, market_metrics
+from app.telemetry.metrics.runtime import RuntimeMetrics, runtime_metrics
+from app.telemetry.metrics.sidecar import SidecarMetrics, sidecar_metrics
+from app.telemetry.metrics.stages import PipelineMetrics, pipeline_metrics
+from app.telemetry.metrics.webhooks import WebhookMetrics, webhook_metrics
 
 __all__ = [
     "AlertMetrics",

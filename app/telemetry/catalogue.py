@@ -15,18 +15,16 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from app.telemetry.database import database_metrics, retention_metrics
-from app.telemetry.feed import feed_metrics, nats_metrics
-from app.telemetry.runtime import runtime_metrics
-from app.telemetry.sidecar import sidecar_metrics
-from app.telemetry.stages import (
-    alert_metrics,
-    calculator_metrics,
-    collector_metrics,
-    market_metrics,
-    pipeline_metrics,
-)
-from app.telemetry.webhooks import webhook_metrics
+from app.telemetry.metrics.alerts import alert_metrics
+from app.telemetry.metrics.calculator import calculator_metrics
+from app.telemetry.metrics.collector import collector_metrics
+from app.telemetry.metrics.database import database_metrics, retention_metrics
+from app.telemetry.metrics.feed import feed_metrics, nats_metrics
+from app.telemetry.metrics.market import market_metrics
+from app.telemetry.metrics.runtime import runtime_metrics
+from app.telemetry.metrics.sidecar import sidecar_metrics
+from app.telemetry.metrics.stages import pipeline_metrics
+from app.telemetry.metrics.webhooks import webhook_metrics
 
 ROLE_PORTS: Final = {
     "collector": 9090,
