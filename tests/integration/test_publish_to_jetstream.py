@@ -17,6 +17,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from structlog.testing import capture_logs
 
+import app.wire.nats.commands
 import app.wire.nats.publish
 from app.candles.batch import COLUMNS, MINUTE_MS, CandleBatch
 from app.errors import ServerError, ServerUnreachable
@@ -139,7 +140,7 @@ async def test_forming_candles_are_gone_when_their_time_is_over_and_closed_ones_
 ):
     if not knows_times_to_live(client):
         pytest.skip("NATS before 2.11 ignores times to live")
-    monkeypatch.setattr(app.wire.nats.publish, "_FORMING_HEADER", "Nats-TTL: 1s\r\n")
+    monkeypatch.setattr(app.wire.nats.commands, "_FORMING_HEADER", "Nats-TTL: 1s\r\n")
     jetstream = client.jetstream()
     async with candle_publisher(settings.nats(), "test") as publisher:
         await publisher.publish(closing_and_forming(5))

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypedDict
-from zlib import crc32
 
 import orjson
 import structlog
@@ -23,27 +21,22 @@ from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
 from app.candles.batch import CandleBatch
-from app.candles.symbols import is_symbol
 from app.errors import ServerError, ServerUnreachable
 from app.library_internals import write_whole, writes_whole
 from app.settings.access import Namespace, NatsAccess
 from app.telemetry import NatsMetrics, nats_metrics
-from app.wire.nats.render import render
+from app.wire.nats.commands import PublishCommands, arguments_of
+from app.wire.nats.resends import Resends
 from app.wire.nats.stream import await_stream, closed_by_server, connect
-from app.wire.retry import Backoff, OutageLog
+from app.wire.retry import OutageLog
 
 WINDOW: Final = 8_000
 """Most unacknowledged messages: the server drops messages beyond 10,000 that wait for a stream."""
 _CHUNK: Final = 500
 """Messages handed to the connection in one write."""
-_ACK_WAIT_S: Final = 5.0
-_BACKOFF: Final = Backoff(0.2, _ACK_WAIT_S)
 _MAX_REFUSALS: Final = 12
 """How often a server that answers may reject one message; with the delays between, about 30 s."""
 _TEND_EVERY_S: Final = 0.1
-_FORMING_HEADER: Final = "Nats-TTL: 15m\r\n"
-"""Forming candles are of use until the next update; kept as long as closed ones they would fill disks."""
-_HEADERS_MAX_BYTES: Final = 1_024
 _TOO_MANY_REQUESTS: Final = 429
 _NO_STREAM: Final[_ApiError] = {"code": 503, "description": "no stream has this subject"}
 _WHOLE_WRITES: Final = writes_whole(Client)
@@ -95,13 +88,11 @@ class CandlePublisher:
         self._window = window
         self._chunk = min(_CHUNK, window)
         self._inbox = client.new_inbox()
+        self._commands = PublishCommands(namespace, self._inbox)
         self._unacknowledged: dict[int, bytes] = {}
         """Protocol text by message number: bytes, because the garbage collector need not look at them."""
         self._next_number = 0
-        self._unanswered: deque[tuple[float, list[int]]] = deque()
-        """When to resend the unacknowledged messages of a chunk (monotonic s), oldest first."""
-        self._refusals: Counter[int] = Counter()
-        self._retry_at_s: dict[int, float] = {}
+        self._resends = Resends()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._failure: ServerError | None = None
@@ -140,19 +131,20 @@ class CandlePublisher:
         candles_per_message: for this batch, if different. Raises ServerError if a message, of this batch or an earlier
         one, cannot be delivered.
         """
-        per_message = candles_per_message or self._candles_per_message
         await self._publish(
-            self._commands(batch, per_message, candles_per_message or self._forming_per_message)
+            self._commands.of_batch(
+                batch,
+                candles_per_message or self._candles_per_message,
+                candles_per_message or self._forming_per_message,
+                self._next_number,
+            )
         )
 
     async def publish_unreadable(self, payload: bytes) -> None:
         """Pass on a source's invalid candle: the bridge sends it to the dead letters. It is cut to the largest message
-        of NATS, which closes the connection for good on a larger one."""
-        payload = payload[: self._client.max_payload - _HEADERS_MAX_BYTES]
-        name = f"invalid-{crc32(payload):08x}"
-        reply = f"{self._inbox}.{self._next_number}"
-        subject = self._namespace.name("candles.live.1m.") + name
-        await self._publish([_hpub(subject, reply, f"{name}-{len(payload)}", payload, _FORMING_HEADER)])
+        of NATS."""
+        command = self._commands.of_unreadable(payload, self._client.max_payload, self._next_number)
+        await self._publish([command])
 
     async def _publish(self, commands: list[bytes]) -> None:
         """Write commands, which must be numbered from the next number on."""
@@ -171,51 +163,6 @@ class CandlePublisher:
             await self._idle.wait()
         self._raise_failure()
 
-    def _commands(self, batch: CandleBatch, closed_per: int, forming_per: int) -> list[bytes]:
-        if closed_per == forming_per == 1:
-            return self._single_commands(batch, self._next_number)
-        closed, forming = batch.take(batch.closed), batch.take(~batch.closed)
-        commands = self._part_commands(closed, closed_per, "candles.batch.1m", "", self._next_number)
-        number = self._next_number + len(commands)
-        return commands + self._part_commands(
-            forming, forming_per, "candles.live.batch.1m", _FORMING_HEADER, number
-        )
-
-    def _part_commands(
-        self, part: CandleBatch, size: int, plain_subject: str, headers: str, number: int
-    ) -> list[bytes]:
-        """Return one message per `size` rows, which are all closed or all forming; numbered from `number` on."""
-        if size == 1:
-            return self._single_commands(part, number)
-        subject = self._namespace.name(plain_subject)
-        payloads = render(part)
-        commands: list[bytes] = []
-        for start in range(0, len(payloads), size):
-            payload = b"[%b]" % b",".join(payloads[start : start + size])
-            symbol = _in_protocol(part.symbol_of(start))
-            first = f"{symbol}-{part.open_time_ms[start]}-{part.event_ts_ms[start]}"
-            message_id = f"{first}-{len(payload)}-{crc32(payload):08x}"
-            reply = f"{self._inbox}.{number + len(commands)}"
-            commands.append(_hpub(subject, reply, message_id, payload, headers))
-        return commands
-
-    def _single_commands(self, batch: CandleBatch, first_number: int) -> list[bytes]:
-        """Return one message per row: the protocol text `Client.publish` would write, at a third of its cost."""
-        names = [_in_protocol(symbol) for symbol in batch.symbols]
-        prefix = self._namespace.name("candles.live.1m."), self._namespace.name("candles.1m.")
-        headers = _FORMING_HEADER, ""
-        reply = f"{self._inbox}."
-        columns = (batch.symbol_index, batch.closed, batch.open_time_ms, batch.event_ts_ms)
-        rows = zip(*(column.tolist() for column in columns), render(batch), strict=True)
-        commands = []
-        for number, (symbol, closed, open_time_ms, event_ts_ms, payload) in enumerate(rows, first_number):
-            name = names[symbol]
-            # the checksum tells a correction from the candle that it corrects
-            message_id = f"{name}-{open_time_ms}-{event_ts_ms}-{crc32(payload):08x}"
-            subject = prefix[closed] + name
-            commands.append(_hpub(subject, f"{reply}{number}", message_id, payload, headers[closed]))
-        return commands
-
     async def _wait_for_room(self) -> None:
         while len(self._unacknowledged) > self._window - self._chunk and not self._failure:
             self._room.clear()
@@ -228,7 +175,7 @@ class CandlePublisher:
 
     async def _send(self, numbers: list[int]) -> None:
         """Send messages, but not while the connection is down: `_tend` sends them when it is back."""
-        self._unanswered.append((time.monotonic() + 2 * _ACK_WAIT_S, numbers))
+        self._resends.sent(numbers, time.monotonic())
         if not self._client.is_connected:
             return
         commands = [self._unacknowledged[number] for number in numbers]
@@ -236,11 +183,8 @@ class CandlePublisher:
             await write_whole(self._client, b"".join(commands))
             return
         for command in commands:
-            head, _, payload = command.partition(b"\r\n\r\n")
-            line, _, *lines = head.decode().split("\r\n")
-            _, subject, reply, *_ = line.split()
-            headers = dict(header.split(": ", 1) for header in lines)
-            await self._client.publish(subject, payload.removesuffix(b"\r\n"), reply=reply, headers=headers)
+            subject, payload, reply, headers = arguments_of(command)
+            await self._client.publish(subject, payload, reply=reply, headers=headers)
 
     async def _take_answer(self, answer: Msg) -> None:
         number = int(answer.subject[len(self._inbox) + 1 :])
@@ -253,9 +197,7 @@ class CandlePublisher:
         self._metrics.published.inc()
         if b'"duplicate"' in answer.data:
             self.counts.duplicates += 1
-        if self._refusals:
-            self._refusals.pop(number, None)
-            self._retry_at_s.pop(number, None)
+        self._resends.confirmed(number)
         left = len(self._unacknowledged)
         if left <= self._window - self._chunk:
             self._room.set()
@@ -268,16 +210,16 @@ class CandlePublisher:
         if number not in self._unacknowledged:
             return
         error: _ApiError = orjson.loads(answer.data)["error"] if answer.data else _NO_STREAM
-        self._refusals[number] += 1
         self._metrics.publish_errors.inc()
+        refusals = self._resends.refused(number)
         hopeless = 400 <= error["code"] < 500 and error["code"] != _TOO_MANY_REQUESTS
-        if hopeless or self._refusals[number] >= _MAX_REFUSALS:
+        if hopeless or refusals >= _MAX_REFUSALS:
             self._give_up(number, f"{error['description']} (code {error['code']})", hopeless=hopeless)
             return
-        self._retry_at_s[number] = time.monotonic() + _BACKOFF.wait_s(self._refusals[number])
+        self._resends.retry(number, time.monotonic())
 
     def _give_up(self, number: int, said: str, *, hopeless: bool) -> None:
-        subject = self._unacknowledged[number].split(b" ", 2)[1].decode()
+        subject = arguments_of(self._unacknowledged[number])[0]
         log.error("publish_refused", subject=subject, said=said)
         if hopeless:
             self._fail(ServerError(f"JetStream rejects a candle on {subject}: {said}"))
@@ -307,19 +249,12 @@ class CandlePublisher:
             if not self._client.is_connected:
                 continue
             if self._client.stats["reconnects"] == reconnects:
-                due = self._take_due(time.monotonic())
+                due = self._resends.take_due(time.monotonic())
             else:
                 reconnects = self._client.stats["reconnects"]
-                self._unanswered.clear()
+                self._resends.connection_lost()
                 due = list(self._unacknowledged)
             await self._send_again(due)
-
-    def _take_due(self, now_s: float) -> list[int]:
-        due = [number for number, retry_at_s in self._retry_at_s.items() if retry_at_s <= now_s]
-        while self._unanswered and self._unanswered[0][0] <= now_s:
-            _, numbers = self._unanswered.popleft()
-            due += [number for number in numbers if number not in self._retry_at_s]
-        return due
 
     async def _send_again(self, due: Iterable[int]) -> None:
         waiting = [number for number in due if number in self._unacknowledged]
@@ -330,25 +265,8 @@ class CandlePublisher:
             chunk = [
                 number for number in waiting[start : start + self._chunk] if number in self._unacknowledged
             ]
-            for number in chunk:
-                self._retry_at_s.pop(number, None)
             self.counts.resent += len(chunk)
             await self._send(chunk)
-
-
-def _in_protocol(symbol: str) -> str:
-    """Return a symbol's name in subjects and message ids. An invalid symbol goes to a subject that no symbol has,
-    from where the bridge sends its candle to the dead letters."""
-    if is_symbol(symbol):
-        return symbol
-    return f"invalid-{crc32(symbol.encode()):08x}"
-
-
-def _hpub(subject: str, reply: str, message_id: str, payload: bytes, headers: str) -> bytes:
-    """Return the command that publishes a message. headers: further ones, each with its line end."""
-    header = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{headers}\r\n".encode()
-    line = f"HPUB {subject} {reply} {len(header)} {len(header) + len(payload)}\r\n".encode()
-    return b"%b%b%b\r\n" % (line, header, payload)
 
 
 @asynccontextmanager
