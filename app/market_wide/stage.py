@@ -11,25 +11,23 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
-from uuid import uuid4
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from app.candles.batch import CandleBatch
 from app.clock import Clock
 from app.errors import BadInput
+from app.market_wide.fences import Fences
 from app.market_wide.kept import Kept
 from app.market_wide.minutes import Minutes
 from app.process.attempt_records import Record
 from app.process.quarantine import Attempts
-from app.process.tasks import ended
-from app.rules.market.sealing import Fence, SealedMinute, Sealing
+from app.rules.market.sealing import SealedMinute, Sealing
 from app.telemetry import MarketMetrics, PipelineMetrics
 from app.wire.barrier import BEHIND_MARKET, Barrier, BarrierReports, StageFacts
 from app.wire.dead_letters import DeadLetter, DeadLetters, Send
-from app.wire.frames import FrameInfo, decode_metrics, encode_candles
+from app.wire.frames import decode_metrics
 from app.wire.topics import shard_of
 
 STAGE: Final = "market"
@@ -77,15 +75,6 @@ class SealLimits:
     wait_s: float
 
 
-@dataclass(slots=True)
-class _Asked:
-    """A fence under way. heard_s: when it was asked for, or when its partition last sent a record (loop time)."""
-
-    identifier: str
-    fence: Fence
-    heard_s: float
-
-
 class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aiokafka has no types
     """Runs until its stop event. Any error other than of a record ends it, to be started again."""
 
@@ -116,8 +105,7 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
         self._sealing: Sealing | None = None
         self._read_before: Mapping[int, int] = {}
         """Partition -> offset before which an earlier process counted the late rows."""
-        self._fences: dict[int, _Asked] = {}
-        self._senders: set[asyncio.Task[None]] = set()
+        self._fences = Fences(edges.send_fence, edges.all_entered, limits.wait_s, metrics)
         self._barriers: dict[str, dict[int, int]] = {}
         """Id -> partitions in which it arrived, and its offset there."""
         self._paused: set[int] = set()
@@ -149,7 +137,7 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
                     if self._sealing is not None:
                         await self._step(self._sealing, records)
         finally:
-            await ended(*self._senders)
+            await self._fences.close()
             self._edges.attempts.close()
 
     async def _take_over(self) -> None:
@@ -161,7 +149,8 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
             for symbol in kept.last.symbols:
                 by_shard.setdefault(shard_of(symbol, self._limits.partitions), []).append(symbol)
             sealing.restore(int(kept.last.open_time_ms[0]), by_shard)
-        self._fences, self._barriers, self._paused = {}, {}, set()
+        self._fences.forget()
+        self._barriers, self._paused = {}, set()
         self._read_before = {} if kept.position is None else kept.position.read
         sealing.read_from(await self._seek({} if kept.position is None else kept.position.resume))
         self._sealing = sealing
@@ -193,7 +182,7 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
                 await self._take(sealing, part.partition, record)
             self._note_progress(part, records)
         await self._seal(sealing)
-        await self._send_fences(sealing)
+        await self._fences.send(sealing)
         await self._report_barriers(sealing)
         self._hold_back(sealing)
         await self._commit()
@@ -203,10 +192,7 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
         barrier = Barrier.decode(value)
         if barrier is not None:
             sealing.take(partition, record.offset, None)
-            self._barriers.setdefault(barrier.id, {})[partition] = record.offset
-            if len(self._barriers) > _BARRIERS_KEPT:
-                # its sender ended before all of it was sent
-                del self._barriers[next(iter(self._barriers))]
+            self._note_barrier(barrier, partition, record.offset)
             return
         noted = Record(f"{record.topic}/{record.partition}", record.offset, record.timestamp or 0)
         attempts = self._edges.attempts
@@ -237,16 +223,13 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
         if record.offset >= self._read_before.get(partition, 0):
             self._metrics.late_rows.inc(late)
         self._pipeline.rows.labels(STAGE).inc(len(batch))
-        self._note_fence(sealing, partition, info)
+        self._fences.heard(sealing, partition, info.frame_id)
 
-    def _note_fence(self, sealing: Sealing, partition: int, info: FrameInfo) -> None:
-        asked = self._fences.get(partition)
-        if asked is None:
-            return
-        asked.heard_s = asyncio.get_running_loop().time()
-        if asked.identifier == info.frame_id:
-            del self._fences[partition]
-            sealing.passed(partition, asked.fence)
+    def _note_barrier(self, barrier: Barrier, partition: int, offset: int) -> None:
+        self._barriers.setdefault(barrier.id, {})[partition] = offset
+        if len(self._barriers) > _BARRIERS_KEPT:
+            # its sender ended before all of it was sent
+            del self._barriers[next(iter(self._barriers))]
 
     async def _seal(self, sealing: Sealing) -> None:
         while minutes := list(islice(sealing.sealed(), _MINUTES_AT_ONCE)):
@@ -266,44 +249,6 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
             self._metrics.missing_symbols.inc(minute.missing)
             latency_ms = now_ms - int(minute.rows.ingest_ts_ms.max())
             self._pipeline.stage_latency.labels(STAGE).observe(max(0, latency_ms) / 1000)
-
-    async def _send_fences(self, sealing: Sealing) -> None:
-        now_s = asyncio.get_running_loop().time()
-        for partition, asked in list(self._fences.items()):
-            if now_s - asked.heard_s > self._limits.wait_s:
-                log.warning("market_not_waiting", partition=partition, for_s=round(now_s - asked.heard_s))
-                self._metrics.partitions_not_awaited.inc()
-                del self._fences[partition]
-                sealing.passed(partition, asked.fence)
-        for sender in [sender for sender in self._senders if sender.done()]:
-            self._senders.discard(sender)
-            sender.result()
-        behind_all: dict[int, str] = {}
-        for partition, fence in sealing.fences().items():
-            identifier = uuid4().hex
-            self._fences[partition] = _Asked(identifier, fence, now_s)
-            if fence.event_ts_ms is None:
-                await self._edges.send_fence(partition, fence_frame(identifier))
-            else:
-                behind_all[partition] = identifier
-        if behind_all:
-            self._senders.add(asyncio.create_task(self._send_behind_all(behind_all), name="market-fences"))
-
-    async def _send_behind_all(self, identifiers: Mapping[int, str]) -> None:
-        """Send fences (by partition) once all that is published is in [ingress]. Candles that a killed bridge had not
-        acknowledged enter only when NATS delivers them again, behind candles of later minutes."""
-        try:
-            async with asyncio.timeout(self._limits.wait_s):
-                await self._edges.all_entered()
-        except TimeoutError:
-            log.warning("market_not_waiting_for_nats", for_s=self._limits.wait_s)
-            self._metrics.partitions_not_awaited.inc(len(identifiers))
-        now_s = asyncio.get_running_loop().time()
-        for partition, identifier in identifiers.items():
-            asked = self._fences.get(partition)
-            if asked is not None and asked.identifier == identifier:
-                asked.heard_s = now_s
-                await self._edges.send_fence(partition, fence_frame(identifier))
 
     async def _report_barriers(self, sealing: Sealing) -> None:
         """Report the barriers that have passed: they came on all partitions, and every fence before them is back."""
@@ -355,8 +300,3 @@ class MarketStage(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: a
                 await self._consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
             log.warning("offsets_not_committed", topic=self._topic, error=repr(error))
-
-
-def fence_frame(identifier: str) -> bytes:
-    """Return a frame without candles: collector and calculator pass it on under its id, other readers ignore it."""
-    return encode_candles(CandleBatch.empty(), FrameInfo(frame_id=identifier))

@@ -9,9 +9,9 @@ import pytest
 
 from app.errors import BadFrame
 from app.market.metrics import MetricsBatch
+from app.market_wide.fences import fence_frame
 from app.market_wide.kept import _collect
 from app.market_wide.one_reader import one_reader
-from app.market_wide.stage import fence_frame
 from app.wire.frames import decode_candles, decode_metrics, encode_metrics, is_empty
 from app.wire.market_minutes import (
     POSITION_KEY,
