@@ -7,7 +7,8 @@ from typing import Final
 
 from app.candles.symbols import is_symbol
 from app.market.timeframes import TIMEFRAMES
-from app.rules.language.functions import SOURCES, Kind
+from app.rules.language.call_nodes import SOURCES
+from app.rules.language.functions import Kind
 from app.rules.language.lexer import MINUTES_OF_UNIT, Token, fault
 from app.rules.language.names import nearest
 from app.rules.language.tree import Duration, Length, SourceName, SymbolName, TimeframeName, Word

@@ -13,7 +13,8 @@ from typing import Final
 
 from app.market.fields import ELSEWHERE, EVERYWHERE, FIELD_OF_SINGLE
 from app.market.timeframes import TIMEFRAMES
-from app.rules.language.functions import INDICATORS, OVER_TIME, SOURCES, TABLE, RuleFunction
+from app.rules.language.call_nodes import SOURCES
+from app.rules.language.functions import INDICATORS, OVER_TIME, TABLE, RuleFunction
 from app.rules.language.names import ALIASES
 
 

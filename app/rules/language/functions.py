@@ -1,7 +1,8 @@
 """The functions of the language, in one table: arguments, node of the tree, and computation.
 
 Parser, evaluation, explanation, the names that may be used and the page of the language all read it. A function of
-numbers alone is an entry; one that looks at other minutes or other symbols also has a node of its own in `tree.py`.
+numbers alone is an entry; one that looks at other minutes or other symbols also has a node of its own in `tree.py`,
+which `call_nodes.py` makes of a call.
 """
 
 from __future__ import annotations
@@ -9,37 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
 from app.market.tracks.windows import Over
-from app.rules.language.lexer import fault
-from app.rules.language.tree import (
-    Argument,
-    BarValue,
-    Closes,
-    Column,
-    Crossing,
-    Function,
-    Indicator,
-    Lately,
-    Length,
-    Node,
-    NumberNode,
-    OverTime,
-    Previous,
-    SourceName,
-    Universe,
-    WithReference,
-    Word,
-)
-from app.rules.language.walks import columns_of, walk
+from app.rules.language.call_nodes import Build, crossing, indicator, lately, over_time, previous, universe
+from app.rules.language.tree import Closes, Function, WithReference
 from app.rules.market.statistics import mean, median, of_symbol, pct_rank, rank, share
 
 Kernel = Callable[..., Any]
-Build = Callable[[str, tuple[Argument, ...], int], Node]
-"""(name, arguments of the kinds that the function takes, position) -> the call's node. Raises RuleError."""
 
 
 class Kind(Enum):
@@ -102,134 +82,57 @@ class RuleFunction:
 
 _NUMBER: Final = (Kind.NUMBER,)
 _TWO: Final = (Kind.NUMBER, Kind.NUMBER)
-
-
-def _previous(_: str, arguments: tuple[Argument, ...], at: int) -> Node:
-    return Previous(cast(NumberNode, arguments[0]), at)
-
-
-def _crossing(name: str, arguments: tuple[Argument, ...], at: int) -> Node:
-    left, right = cast(tuple[NumberNode, NumberNode], arguments)
-    return Crossing("above" if name == "crosses_above" else "below", left, right, at)
-
-
-def _universe(name: str, arguments: tuple[Argument, ...], at: int) -> Node:
-    node = Universe(name, arguments, at)
-    if not columns_of(node):
-        raise fault("it uses no metric, so it is the same for every symbol", at)
-    return node
-
-
-def _over_time(name: str, arguments: tuple[Argument, ...], at: int) -> Node:
-    return _changing(OverTime(name, arguments, at))
-
-
-def _lately(name: str, arguments: tuple[Argument, ...], at: int) -> Node:
-    return _changing(Lately(name, arguments, at))
-
-
-def _changing(node: OverTime | Lately) -> Node:
-    if columns_of(node) or any(isinstance(found, Closes) for found in walk(node)):
-        return node
-    raise fault(f"`{node.name}` of something that never changes; name a metric in it", node.position)
-
-
-_SOURCE_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "open": ("open_1m",),
-    "high": ("high_1m",),
-    "low": ("low_1m",),
-    "close": ("close_1m",),
-    "volume": ("base_volume_1m",),
-    "quote_volume": ("quote_volume_1m",),
-    "hl2": ("high_1m", "low_1m"),
-    "hlc3": ("high_1m", "low_1m", "close_1m"),
-    "ohlc4": ("open_1m", "high_1m", "low_1m", "close_1m"),
-}
-SOURCES: Final = tuple(_SOURCE_COLUMNS)
-"""Values of a bar."""
-
-
-def _bar_value(source: str, timeframe: str, at: int) -> BarValue:
-    columns = tuple(Column(name, name, at) for name in _SOURCE_COLUMNS[source])
-    return BarValue(source, timeframe, columns, at)
-
-
-def _indicator(*sources: str) -> Build:
-    """sources: of the bar; none if the first argument is the source."""
-
-    def build(name: str, arguments: tuple[Argument, ...], at: int) -> Node:
-        timeframe = cast(Word, arguments[-1]).text
-        inputs: tuple[BarValue | Indicator, ...]
-        first = arguments[0]
-        if isinstance(first, SourceName):
-            inputs = (_bar_value(first.text, timeframe, first.position),)
-        elif isinstance(first, Indicator):
-            if first.timeframe != timeframe:
-                raise fault(
-                    f"`{first.name}` is of {first.timeframe} bars, not of {timeframe}", first.position
-                )
-            inputs = (first,)
-        else:
-            inputs = tuple(_bar_value(source, timeframe, at) for source in sources)
-        lengths = [argument for argument in arguments if isinstance(argument, Length)]
-        if name.startswith("macd") and lengths[0].bars >= lengths[1].bars:
-            raise fault("the first length must be the shorter one", lengths[0].position)
-        return Indicator(name, arguments, at, inputs)
-
-    return build
-
-
 _OF_NUMBER: Final = (Kind.NUMBER, Kind.DURATION)
 _OF_CONDITION: Final = (Kind.CONDITION, Kind.DURATION)
 _ANY_UNKNOWN: Final = "x is unknown in any of them"
 
 OVER_TIME: Final = (
     RuleFunction(
-        "ago(x, d)", _OF_NUMBER, _over_time, "x at the minute d earlier", "that minute is unknown",
+        "ago(x, d)", _OF_NUMBER, over_time, "x at the minute d earlier", "that minute is unknown",
         over=Over.EARLIER,
     ),
     RuleFunction(
-        "highest(x, d)", _OF_NUMBER, _over_time, "largest x of the last d minutes, the current one included",
+        "highest(x, d)", _OF_NUMBER, over_time, "largest x of the last d minutes, the current one included",
         _ANY_UNKNOWN, over=Over.HIGHEST,
     ),
     RuleFunction(
-        "lowest(x, d)", _OF_NUMBER, _over_time, "smallest x of the last d minutes, the current one included",
+        "lowest(x, d)", _OF_NUMBER, over_time, "smallest x of the last d minutes, the current one included",
         _ANY_UNKNOWN, over=Over.LOWEST,
     ),
     RuleFunction(
-        "average(x, d)", _OF_NUMBER, _over_time, "mean of x over the last d minutes, the current one included",
+        "average(x, d)", _OF_NUMBER, over_time, "mean of x over the last d minutes, the current one included",
         _ANY_UNKNOWN, over=Over.AVERAGE,
     ),
     RuleFunction(
-        "stdev(x, d)", _OF_NUMBER, _over_time,
+        "stdev(x, d)", _OF_NUMBER, over_time,
         "population standard deviation of x over the last d minutes, the current one included",
         _ANY_UNKNOWN, over=Over.DEVIATION,
     ),
     RuleFunction(
-        "zscore(x, d)", _OF_NUMBER, _over_time,
+        "zscore(x, d)", _OF_NUMBER, over_time,
         "(x - mean) / standard deviation of the d minutes before the current one",
         "x is unknown in any of them or now, or the deviation is 0", over=Over.SCORE,
     ),
     RuleFunction(
-        "count(c, d)", _OF_CONDITION, _over_time, "in how many of the last d minutes c was true",
+        "count(c, d)", _OF_CONDITION, over_time, "in how many of the last d minutes c was true",
         "c is unknown in any of them", over=Over.TOTAL,
     ),
     RuleFunction(
-        "within(c, d)", _OF_CONDITION, _lately, "a condition: c was true in any of the last d minutes",
+        "within(c, d)", _OF_CONDITION, lately, "a condition: c was true in any of the last d minutes",
         "c was never true and is unknown in any of them", over=Over.WITHIN,
     ),
     RuleFunction(
-        "always(c, d)", _OF_CONDITION, _lately, "a condition: c was true in all of the last d minutes",
+        "always(c, d)", _OF_CONDITION, lately, "a condition: c was true in all of the last d minutes",
         "c was never false and is unknown in any of them", over=Over.ALWAYS,
     ),
     RuleFunction(
-        "streak(c)", (Kind.CONDITION,), _over_time,
+        "streak(c)", (Kind.CONDITION,), over_time,
         "for how many minutes in a row, up to now, c has been true; 0 if it is false now; at most 1,440; an unknown "
         "minute ends the streak",
         "c is unknown now", over=Over.STREAK,
     ),
     RuleFunction(
-        "since(c)", (Kind.CONDITION,), _over_time,
+        "since(c)", (Kind.CONDITION,), over_time,
         "minutes since c was last true, 0 = now; looks back 1,440 minutes at most, past unknown ones",
         "it was not true in them", over=Over.SINCE,
     ),
@@ -242,47 +145,47 @@ OVER_TIME: Final = (
 _OF_SOURCE: Final = (Kind.SOURCE, Kind.LENGTH, Kind.TIMEFRAME)
 _OF_BARS: Final = (Kind.LENGTH, Kind.TIMEFRAME)
 INDICATORS: Final = (
-    RuleFunction("sma(s, n, tf)", _OF_SOURCE, _indicator(), "mean of the last n bars", "fewer than n bars"),
-    RuleFunction("ema(s, n, tf)", _OF_SOURCE, _indicator(), "exponential average", "fewer than n bars"),
-    RuleFunction("rsi(s, n, tf)", _OF_SOURCE, _indicator(), "Wilder's RSI, 0 to 100", "fewer than n + 1 bars"),
+    RuleFunction("sma(s, n, tf)", _OF_SOURCE, indicator(), "mean of the last n bars", "fewer than n bars"),
+    RuleFunction("ema(s, n, tf)", _OF_SOURCE, indicator(), "exponential average", "fewer than n bars"),
+    RuleFunction("rsi(s, n, tf)", _OF_SOURCE, indicator(), "Wilder's RSI, 0 to 100", "fewer than n + 1 bars"),
     RuleFunction(
-        "atr(n, tf)", _OF_BARS, _indicator("high", "low", "close"), "Wilder's average true range",
+        "atr(n, tf)", _OF_BARS, indicator("high", "low", "close"), "Wilder's average true range",
         "fewer than n + 1 bars",
     ),
     RuleFunction(
-        "stddev(s, n, tf)", _OF_SOURCE, _indicator(), "population standard deviation of the last n bars",
+        "stddev(s, n, tf)", _OF_SOURCE, indicator(), "population standard deviation of the last n bars",
         "fewer than n bars",
     ),
     RuleFunction(
-        "roc(s, n, tf)", _OF_SOURCE, _indicator(), "percent against n bars earlier; 0 if that was 0",
+        "roc(s, n, tf)", _OF_SOURCE, indicator(), "percent against n bars earlier; 0 if that was 0",
         "fewer than n + 1 bars",
     ),
     RuleFunction(
-        "macd(s, fast, slow, tf)", (Kind.SOURCE, Kind.LENGTH, Kind.LENGTH, Kind.TIMEFRAME), _indicator(),
+        "macd(s, fast, slow, tf)", (Kind.SOURCE, Kind.LENGTH, Kind.LENGTH, Kind.TIMEFRAME), indicator(),
         "difference of two exponential averages", "fewer than `slow` bars",
     ),
     RuleFunction(
         "macd_signal(s, fast, slow, signal, tf)",
-        (Kind.SOURCE, Kind.LENGTH, Kind.LENGTH, Kind.LENGTH, Kind.TIMEFRAME), _indicator(),
+        (Kind.SOURCE, Kind.LENGTH, Kind.LENGTH, Kind.LENGTH, Kind.TIMEFRAME), indicator(),
         "exponential average of macd", "fewer than slow + signal - 1 bars",
     ),
     RuleFunction(
-        "stoch_k(n, tf)", _OF_BARS, _indicator("high", "low", "close"),
+        "stoch_k(n, tf)", _OF_BARS, indicator("high", "low", "close"),
         "where the close stands in the range of the last n bars, 0 to 100; 0 if the range is 0", "fewer than n bars",
     ),
     RuleFunction(
-        "adx(n, tf)", _OF_BARS, _indicator("high", "low", "close"), "Wilder's average directional index, 0 to 100",
+        "adx(n, tf)", _OF_BARS, indicator("high", "low", "close"), "Wilder's average directional index, 0 to 100",
         "fewer than 2 n bars",
     ),
     RuleFunction(
-        "obv(tf)", (Kind.TIMEFRAME,), _indicator("close", "volume"),
+        "obv(tf)", (Kind.TIMEFRAME,), indicator("close", "volume"),
         "on-balance volume, counted from the first bar known: compare it with its own past only", "no bar",
     ),
     RuleFunction(
-        "donchian_high(n, tf)", _OF_BARS, _indicator("high"), "highest price of the last n bars", "fewer than n bars",
+        "donchian_high(n, tf)", _OF_BARS, indicator("high"), "highest price of the last n bars", "fewer than n bars",
     ),
     RuleFunction(
-        "donchian_low(n, tf)", _OF_BARS, _indicator("low"), "lowest price of the last n bars", "fewer than n bars",
+        "donchian_low(n, tf)", _OF_BARS, indicator("low"), "lowest price of the last n bars", "fewer than n bars",
     ),
 )  # fmt: skip
 """Indicators of any length on clock-aligned bars, the last one forming. Formulas and first values: TA-Lib's."""
@@ -294,42 +197,42 @@ TABLE: Final[tuple[RuleFunction, ...]] = (
     RuleFunction("min(x, y, ...)", _TWO, Function, "the smallest", more=True, kernel=np.minimum, scalar=min),
     RuleFunction("max(x, y, ...)", _TWO, Function, "the largest", more=True, kernel=np.maximum, scalar=max),
     RuleFunction(
-        "prev(x)", _NUMBER, _previous,
+        "prev(x)", _NUMBER, previous,
         "x at the previous closed minute; up to 8 minutes back by nesting; of a constant, the constant",
         null="that minute was not evaluated",
     ),
     RuleFunction(
-        "crosses_above(a, b)", _TWO, _crossing,
+        "crosses_above(a, b)", _TWO, crossing,
         "a condition: `prev(a) <= prev(b) and a > b`; either may be a constant, such as 70",
     ),
-    RuleFunction("crosses_below(a, b)", _TWO, _crossing, "a condition: `prev(a) >= prev(b) and a < b`"),
+    RuleFunction("crosses_below(a, b)", _TWO, crossing, "a condition: `prev(a) >= prev(b) and a < b`"),
     *OVER_TIME,
     *INDICATORS,
     RuleFunction(
-        "rank(x)", _NUMBER, _universe,
+        "rank(x)", _NUMBER, universe,
         "rank of the symbol by x among all symbols, 1 = largest, equal values share the best rank",
         universe=True, kernel=rank,
     ),
     RuleFunction(
-        "pct_rank(x)", _NUMBER, _universe,
+        "pct_rank(x)", _NUMBER, universe,
         "share of the other symbols with a smaller x, 0 to 1; equal values count half",
         null="no other symbol is known", universe=True, kernel=pct_rank,
     ),
     RuleFunction(
-        "mean(x)", _NUMBER, _universe, "mean of x over all symbols",
+        "mean(x)", _NUMBER, universe, "mean of x over all symbols",
         null="fewer than 2 symbols are known", universe=True, kernel=mean,
     ),
     RuleFunction(
-        "median(x)", _NUMBER, _universe, "median of x over all symbols",
+        "median(x)", _NUMBER, universe, "median of x over all symbols",
         null="fewer than 2 symbols are known", universe=True, kernel=median,
     ),
     RuleFunction(
-        "share(c)", (Kind.CONDITION,), _universe,
+        "share(c)", (Kind.CONDITION,), universe,
         "of the symbols for which the condition c is true or false, the share for which it is true, 0 to 1",
         null="fewer than 2 symbols are known", universe=True, kernel=share,
     ),
     RuleFunction(
-        "of(BTCUSDT, x)", (Kind.SYMBOL, Kind.NUMBER), _universe, "x of that symbol",
+        "of(BTCUSDT, x)", (Kind.SYMBOL, Kind.NUMBER), universe, "x of that symbol",
         null="the symbol is unknown", universe=True, kernel=of_symbol,
     ),
     RuleFunction(
