@@ -19,10 +19,11 @@ from app.database.migrate import check_schema
 from app.process.quarantine import attempts_of
 from app.process.tasks import kept_running
 from app.settings import Settings
+from app.sinks.edges import SinkEdges, letter_sender
 from app.sinks.retention import Kept, run_retention
 from app.sinks.rollups import roll_up_stored
 from app.sinks.tables import sink_tables
-from app.sinks.topic_sink import SinkEdges, TopicSink, letter_sender
+from app.sinks.topic_sink import TopicSink
 from app.telemetry import database_metrics, pipeline_metrics, retention_metrics
 from app.telemetry.catalogue import RoleRegistry
 from app.wire.barrier import BarrierReports

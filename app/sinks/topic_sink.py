@@ -10,56 +10,44 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 
-import psycopg
 import structlog
 from aiokafka import (
     AIOKafkaConsumer,
-    AIOKafkaProducer,
     ConsumerRebalanceListener,
     ConsumerRecord,
     TopicPartition,
 )
 from aiokafka.errors import CommitFailedError, IllegalStateError
-from prometheus_client import CollectorRegistry
 
-from app.clock import Clock
-from app.database.connection import Pool
 from app.errors import BadInput
 from app.process.attempt_records import Record
-from app.process.quarantine import Attempts, is_outage
-from app.sinks.tables import Decoded, SinkTable
-from app.telemetry import database_metrics, pipeline_metrics
-from app.telemetry.tracing import recorder
-from app.wire.barrier import Barrier, BarrierReports, StageFacts, latency_facts
-from app.wire.dead_letters import DeadLetter, DeadLetters, Send
-from app.wire.faults import is_of_the_data, time_heals
+from app.sinks.edges import SinkEdges
+from app.sinks.item_store import Item, ItemStore, attempt_record
+from app.sinks.tables import SinkTable
+from app.telemetry import pipeline_metrics
+from app.wire.barrier import Barrier, StageFacts, latency_facts
+from app.wire.dead_letters import DeadLetter, DeadLetters
+from app.wire.faults import time_heals
 from app.wire.retry import OutageLog, retried
 
 log = structlog.get_logger("sinks")
 
 _POLL_MS = 200
 _RECORDS_PER_POLL = 256
-_CONNECTION_TIMEOUT_S = 5.0
 _COMMIT_TIMEOUT_S = 10.0
 _LATENCIES_KEPT = 50_000
-
-
-@dataclass(slots=True)
-class _Item:
-    record: ConsumerRecord
-    decoded: Decoded
 
 
 @dataclass(slots=True)
 class _Batch:
     """Rows that are read but not yet stored; `offsets` are committed with them."""
 
-    items: list[_Item] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     barriers: list[tuple[int, Barrier]] = field(default_factory=list)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     rows: int = 0
@@ -77,32 +65,6 @@ class _Tally:
         return {"rows": self.rows, **latency_facts(self.latencies_ms)}
 
 
-@dataclass(frozen=True, slots=True)
-class SinkEdges:
-    """The objects that all sinks of a process share."""
-
-    pool: Pool
-    send_letter: Send
-    barriers: BarrierReports
-    clock: Clock
-    stop: asyncio.Event
-    attempts: Callable[[str], Attempts]
-    """Returns the attempts of a stage."""
-    readiness_changed: Callable[[], None]
-    """Called when the `ready` of any TopicSink may have changed."""
-    registry: CollectorRegistry
-    """The registry of the role's metrics."""
-
-
-def letter_sender(producer: AIOKafkaProducer, topic: str, key: str) -> Send:
-    """Return a function that sends a dead letter and waits until Kafka has it."""
-
-    async def send(value: bytes) -> None:
-        await producer.send_and_wait(topic, value, key=key.encode(), partition=0)
-
-    return send
-
-
 class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aiokafka has no types
     """Stores the records of one topic until the stop event of its edges."""
 
@@ -111,19 +73,18 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
         self._consumer = consumer
         self._edges = edges
         self._metrics = pipeline_metrics(edges.registry)
-        self._database_metrics = database_metrics(edges.registry)
         self._dead_letters = DeadLetters(table.stage, edges.send_letter, edges.clock, self._metrics)
         self._attempts = edges.attempts(table.stage)
+        self._items = ItemStore(table, edges, self._attempts, self._refuse)
         self._batch = _Batch()
         self._tallies: dict[int, _Tally] = {}
         self._joined = False
-        self._database_answers = True
         self._outage = OutageLog(log, "sink_waits", table=table.name)
 
     @property
     def ready(self) -> bool:
         """Whether it has its share of the partitions, and the database answered last time."""
-        return self._joined and self._database_answers
+        return self._joined and self._items.database_answers
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Drop rows that are not stored; the partitions' next owner reads them again."""
@@ -205,25 +166,25 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
             lag.labels(*labels).set(max(0, highwater - next_offset))
 
     async def _decode(self, batch: _Batch, record: ConsumerRecord) -> None:
-        noted = _noted(record)
-        verdict = self._attempts.verdict(noted)
+        mark = attempt_record(record)
+        verdict = self._attempts.verdict(mark)
         try:
             if verdict:
                 raise verdict.bad_input()
-            with self._attempts.watch(noted):
+            with self._attempts.watch(mark):
                 decoded = self._table.decode(_value(record), record.offset)
         except BadInput as error:
             await self._refuse(record, error.reason, str(error))
             if verdict:
-                self._attempts.set_aside(noted, verdict)
+                self._attempts.set_aside(mark, verdict)
             return
         except Exception as error:
-            self._attempts.failed(error, noted)
+            self._attempts.failed(error, mark)
             raise
         if decoded.frame is not None and (refused := decoded.frame.refused):
             await self._refuse(record, max(refused, key=refused.__getitem__), decoded.frame.refusal, refused)
         if decoded.content is not None:
-            batch.items.append(_Item(record, decoded))
+            batch.items.append(Item(record, decoded))
             batch.rows += decoded.rows
 
     async def _refuse(
@@ -236,85 +197,17 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
         batch, self._batch = self._batch, _Batch()
         if not batch.offsets:
             return
-        await self._store(batch.items)
+        await self._items.store(batch.items)
         self._count(batch)
         for item in batch.items:
-            self._attempts.done(_noted(item.record))
+            self._attempts.done(attempt_record(item.record))
         for partition, offset in batch.offsets.items():
             self._attempts.done(Record(f"{partition.topic}/{partition.partition}", offset - 1))
         for partition, barrier in batch.barriers:
             facts = self._tallies.pop(partition, _Tally()).facts()
-            await self._retried(partial(self._edges.barriers.report, barrier, self._table.stage, facts))
+            report = partial(self._edges.barriers.report, barrier, self._table.stage, facts)
+            await retried(report, self._outage, stop=self._edges.stop)
         await self._commit(batch.offsets)
-
-    async def _store(self, items: Sequence[_Item]) -> None:
-        """Store all items; an item whose content the database rejects becomes a dead letter."""
-        if not items:
-            return
-        noted = [_noted(item.record) for item in items]
-        if len(items) > 1 and any(map(self._attempts.is_known, noted)):
-            await self._store_each(items)
-            return
-        try:
-            await self._retried(lambda: self._attempts.watched(self._write(items), *noted))
-        except Exception as error:
-            if is_outage(error):
-                raise
-            refused = is_of_the_data(error)
-            if refused:
-                self._database_metrics.errors.labels(operation=self._operation).inc()
-            if len(items) > 1:
-                await self._store_each(items)
-            elif refused:
-                await self._refuse(items[0].record, "database_refused", f"PostgreSQL rejects it: {error}")
-            else:
-                self._attempts.failed(error, *noted)
-                raise
-
-    async def _store_each(self, items: Sequence[_Item]) -> None:
-        for item in items:
-            await self._store([item])
-
-    async def _write(self, items: Sequence[_Item]) -> None:
-        metrics = self._database_metrics
-        metrics.asked(self._operation)
-        async with self._edges.pool.connection(timeout=_CONNECTION_TIMEOUT_S) as connection:
-            began_s = time.perf_counter()
-            await self._table.write(connection, [item.decoded.content for item in items])
-            duration_s = time.perf_counter() - began_s
-            metrics.insert_duration.labels(table=self._table.name).observe(duration_s)
-        self._note_stored(items, duration_s)
-        if not self._database_answers:
-            self._database_answers = True
-            self._edges.readiness_changed()
-
-    def _note_stored(self, items: Sequence[_Item], duration_s: float) -> None:
-        log.debug("rows_stored", table=self._table.name, of=[item.decoded.name for item in items])
-        spans = recorder()
-        if spans:
-            now_ms = self._edges.clock.now_ms()
-            for item in items:
-                spans.record(
-                    self._table.stage,
-                    item.decoded.name,
-                    end_ms=now_ms,
-                    duration_s=duration_s,
-                    rows=item.decoded.rows,
-                    table=self._table.name,
-                )
-
-    @property
-    def _operation(self) -> str:
-        return f"write_{self._table.name}"
-
-    async def _retried(self, action: Callable[[], Awaitable[None]]) -> None:
-        await retried(action, self._outage, stop=self._edges.stop, on_failure=self._note_failure)
-
-    def _note_failure(self, error: BaseException) -> None:
-        if isinstance(error, psycopg.Error):
-            self._database_metrics.errors.labels(operation=self._operation).inc()
-            self._database_answers = False
-            self._edges.readiness_changed()
 
     def _count(self, batch: _Batch) -> None:
         now_ms = self._edges.clock.now_ms()
@@ -340,10 +233,6 @@ class TopicSink(ConsumerRebalanceListener):  # type: ignore[misc]  # reason: aio
         except (CommitFailedError, IllegalStateError, TimeoutError) as error:
             # A rebalance came in between, or Kafka is down: whoever reads the batch again writes the same rows.
             log.warning("offsets_not_committed", topic=self._table.topic, error=repr(error))
-
-
-def _noted(record: ConsumerRecord) -> Record:
-    return Record(f"{record.topic}/{record.partition}", record.offset, record.timestamp or 0)
 
 
 def _value(record: ConsumerRecord) -> bytes:

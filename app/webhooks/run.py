@@ -26,9 +26,10 @@ from app.process.quarantine import Attempts, attempts_of
 from app.process.tasks import kept_running
 from app.rules.alert import Alert
 from app.settings import Settings
+from app.sinks.edges import SinkEdges, letter_sender
 from app.sinks.run import report_changes
 from app.sinks.tables import SinkTable, decoded_alert
-from app.sinks.topic_sink import SinkEdges, TopicSink, letter_sender
+from app.sinks.topic_sink import TopicSink
 from app.telemetry import WebhookMetrics, pipeline_metrics, webhook_metrics
 from app.telemetry.catalogue import RoleRegistry
 from app.webhooks.delivery.housekeeping import keep_house
