@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import app.bridge.run as bridge
+import app.bridge.translation as bridge
 import app.market_wide.stage as market
 import app.sinks.tables as tables
 import app.wire.nats.stream as stream
