@@ -26,7 +26,7 @@ from app.process.quarantine import Attempts
 from app.settings import Settings
 from app.telemetry import DatabaseMetrics, pipeline_metrics, webhook_metrics
 from app.times import rfc3339
-from app.webhooks.delivery import sender as sender_module
+from app.webhooks.delivery import attempt
 from app.webhooks.delivery.housekeeping import delete_old, keep_house, measure
 from app.webhooks.delivery.message import DIGEST_MAX_ALERTS
 from app.webhooks.delivery.outbox import Claimed, Room, Settled, claim, load_messages, release, settle
@@ -563,7 +563,7 @@ async def test_a_message_at_which_the_sender_ended_three_times_is_given_up_and_t
                 raise RuntimeError("what it was")
             return await load_messages(connection, ids, now_ms, metrics)
 
-        monkeypatch.setattr(sender_module, "load_messages", load)
+        monkeypatch.setattr(attempt, "load_messages", load)
 
         async def started() -> int:
             """As the process does after each end."""

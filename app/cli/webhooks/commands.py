@@ -13,9 +13,9 @@ from app.cli.servers import settings_here
 from app.cli.webhooks.targets import on_database
 from app.clock import SystemClock
 from app.errors import ScreenerError
+from app.webhooks.delivery.attempt import send
 from app.webhooks.delivery.delivery_log import Attempt, Delivery, DeliveryLog, Status
 from app.webhooks.delivery.post import Answer, webhook_client
-from app.webhooks.delivery.sender import send
 from app.webhooks.delivery.trial import trial_message
 from app.webhooks.targets.store import TargetStore
 from app.webhooks.targets.urls import AllowedHosts

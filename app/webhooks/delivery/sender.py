@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import get_args
 from uuid import UUID
 
 import psycopg
@@ -21,19 +20,17 @@ from prometheus_client import CollectorRegistry
 
 from app.clock import Clock
 from app.database.connection import Pool
-from app.process.attempt_records import Record
 from app.process.health.backlog import Waiting
-from app.process.quarantine import Attempts, is_outage
+from app.process.quarantine import Attempts
 from app.process.tasks import ended
 from app.telemetry import database_metrics, webhook_metrics
-from app.telemetry.registry import from_zero
+from app.webhooks.delivery.attempt import GuardedMessages
 from app.webhooks.delivery.housekeeping import Depth
-from app.webhooks.delivery.outbox import Claimed, Settled, claim, load_messages, release, settle
-from app.webhooks.delivery.post import Answer, Outcome, WebhookClient
+from app.webhooks.delivery.outbox import Claimed, Settled, claim, release, settle
+from app.webhooks.delivery.post import Answer, WebhookClient
+from app.webhooks.delivery.reports import AttemptReports
 from app.webhooks.delivery.request_slots import RequestSlots
 from app.webhooks.delivery.verdicts import Past, verdict
-from app.webhooks.formats import render
-from app.webhooks.targets.signing import signature_headers
 from app.wire.faults import time_heals
 from app.wire.retry import OutageLog, retried
 
@@ -67,21 +64,6 @@ class SenderLimits:
         return round(2 * self.timeout_s * 1000) + _LEASE_MARGIN_MS
 
 
-async def send(client: WebhookClient, claimed: Claimed, now_ms: int) -> Answer:
-    """Make one attempt, signed with the time `now_ms`, and return its answer."""
-    rendered = render(claimed.format, claimed.url, claimed.message)
-    headers: dict[str, str] = {}
-    if rendered.signed:
-        headers = signature_headers(claimed.message.id, now_ms // 1000, rendered.body, claimed.secrets)
-    return await client.post(
-        rendered.url, rendered.body, headers, of_user=claimed.of_user, retry_after=rendered.retry_after
-    )
-
-
-def _record(delivery_id: UUID) -> Record:
-    return Record(f"webhook_deliveries/{delivery_id}", 0)
-
-
 class Sender:
     """Sends the due messages of the outbox. Any number of senders may work on one outbox."""
 
@@ -99,13 +81,12 @@ class Sender:
         the role's metrics."""
         self._attempts = attempts
         self._pool = pool
-        self._client = client
+        self._messages = GuardedMessages(client, clock, attempts, database_metrics(registry))
         self._limits = limits
         self._clock = clock
         self._random = random
-        self._metrics = webhook_metrics(registry)
+        self._reports = AttemptReports(webhook_metrics(registry))
         self._database_metrics = database_metrics(registry)
-        from_zero(self._metrics.failed, *(reason for reason in get_args(Outcome) if reason != "delivered"))
         self._in_flight: dict[asyncio.Task[Answer], Claimed] = {}
         self._slots = RequestSlots(limits.concurrency, limits.target_concurrency)
         self._wake = asyncio.Event()
@@ -181,7 +162,7 @@ class Sender:
         if ended or claimed:
             self._handled_ms = self._looked_ms
         for message in claimed:
-            self._in_flight[asyncio.create_task(self._attempt(message))] = message
+            self._in_flight[asyncio.create_task(self._messages.attempt(message))] = message
             self._slots.began(message, self._clock.now_ms())
         return len(claimed)
 
@@ -197,45 +178,7 @@ class Sender:
         room = self._slots.room(Counter(running), now_ms)
         if room.total <= 0:
             return []
-        return await claim(connection, now_ms, self._limits.lease_ms, room, self._load)
-
-    async def _load(
-        self, connection: psycopg.AsyncConnection, ids: Sequence[UUID], now_ms: int
-    ) -> list[Claimed]:
-        """Do what `load_messages` does, without messages at which the process ended three times."""
-        loaded: list[Claimed] = []
-        alone = [one for one in ids if self._attempts.is_known(_record(one))]
-        for group in ([one for one in ids if one not in alone], *([one] for one in alone)):
-            verdict = self._attempts.verdict(_record(group[0])) if len(group) == 1 else None
-            if verdict:
-                self._attempts.set_aside(_record(group[0]), verdict)
-                self._attempts.done(_record(group[0]))
-            elif group:
-                loaded += await self._load_group(connection, group, now_ms)
-        return loaded
-
-    async def _load_group(
-        self, connection: psycopg.AsyncConnection, ids: Sequence[UUID], now_ms: int
-    ) -> list[Claimed]:
-        records = [_record(one) for one in ids]
-        loading = load_messages(connection, ids, now_ms, self._database_metrics)
-        try:
-            return await self._attempts.watched(loading, *records)
-        except Exception as error:
-            if not is_outage(error):
-                self._attempts.failed(error, *records)
-            raise
-
-    async def _attempt(self, claimed: Claimed) -> Answer:
-        record = _record(claimed.message.delivery_id)
-        try:
-            answer = await self._attempts.watched(send(self._client, claimed, self._clock.now_ms()), record)
-            self._attempts.done(record)
-            return answer
-        except Exception:
-            # a message that cannot even be made must not keep the others from being sent: it is retried, then dead
-            log.exception("webhook_attempt_broke", message=claimed.message.id)
-            return Answer("internal", None, None, 0)
+        return await claim(connection, now_ms, self._limits.lease_ms, room, self._messages.load)
 
     async def deliver_due(self) -> int:
         """Send all messages that are due now or become due meanwhile; return the number of attempts."""
@@ -277,45 +220,13 @@ class Sender:
             self._slots.ended(one.claimed, one.answer.duration_ms)
             if one.verdict.hold_until_ms is not None:
                 self._held_until_ms[one.claimed.target_id] = one.verdict.hold_until_ms
-        self._count(list(ended.values()))
-        for target_id in disabled:
-            self._metrics.disabled.inc()
-            log.error("webhook_target_disabled", target=str(target_id))
+        self._reports.ended(list(ended.values()))
+        self._reports.disabled(disabled)
 
     def _judged(self, claimed: Claimed, answer: Answer) -> Settled:
         now_ms = self._clock.now_ms()
         past = Past(claimed.attempts, now_ms - claimed.created_ms, claimed.paced)
         return Settled(claimed, answer, verdict(answer, past, now_ms, self._random()), now_ms)
-
-    def _count(self, settled: Sequence[Settled]) -> None:
-        paced: set[UUID] = set()
-        for one in settled:
-            self._metrics.attempt.observe(one.answer.duration_ms / 1000)
-            if one.answer.delivered:
-                self._metrics.sent.inc()
-                for published_ms in one.claimed.message.published_ms:
-                    self._metrics.delivery.observe(max(0, one.at_ms - published_ms) / 1000)
-                continue
-            if one.verdict.paced is not None:
-                self._metrics.paced.inc()
-                # once, not for every message of a round
-                if one.claimed.target_id not in paced:
-                    paced.add(one.claimed.target_id)
-                    log.info("webhook_paced", target=str(one.claimed.target_id), rounds=one.verdict.paced)
-                continue
-            self._metrics.failed.labels(reason=one.answer.outcome).inc()
-            tell = log.warning
-            if one.verdict.status == "dead":
-                self._metrics.dead.inc()
-                tell = log.error
-            tell(
-                "webhook_dead" if one.verdict.status == "dead" else "webhook_failed",
-                message=one.claimed.message.id,
-                target=str(one.claimed.target_id),
-                attempt=one.claimed.attempts + 1,
-                reason=one.answer.outcome,
-                status=one.answer.status,
-            )
 
     async def _finish(self) -> None:
         if self._in_flight:
