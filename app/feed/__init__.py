@@ -1,6 +1,6 @@
 """The role `feed`: from the exchange's sockets to NATS, without losing a minute silently.
 
-    run.py         all of it put together
+    run.py         the role: feed.py, all of it put together, with its connections
     exchanges/     the differences between exchanges (exchange.py, binance.py, bybit.py), and REST within their limits
     sockets/       the streams: watched, reopened for ever, replaced with overlap
     frame_queue.py frames that wait for the pump, bounded; publish_queue.py, candles that wait for NATS

@@ -11,8 +11,9 @@ import nats
 from nats.aio.client import Client
 
 from app.clock import SystemClock
+from app.feed.feed import Feed
 from app.feed.history.backfill import BackfillTimes
-from app.feed.run import Feed, opened_feed
+from app.feed.run import opened_feed
 from app.feed.sockets.connection import SocketTimes
 from app.settings import Settings
 from app.telemetry.catalogue import RoleRegistry
