@@ -11,8 +11,7 @@ that moment is owed too: the symbol is forgotten once the exchange was asked for
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,10 +23,9 @@ from app.candles.known_minutes import Gap
 from app.errors import ExchangeError, ExchangeRefused
 from app.feed.exchange_clock import GRACE_MS, ExchangeClock, TimeWatch
 from app.feed.exchanges.exchange import Get, Listing, Venue
-from app.feed.exchanges.klines import klines_page
-from app.feed.history.coverage import Coverage, runs
+from app.feed.history.coverage import Coverage
 from app.feed.history.fetch_progress import MinutesProgress
-from app.feed.history.missing_minutes import MissingMinutes
+from app.feed.history.minute_requests import MinuteRequests
 from app.feed.pump import SharedPublisher
 from app.process.tasks import together
 from app.telemetry import FeedMetrics
@@ -40,7 +38,6 @@ _TOGETHER: Final = 100
 """Histories that are published together: no symbol continues before all of them are fetched."""
 _ROWS_AT_ONCE: Final = 5_000
 _TICK_S: Final = 0.5
-_CANDLES_PER_MESSAGE: Final = 500
 log = structlog.get_logger("feed")
 
 
@@ -83,18 +80,16 @@ class Backfill:
         given_up: Callable[[Gap], None] = lambda _: None,
     ) -> None:
         """given_up: called with each run of minutes that is given up."""
-        self._given_up = given_up
         self._metrics = metrics
-        self._venue = venue
-        self._get = get
-        self._publisher = publisher
         self._coverage = coverage
         self._live = live
         self._exchange_clock = exchange_clock
         self._time = TimeWatch(venue, get, exchange_clock, metrics)
         self._stored_runs = stored_runs
         self._progress = progress
-        self._missing = MissingMinutes(times.give_up_s)
+        self._requests = MinuteRequests(
+            venue, get, publisher, coverage, exchange_clock, progress, times.give_up_s, metrics, given_up
+        )
         self._jobs: asyncio.Queue[str] = asyncio.Queue()
         """Symbols whose minutes are to be requested; bounded, like `_histories`, by one job per symbol."""
         self._histories: asyncio.PriorityQueue[_History] = asyncio.PriorityQueue()
@@ -104,8 +99,6 @@ class Backfill:
         """Symbols whose history is on its way."""
         self._leaving: dict[str, int] = {}
         """Symbols that are not followed any more -> the last minute that is owed."""
-        self._reported: set[tuple[str, int]] = set()
-        """(symbol, minute) of each minute that a later stage lacks."""
         self._stored: dict[str, list[Gap]] = {}
         self.refused = asyncio.Event()
         """Set when the exchange refuses a request for a symbol, which may be gone."""
@@ -154,10 +147,7 @@ class Backfill:
 
     def report(self, gap: Gap) -> None:
         """Owe minutes again that a later stage lacks."""
-        owed_again = self._coverage.report(gap)
-        if owed_again:
-            self._reported |= {(gap.symbol, at) for at in owed_again}
-            log.info("gap_reported", symbol=gap.symbol, first_ms=gap.first_ms, minutes=gap.minutes)
+        self._requests.report(gap)
 
     async def run(self) -> None:
         """Run until cancelled. Raises ServerError if JetStream refuses candles for good."""
@@ -179,9 +169,7 @@ class Backfill:
             owed = self._coverage.owed_minutes()
             self._metrics.owed_minutes.set(sum(owed.values()))
             for symbol in owed:
-                if symbol not in self._busy and self._missing.is_due(
-                    symbol, self._minutes(symbol), time.monotonic()
-                ):
+                if symbol not in self._busy and self._requests.is_due(symbol):
                     self._busy.add(symbol)
                     self._jobs.put_nowait(symbol)
             for symbol in self._leaving.keys() - owed.keys() - self._busy:
@@ -219,13 +207,13 @@ class Backfill:
                 self._busy.difference_update(symbols)
 
     async def _publish_histories(self, symbols: Sequence[str]) -> None:
-        asked = {symbol: self._minutes(symbol) for symbol in symbols}
+        asked = {symbol: self._requests.owed(symbol) for symbol in symbols}
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def fetched(symbol: str) -> list[CandleBatch]:
             async with turns:
                 try:
-                    return [page for gap in self._coverage.owed(symbol) async for page in self._pages(gap)]
+                    return [page async for page in self._requests.pages(symbol)]
                 except ExchangeError as error:
                     self._failed(symbol, "HISTORY", error)
                     asked.pop(symbol)
@@ -236,12 +224,14 @@ class Backfill:
             bars = concatenate(pages)
             bars = bars.take(np.argsort(bars.open_time_ms, kind="stable"))
             for first in range(0, len(bars), _ROWS_AT_ONCE):
-                await self._publish(bars.take(np.arange(first, min(first + _ROWS_AT_ONCE, len(bars)))))
+                await self._requests.publish(
+                    bars.take(np.arange(first, min(first + _ROWS_AT_ONCE, len(bars))))
+                )
         for symbol, minutes in asked.items():
-            self._note_answered(symbol, minutes)
+            self._requests.answered(symbol, minutes)
 
     def _failed(self, symbol: str, kind: str, error: ExchangeError) -> None:
-        self._missing.failed(symbol, time.monotonic())
+        self._requests.failed(symbol)
         if isinstance(error, ExchangeRefused):
             self.refused.set()
             self._forget_if_over(symbol)
@@ -258,53 +248,17 @@ class Backfill:
             if run.first_ms <= over_ms:
                 self._coverage.take_run(Gap(run.symbol, run.first_ms, min(run.last_ms, over_ms)))
         self._coverage.pass_time(now_ms, [history.symbol])
-        self._progress.want(len(self._minutes(history.symbol)))
+        self._progress.want(len(self._requests.owed(history.symbol)))
 
     async def _fill(self, symbol: str) -> None:
         """Request all owed minutes of a symbol once."""
-        asked = self._minutes(symbol)
+        asked = self._requests.owed(symbol)
         last_asked = self._leaving.get(symbol) in asked
-        for gap in self._coverage.owed(symbol):
-            async for bars in self._pages(gap):
-                await self._publish(bars)
-        self._note_answered(symbol, asked)
+        async for bars in self._requests.pages(symbol):
+            await self._requests.publish(bars)
+        self._requests.answered(symbol, asked)
         if last_asked:
             self._forget_if_over(symbol)
-
-    def _note_answered(self, symbol: str, asked: Sequence[int]) -> None:
-        """Note requested minutes that are still owed; after a long time they are given up."""
-        left = set(self._minutes(symbol)).intersection(asked)
-        for run in runs(symbol, self._missing.answered(symbol, left, time.monotonic())):
-            self._coverage.give_up(run)
-            self._given_up(run)
-            self._reported -= {(symbol, at) for at in range(run.first_ms, run.last_ms + 1, MINUTE_MS)}
-            self._metrics.given_up_minutes.inc(run.minutes)
-            log.warning("minutes_given_up", symbol=symbol, first_ms=run.first_ms, minutes=run.minutes)
-
-    async def _pages(self, gap: Gap) -> AsyncIterator[CandleBatch]:
-        first_ms = gap.first_ms
-        while first_ms <= gap.last_ms:
-            now_ms = self._exchange_clock.now_ms()
-            bars = await klines_page(self._venue, self._get, gap.symbol, "1m", first_ms, gap.last_ms, now_ms)
-            if bars is None:
-                return
-            self._metrics.backfilled_minutes.inc(len(bars))
-            self._progress.fetched(len(bars))
-            yield bars
-            first_ms = int(bars.open_time_ms.max()) + MINUTE_MS
-
-    async def _publish(self, bars: CandleBatch) -> None:
-        told = _minutes_of(bars) if self._reported else set()
-        again = not self._reported.isdisjoint(told)
-        await self._publisher.publish_fetched(bars, _per_message(bars), again=again)
-        self._reported -= told
-
-    def _minutes(self, symbol: str) -> list[int]:
-        return [
-            minute
-            for gap in self._coverage.owed(symbol)
-            for minute in range(gap.first_ms, gap.last_ms + 1, MINUTE_MS)
-        ]
 
     def _forget_if_over(self, symbol: str) -> None:
         """Forget a symbol that is not followed any more, once its last minute has ended."""
@@ -314,16 +268,5 @@ class Backfill:
         del self._leaving[symbol]
         self._coverage.forget(symbol)
         self._exchange_clock.forget(symbol)
-        self._missing.forget(symbol)
+        self._requests.forget(symbol)
         self._stored.pop(symbol, None)
-        self._reported = {one for one in self._reported if one[0] != symbol}
-
-
-def _minutes_of(bars: CandleBatch) -> set[tuple[str, int]]:
-    symbols = [bars.symbols[index] for index in bars.symbol_index.tolist()]
-    return set(zip(symbols, bars.open_time_ms.tolist(), strict=True))
-
-
-def _per_message(bars: CandleBatch) -> int:
-    """Return the candles per message: a few candles go one by one on their symbols' subjects, as live candles do."""
-    return 1 if len(bars) <= 5 else _CANDLES_PER_MESSAGE
