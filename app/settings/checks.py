@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
+    ConfigDict,
     SecretStr,
     ValidationInfo,
     field_validator,
@@ -21,6 +22,9 @@ _JWT_SECRET_MIN_BYTES = 32
 
 class CheckedSettings(SettingsFields):
     """Settings whose values are valid."""
+
+    # the classes from here on have no fields of their own whose docstrings pydantic would look for in their sources
+    model_config = ConfigDict(use_attribute_docstrings=False)
 
     @field_validator("allowed_origins", "webhook_allowed_hosts", "trusted_proxies", mode="before")
     @classmethod

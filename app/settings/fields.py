@@ -21,7 +21,8 @@ from app.settings.access import (
 class SettingsFields(BaseModel):
     """The field docstrings are the reference; deploy/settings.env repeats them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # deferred: of the three classes only Settings validates anything, and every process pays for a validator
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
     nats_url: SecretStr | None = None
     """nats://[user:password@]host:port of a server with JetStream. `screener up` starts each server without a
