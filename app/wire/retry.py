@@ -16,8 +16,6 @@ from typing import Any, Final, TypeVar
 from structlog.typing import FilteringBoundLogger
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from app.wire.faults import time_heals
-
 T = TypeVar("T")
 
 SAY_AGAIN_S: Final = 60.0
@@ -106,17 +104,23 @@ async def retried(
     *,
     stop: asyncio.Event | None = None,
     backoff: Backoff = Backoff(),
-    heals: Callable[[BaseException], bool] = time_heals,
+    heals: Callable[[BaseException], bool] | None = None,
     attempts: int | None = None,
     give_up_s: float | None = None,
     on_failure: Callable[[BaseException], None] | None = None,
 ) -> T:
-    """Return the result of `action`, retried as long as its fault is one that `heals`.
+    """Return the result of `action`, retried as long as its fault is one that `heals` (default: that time heals).
 
     Raises any other fault at once, and the last one when `stop` is set, after so many `attempts` or, between two of
     them, after `give_up_s`. An action that lasts tells by `outage.over()` that it works; the waits then start again.
     on_failure: told of every fault.
     """
+
+    if heals is None:
+        # here: it imports the clients of all four servers, and the broker and the exchange only want the Backoff
+        from app.wire.faults import time_heals
+
+        heals = time_heals
 
     def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
