@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pkgutil import resolve_name
 from typing import Final
 
 import structlog
@@ -17,7 +16,7 @@ from app.clock import Clock, SystemClock
 from app.process.health.process import RolePages, process_health, serve_roles
 from app.process.health.signs import SignsOfLife
 from app.process.interrupts import stop_signals
-from app.process.runtime_tuning import avoid_pauses
+from app.process.runtime_tuning import avoid_pauses, imported
 from app.process.supervisor import WORKER_ROLES, role_argv
 from app.role_health import dependencies_of
 from app.settings import Settings
@@ -66,7 +65,7 @@ def run(role: str) -> None:
 
 
 def service_of(role: str) -> Service:
-    service: Service = resolve_name(SERVICE_ROLES[role])
+    service: Service = imported(*SERVICE_ROLES[role].split(":"))
     return service
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,9 @@ def runs(work: str) -> Callable[[Callable[[], None]], Callable[..., None]]:
     def decorate(command: Callable[[], None]) -> Callable[..., None]:
         @wraps(command)
         def run(**options: object) -> None:
-            getattr(import_module(module), name)(**options)
+            from app.process.runtime_tuning import imported
+
+            imported(module, name)(**options)
 
         return run
 
