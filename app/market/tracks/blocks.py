@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from app.candles.batch import BoolArray, FloatArray, IntArray
+from app.candles.batch import FloatArray, IntArray
 from app.compiled import inlined
 
 LARGEST, SMALLEST, SUM, MEAN, SQUARES = range(5)
@@ -42,13 +42,13 @@ def block_row(of: Ring, kind: int, level: int, number: int) -> int:
 
 
 @inlined
-def _larger(a: float, b: float) -> float:
+def larger(a: float, b: float) -> float:
     """Return the larger number, NaN if one of them is NaN."""
     return b if b > a or math.isnan(b) else a
 
 
 @inlined
-def _smaller(a: float, b: float) -> float:
+def smaller(a: float, b: float) -> float:
     return b if b < a or math.isnan(b) else a
 
 
@@ -64,9 +64,9 @@ def _renew(of: Ring, i: int, level: int, number: int) -> None:
         second = block_row(of, kind, level - 1, 2 * number + 1)
         a, b = cells[first, i], cells[second, i]
         if kind == LARGEST:
-            cells[row, i] = _larger(a, b)
+            cells[row, i] = larger(a, b)
         elif kind == SMALLEST:
-            cells[row, i] = _smaller(a, b)
+            cells[row, i] = smaller(a, b)
         elif kind == SUM:
             cells[row, i] = a + b
         elif kind == MEAN:
@@ -116,16 +116,6 @@ def put(of: Ring, i: int, time: int, value: float) -> None:
             number = time >> level
             if ((number + 1) << level) - 1 <= newest:
                 _renew(of, i, level, number)
-
-
-@inlined
-def put_all(
-    of: Ring, times: IntArray, symbols: IntArray, kept: BoolArray, values: FloatArray, first: int, until: int
-) -> None:
-    """Put the values of the kept rows from `first` to before `until`, in their order."""
-    for row in range(first, until):
-        if kept[row]:
-            put(of, symbols[row], times[row], values[row])
 
 
 @inlined

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from app.candles.batch import BoolArray, FloatArray, IntArray
 from app.market.rings.layout import LATE_HORIZON_MINUTES
 from app.market.tracks.blocks import ABSENT, BLOCK_KINDS, NO_TIME, Ring
-from app.market.tracks.windows import BLOCKS_OF, MOST_BLOCKS, Over, follow
+from app.market.tracks.spans import MOST_BLOCKS
+from app.market.tracks.windows import BLOCKS_OF, Functions, Over, follow
 
 _BLOCKS_IN_WINDOW: Final = 4
 """The longest window contains at least so many of the largest blocks."""
@@ -66,10 +67,6 @@ class Shape:
             firsts[kind] = self.ring + at * self._block_rows
         return firsts
 
-    @property
-    def bytes_by_symbol(self) -> int:
-        return self.rows * 8
-
     def covers(self, other: Shape) -> bool:
         return self.reach >= other.reach and self.late >= other.late
 
@@ -80,21 +77,15 @@ class Track:
 
     def __init__(self, wanted: Sequence[tuple[Over, int]], shape: Shape, symbols: int = 0) -> None:
         self.shape = shape
-        self._wanted = (
-            np.array([function.value for function, _ in wanted], np.int64),
-            np.array([length for _, length in wanted], np.int64),
-        )
         self.firsts = shape.firsts
         self.cells: FloatArray = np.full((shape.rows, symbols), shape.unknown)
         self.newest: IntArray = np.full(symbols, NO_TIME, np.int64)
-        self._scratch: IntArray = np.zeros((2, MOST_BLOCKS), np.int64)
+        self._blocks: IntArray = np.zeros((2, MOST_BLOCKS), np.int64)
+        self.want(wanted)
 
     def want(self, wanted: Sequence[tuple[Over, int]]) -> None:
         """Compute other functions, for which the shape has room, from now on."""
-        self._wanted = (
-            np.array([function.value for function, _ in wanted], np.int64),
-            np.array([length for _, length in wanted], np.int64),
-        )
+        self._functions, self._spans = Functions.of(wanted, self.symbols)
 
     def grow(self, symbols: int) -> None:
         held = self.cells.shape[1]
@@ -104,6 +95,7 @@ class Track:
         unknown = np.full((self.shape.rows, more), self.shape.unknown)
         self.cells = np.concatenate((self.cells, unknown), axis=1)
         self.newest = np.append(self.newest, np.full(more, NO_TIME, np.int64))
+        self._spans = self._spans.with_room(held + more)
 
     @property
     def symbols(self) -> int:
@@ -111,7 +103,7 @@ class Track:
         return len(self.newest)
 
     def memory_bytes(self) -> int:
-        return self.cells.nbytes
+        return self.cells.nbytes + self._spans.values.nbytes
 
     def follow(
         self, times: IntArray, symbols: NDArray[np.intp], kept: BoolArray, values: FloatArray
@@ -120,11 +112,10 @@ class Track:
 
         All arguments (rows,): the time, the symbol's position, whether it is remembered, and the value.
         """
-        functions, lengths = self._wanted
-        out = np.empty((len(functions), len(times)))
+        out = np.empty((len(self._functions.codes), len(times)))
         follow(
-            self._ring(), functions, lengths, times, symbols, kept, np.ascontiguousarray(values, np.float64),
-            self._scratch, np.empty(len(times)), out,
+            self._ring(), self._functions, self._spans, times, symbols, kept,
+            np.ascontiguousarray(values, np.float64), self._blocks, out,
         )  # fmt: skip
         return out
 
@@ -142,19 +133,21 @@ class Track:
             return
         self.grow(int(symbols.max()) + 1)
         newest = int(held[known].max())
-        nothing = np.zeros(0, np.int64)
+        nothing, no_spans = Functions.of([], self.symbols)
+        self._spans = self._spans.with_room(self.symbols)
         for time in range(max(0, newest - other.shape.ring + 1), newest + 1):
             there = known[(held[known] >= time) & (held[known] - other.shape.ring < time)]
             follow(
-                self._ring(), nothing, nothing, np.full(len(there), time), symbols[there],
+                self._ring(), nothing, no_spans, np.full(len(there), time), symbols[there],
                 np.ones(len(there), np.bool_), other.cells[time % other.shape.ring, there],
-                self._scratch, np.empty(len(there)), np.empty((0, len(there))),
+                self._blocks, np.empty((0, len(there))),
             )  # fmt: skip
 
     def keep(self, symbols: Sequence[int]) -> None:
         """Hold just these symbols, in this order."""
         self.cells = np.ascontiguousarray(self.cells[:, symbols])
         self.newest = self.newest[symbols]
+        self._spans = self._spans.with_room(len(self.newest))
 
     def packed(self, symbols: int) -> dict[str, NDArray[Any]]:
         """Return what `unpack` takes: the values, (ring, symbols), and the newest times, (symbols,)."""

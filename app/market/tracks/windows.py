@@ -1,10 +1,12 @@
-"""Functions over the last values of a track, computed for the rows of a batch."""
+"""Functions over the last values of a track, computed for the rows of a batch: each joins the row's own value to a span
+of the times before it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +22,13 @@ from app.market.tracks.blocks import (
     SUM,
     Ring,
     bring_to,
+    larger,
     last_in,
-    put_all,
-    window_blocks,
+    put,
+    smaller,
 )
+from app.market.tracks.spans import Span, Spans, before, prepare
 
-MOST_BLOCKS: Final = 64
-"""More than any window is made of."""
 UNKNOWN: Final = 0.5
 """The value of a condition that is null; 1 is true, 0 is false."""
 
@@ -76,6 +78,7 @@ BLOCKS_OF: Final[dict[Over, tuple[int, ...]]] = {
     Over.BAR_SUM: (SUM,),
 }
 """Function -> the kinds of blocks that it is computed from."""
+_WITHOUT_SPAN: Final = (Over.EARLIER, Over.STREAK, Over.SINCE)
 
 _EARLIER, _HIGHEST, _LOWEST, _TOTAL = (
     Over.EARLIER.value,
@@ -92,18 +95,60 @@ _WITHIN, _ALWAYS, _STREAK, _SINCE = (
 )
 _BAR_OPEN, _BAR_HIGH, _BAR_LOW = Over.BAR_OPEN.value, Over.BAR_HIGH.value, Over.BAR_LOW.value
 _BAR_CLOSE, _BAR_SUM = Over.BAR_CLOSE.value, Over.BAR_SUM.value
-_FIRST_OF_BAR: Final = _BAR_OPEN
+
+
+class Functions(NamedTuple):
+    """What to compute of a track. codes: (functions,), see `Over`. lengths: (functions,), in times. spans: (functions,)
+    which row of `Spans.values` is its span; any if it has none."""
+
+    codes: IntArray
+    lengths: IntArray
+    spans: IntArray
+
+    @classmethod
+    def of(cls, wanted: Sequence[tuple[Over, int]], symbols: int) -> tuple[Functions, Spans]:
+        """Return the functions, and the distinct spans that they need."""
+        span_of = _spans_of(wanted)
+        computed = list(dict.fromkeys(span_of.values()))
+        spans = Spans.of(computed, symbols)
+        row_of = dict(zip(computed, spans.rows.tolist(), strict=True))
+        functions = cls(
+            np.array([function.value for function, _ in wanted], np.int64),
+            np.array([length for _, length in wanted], np.int64),
+            np.array([row_of[span_of[want]] if want in span_of else 0 for want in wanted], np.int64),
+        )
+        return functions, spans
+
+
+def span_values(wanted: Sequence[tuple[Over, int]]) -> int:
+    """Return how many values of a symbol the spans of these functions are."""
+    return sum(span.values for span in set(_spans_of(wanted).values()))
+
+
+def _spans_of(wanted: Sequence[tuple[Over, int]]) -> dict[tuple[Over, int], Span]:
+    """Return the span of each function that has one."""
+    needed = {want: _span(*want) for want in wanted if want[0] not in _WITHOUT_SPAN}
+    # the squares of a span come with its mean
+    with_mean = {span._replace(kind=MEAN): span for span in needed.values() if span.kind == SQUARES}
+    return {want: with_mean.get(span, span) for want, span in needed.items()}
+
+
+def _span(function: Over, length: int) -> Span:
+    kind = BLOCKS_OF[function][-1]
+    if function >= Over.BAR_OPEN:
+        return Span(kind, length, in_bar=True)
+    return Span(kind, length if function == Over.SCORE else length - 1, in_bar=False)
 
 
 @kernel
 def follow(
-    of: Ring, functions: IntArray, lengths: IntArray, times: IntArray, symbols: NDArray[np.intp],
-    kept: BoolArray, values: FloatArray, scratch: IntArray, mean: FloatArray, out: FloatArray,
+    of: Ring, functions: Functions, spans: Spans, times: IntArray, symbols: NDArray[np.intp],
+    kept: BoolArray, values: FloatArray, blocks: IntArray, out: FloatArray,
 ) -> None:  # fmt: skip
     """Compute the functions at every row, and take the values of the kept rows in.
 
-    times, symbols, kept, values: (rows,), the rows of one symbol in order of time. functions, lengths: (functions,),
-    see `Over`. scratch: (2, MOST_BLOCKS). mean: (rows,), scratch. out: (functions, rows).
+    times, symbols, kept, values: (rows,), the rows of one symbol in order of time. blocks: (2, MOST_BLOCKS), scratch.
+    out: (functions, rows).
     """
     first = 0
     while first < len(times):
@@ -113,29 +158,92 @@ def follow(
         for row in range(first, until):
             if of.newest[symbols[row]] != time - 1:
                 bring_to(of, symbols[row], time - 1)
-        for at in range(len(functions)):
-            function, length = functions[at], lengths[at]
-            if function == _EARLIER:
-                source = of.cells[(time - length) % of.ring]
-                for row in range(first, until):
-                    out[at, row] = source[symbols[row]]
-            elif function in (_STREAK, _SINCE):
-                _search(of, function, length, time, symbols, values, first, until, out[at])
-            else:
-                _window(
-                    of, function, length, time, symbols, values, first, until,
-                    scratch[0], scratch[1], mean, out[at],
-                )  # fmt: skip
-        put_all(of, times, symbols, kept, values, first, until)
+        if len(spans.kinds) > 0:
+            prepare(of, spans, time, symbols[first:until], blocks)
+        for at in range(len(functions.codes)):
+            _fill(
+                of, functions.codes[at], functions.lengths[at], time, symbols[first:until],
+                values[first:until], spans.values, functions.spans[at], out[at, first:until],
+            )  # fmt: skip
+        for row in range(first, until):
+            if kept[row]:
+                put(of, symbols[row], time, values[row])
         first = until
+
+
+@inlined
+def _fill(
+    of: Ring, function: int, length: int, time: int, symbols: NDArray[np.intp], values: FloatArray,
+    spans: FloatArray, span: int, out: FloatArray,
+) -> None:  # fmt: skip
+    """Compute one function at rows of one time. spans: (.., symbols). span: its row there."""
+    if function == _EARLIER:
+        source = of.cells[(time - length) % of.ring]
+        for row in range(len(out)):
+            out[row] = source[symbols[row]]
+    elif function in (_STREAK, _SINCE):
+        _search(of, function, length, time, symbols, values, out)
+    elif function in (_AVERAGE, _DEVIATION, _SCORE):
+        _moments(function, float(length), symbols, values, spans, span, out)
+    elif function in (_BAR_OPEN, _BAR_CLOSE):
+        begin = time - before(length, 1, time)
+        opening = of.cells[begin % of.ring]
+        opens = function == _BAR_OPEN and begin < time
+        for row in range(len(out)):
+            known = not math.isnan(larger(values[row], spans[span, symbols[row]]))
+            out[row] = math.nan if not known else opening[symbols[row]] if opens else values[row]
+    else:
+        _join(function, symbols, values, spans, span, out)
+
+
+@inlined
+def _join(
+    function: int,
+    symbols: NDArray[np.intp],
+    values: FloatArray,
+    spans: FloatArray,
+    span: int,
+    out: FloatArray,
+) -> None:
+    if function in (_LOWEST, _ALWAYS, _BAR_LOW):
+        for row in range(len(out)):
+            out[row] = smaller(values[row], spans[span, symbols[row]])
+    elif function in (_TOTAL, _BAR_SUM):
+        for row in range(len(out)):
+            out[row] = spans[span, symbols[row]] + values[row]
+    else:
+        for row in range(len(out)):
+            out[row] = larger(values[row], spans[span, symbols[row]])
+
+
+@inlined
+def _moments(
+    function: int, length: float, symbols: NDArray[np.intp], values: FloatArray, spans: FloatArray,
+    span: int, out: FloatArray,
+) -> None:  # fmt: skip
+    """Join the row's value to the mean and the squares, see `spans`; a score compares it with them."""
+    if function == _AVERAGE:
+        for row in range(len(out)):
+            mean = spans[span, symbols[row]]
+            out[row] = mean + (values[row] - mean) / length
+    elif function == _DEVIATION:
+        weight = (length - 1.0) / length
+        for row in range(len(out)):
+            apart = values[row] - spans[span, symbols[row]]
+            out[row] = math.sqrt((spans[span + 1, symbols[row]] + apart * apart * weight) / length)
+    else:
+        for row in range(len(out)):
+            deviation = math.sqrt(spans[span + 1, symbols[row]] / length)
+            apart = values[row] - spans[span, symbols[row]]
+            out[row] = math.nan if deviation == 0.0 else apart / deviation
 
 
 @inlined
 def _search(
     of: Ring, function: int, length: int, time: int, symbols: NDArray[np.intp], values: FloatArray,
-    first: int, until: int, out: FloatArray,
+    out: FloatArray,
 ) -> None:  # fmt: skip
-    for row in range(first, until):
+    for row in range(len(out)):
         value = values[row]
         if function == _STREAK:
             if value == 1.0:
@@ -149,114 +257,3 @@ def _search(
         else:
             last = last_in(of, symbols[row], time - length, time - 1, LARGEST, 1.0)
             out[row] = math.nan if last == NO_TIME else float(time - last)
-
-
-@inlined
-def _window(
-    of: Ring, function: int, length: int, time: int, symbols: NDArray[np.intp], values: FloatArray,
-    first: int, until: int, rows: IntArray, sizes: IntArray, mean: FloatArray, out: FloatArray,
-) -> None:  # fmt: skip
-    begin = time - time % length if function >= _FIRST_OF_BAR else time - length + 1
-    if function in (_HIGHEST, _WITHIN, _BAR_HIGH):
-        used = window_blocks(of, LARGEST, begin, time, rows, sizes)
-        _largest(of, symbols, values, first, until, rows, used, out)
-    elif function in (_LOWEST, _ALWAYS, _BAR_LOW):
-        used = window_blocks(of, SMALLEST, begin, time, rows, sizes)
-        _smallest(of, symbols, values, first, until, rows, used, out)
-    elif function in (_TOTAL, _BAR_SUM):
-        used = window_blocks(of, SUM, begin, time, rows, sizes)
-        _sum(of, symbols, values, first, until, rows, used, out)
-    elif function in (_BAR_OPEN, _BAR_CLOSE):
-        used = window_blocks(of, LARGEST, begin, time, rows, sizes)
-        _largest(of, symbols, values, first, until, rows, used, out)
-        opening = of.cells[begin % of.ring]
-        for row in range(first, until):
-            if not math.isnan(out[row]):
-                opens = function == _BAR_OPEN and begin < time
-                out[row] = opening[symbols[row]] if opens else values[row]
-    elif function == _SCORE:
-        used = window_blocks(of, MEAN, time - length, time, rows, sizes)
-        _moments(of, symbols, values, first, until, rows, sizes, used, 0, True, mean, out)
-        for row in range(first, until):
-            deviation = math.sqrt(out[row] / length)
-            out[row] = math.nan if deviation == 0.0 else (values[row] - mean[row]) / deviation
-    else:
-        used = window_blocks(of, MEAN, begin, time, rows, sizes)
-        _moments(of, symbols, values, first, until, rows, sizes, used, 1, function == _DEVIATION, mean, out)
-        for row in range(first, until):
-            out[row] = mean[row] if function == _AVERAGE else math.sqrt(out[row] / length)
-
-
-@inlined
-def _largest(
-    of: Ring, symbols: NDArray[np.intp], values: FloatArray, first: int, until: int,
-    rows: IntArray, used: int, out: FloatArray,
-) -> None:  # fmt: skip
-    for row in range(first, until):
-        out[row] = values[row]
-    for at in range(used):
-        source = of.cells[rows[at]]
-        for row in range(first, until):
-            value = source[symbols[row]]
-            if value > out[row] or math.isnan(value):
-                out[row] = value
-
-
-@inlined
-def _smallest(
-    of: Ring, symbols: NDArray[np.intp], values: FloatArray, first: int, until: int,
-    rows: IntArray, used: int, out: FloatArray,
-) -> None:  # fmt: skip
-    for row in range(first, until):
-        out[row] = values[row]
-    for at in range(used):
-        source = of.cells[rows[at]]
-        for row in range(first, until):
-            value = source[symbols[row]]
-            if value < out[row] or math.isnan(value):
-                out[row] = value
-
-
-@inlined
-def _sum(
-    of: Ring, symbols: NDArray[np.intp], values: FloatArray, first: int, until: int,
-    rows: IntArray, used: int, out: FloatArray,
-) -> None:  # fmt: skip
-    for row in range(first, until):
-        out[row] = values[row]
-    for at in range(used):
-        source = of.cells[rows[at]]
-        for row in range(first, until):
-            out[row] += source[symbols[row]]
-
-
-@inlined
-def _moments(
-    of: Ring, symbols: NDArray[np.intp], values: FloatArray, first: int, until: int,
-    rows: IntArray, sizes: IntArray, used: int, known: int, squares: bool, mean: FloatArray, out: FloatArray,
-) -> None:  # fmt: skip
-    """Compute the mean and, in `out`, the squared deviations. known: 1 if the row's own value counts, else 0.
-
-    The block with `size` values is joined to those before without cancellation: mean += apart * size / count, and
-    squares += apart**2 * before * size / count.
-    """
-    below = of.firsts[SQUARES] - of.firsts[MEAN]
-    for row in range(first, until):
-        mean[row], out[row] = values[row], 0.0
-    count = float(known)
-    for at in range(used):
-        size = float(sizes[at])
-        source = of.cells[rows[at]]
-        total = count + size
-        share, weight = size / total, count * size / total
-        if squares and sizes[at] > 1:
-            added = of.cells[rows[at] + below]
-            for row in range(first, until):
-                out[row] += added[symbols[row]]
-        for row in range(first, until):
-            value = source[symbols[row]]
-            apart = value - mean[row]
-            mean[row] = value if count == 0.0 else mean[row] + apart * share
-            if squares and count > 0.0:
-                out[row] += apart * apart * weight
-        count = total

@@ -1,7 +1,7 @@
 """What rules over time cost: how many values the memory holds for each symbol.
 
-A window of d minutes over a value needs d values and their blocks, some 2 d together; a value that several rules look
-back at is counted once. A value has 8 bytes: 100,000 of them are 0.8 MB a symbol.
+A window of d minutes over a value needs d values and their blocks, some 2 d together, and one or two for itself; a
+value that several rules look back at is counted once. A value has 8 bytes: 100,000 of them are 0.8 MB a symbol.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def values_by_symbol(rules: Iterable[Rule]) -> int:
         if uses_time(condition):
             builder.clauses(condition)
     return sum(
-        slot.shape.rows if isinstance(slot, TrackSlot) else (late_bars(slot.minutes) + 3) * (STATE + 1)
+        slot.values if isinstance(slot, TrackSlot) else (late_bars(slot.minutes) + 3) * (STATE + 1)
         for slot in time_slots(builder.slots)
     )
 

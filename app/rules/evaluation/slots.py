@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from app.market.rings.layout import LATE_HORIZON_MINUTES
 from app.market.tracks.recursions import Moves
 from app.market.tracks.track import Shape
-from app.market.tracks.windows import Over
+from app.market.tracks.windows import Over, span_values
 from app.rules.language.functions import Kernel
 
 
@@ -79,6 +79,11 @@ class TrackSlot:
     @property
     def shape(self) -> Shape:
         return Shape.of(self.wanted, late_bars(self.minutes), self.unknown)
+
+    @property
+    def values(self) -> int:
+        """How many values of a symbol it remembers."""
+        return self.shape.rows + span_values(self.wanted)
 
 
 @dataclass(frozen=True, slots=True)
