@@ -22,9 +22,10 @@ from app.rules.alert import Alert
 from app.settings import Settings
 from app.telemetry import pipeline_metrics
 from app.webhooks.delivery.delivery_log import Delivery, DeliveryLog
-from app.webhooks.delivery.outbox import route
-from app.webhooks.delivery.post import WebhookClient, webhook_client
+from app.webhooks.delivery.outbox import Claimed, Room, Settled, claim, route, settle
+from app.webhooks.delivery.post import Answer, WebhookClient, webhook_client
 from app.webhooks.delivery.sender import Sender, SenderLimits
+from app.webhooks.delivery.verdicts import Past, verdict
 from app.webhooks.targets.settings_targets import follow_settings
 from app.webhooks.targets.store import NewTarget, Target, TargetStore
 from app.webhooks.targets.urls import AllowedHosts
@@ -36,6 +37,9 @@ START_MS = 1_709_100_000_000
 LOOPBACK: dict[str, Any] = {"webhook_allowed_hosts": ("127.0.0.0/8",), "webhook_timeout_s": 20.0}
 ON_LOOPBACK = AllowedHosts.of(LOOPBACK["webhook_allowed_hosts"])
 """The hosts that these settings allow."""
+LEASE_MS = 20_000
+PLENTY = Room(1_000, 1_000, {})
+TAKEN = Answer("delivered", 200, None, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Received:
         return self.headers["webhook-id"]
 
 
-Answer = Callable[[Received], Awaitable[web.StreamResponse]]
+Respond = Callable[[Received], Awaitable[web.StreamResponse]]
 
 
 @dataclass(slots=True)
@@ -64,7 +68,7 @@ class Receiver:
     url: str = ""
     received: list[Received] = field(default_factory=list)
     statuses: dict[str, Iterable[int]] = field(default_factory=dict)
-    answer: Answer | None = None
+    answer: Respond | None = None
     at_once: int = 0
     most_at_once: int = 0
 
@@ -114,6 +118,11 @@ def alert(number: int, **fields: Any) -> Alert:
     )
 
 
+def seqs(claimed: list[Claimed]) -> list[list[int]]:
+    """Return the alerts of each message."""
+    return [[alert.seq for alert in one.message.alerts] for one in claimed]
+
+
 NOTED_NOWHERE = Attempts(Path(os.devnull), "webhooks-outbox", pipeline_metrics(UNREAD))
 
 
@@ -145,6 +154,19 @@ class Outbox:
     async def put(self, *alerts: Alert) -> int:
         await self.follow()
         return await route(self.connection, alerts, self.clock.now_ms())
+
+    async def claim(self, room: Room = PLENTY) -> list[Claimed]:
+        async with self.connection.transaction():
+            return await claim(self.connection, self.clock.now_ms(), LEASE_MS, room)
+
+    async def settle(self, claimed: list[Claimed], answer: Answer = TAKEN) -> None:
+        """Record the same answer for each message."""
+        now_ms = self.clock.now_ms()
+        settled = [
+            Settled(one, answer, verdict(answer, Past(one.attempts), now_ms, 0.0), now_ms) for one in claimed
+        ]
+        async with self.connection.transaction():
+            await settle(self.connection, settled, now_ms)
 
     async def follow(self) -> None:
         allowed = AllowedHosts.of(self.settings.webhook_allowed_hosts)
