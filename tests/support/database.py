@@ -14,12 +14,13 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from app.candles.batch import MINUTE_MS, CandleBatch
-from app.database.connection import connection_url
+from app.database.connection import connection_url, open_pool
 from app.database.migrate import migrate
 from app.market.fields import METRIC_COLUMNS
 from app.market.metrics import MetricsBatch
 from app.rules.alert import Alert
 from app.settings import Settings
+from app.sinks.copy import write_candles
 
 MIDNIGHT_MS = 1_700_006_400_000
 """2023-11-15 00:00 UTC: bars of every timeframe begin here."""
@@ -33,6 +34,11 @@ async def migrated(settings: Settings) -> AsyncIterator[AsyncConnection]:
         connection_url(settings.postgres()), autocommit=True
     ) as connection:
         yield connection
+
+
+async def store(settings: Settings, batch: CandleBatch) -> None:
+    async with await open_pool(settings.postgres()) as pool, pool.connection() as connection:
+        await write_candles(connection, batch)
 
 
 async def rows_of(connection: AsyncConnection, table: str, order: str) -> list[dict[str, Any]]:

@@ -60,6 +60,16 @@ class Client:
         async with self.session.get(path, params=parameters) as response:
             return response.status, await response.json()
 
+    async def assert_refused(self, queries: dict[str, tuple[int, str]]) -> None:
+        """queries: path -> the status and error of its answer."""
+        found = {}
+        for query in queries:
+            async with self.session.get(query) as response:
+                body = await response.json()
+                assert set(body) <= {"error", "message", "position", "faults"}, query
+                found[query] = (response.status, body["error"])
+        assert found == queries
+
     async def send(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
