@@ -1,4 +1,4 @@
-"""Test candle messages in the form that producers send."""
+"""Test candle messages in the form that producers send, and how they are read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import orjson
 
-from app.candles.batch import MINUTE_MS
+from app.candles.batch import MINUTE_MS, CandleBatch
+from app.wire.nats.candles import Parsed, parse
+from app.wire.nats.rejected import Rejected
 
 MINUTE_START_MS = 1_700_000_040_000
 """2023-11-14 22:14 UTC: the minute of the candles by default."""
@@ -33,3 +35,25 @@ def candle(symbol: str = "BTCUSDT", **fields: Any) -> dict[str, Any]:
 
 def message(symbol: str = "BTCUSDT", **fields: Any) -> bytes:
     return orjson.dumps(candle(symbol, **fields))
+
+
+def parsed(*messages: bytes) -> Parsed:
+    return parse(messages, ingest_ts_ms=NOW_MS, max_bytes=MAX_BYTES, exchange="binance")
+
+
+def accepted(*messages: bytes) -> CandleBatch:
+    found = parsed(*messages)
+    assert found.rejected == []
+    assert found.batch is not None
+    return found.batch
+
+
+def refused(data: bytes) -> Rejected:
+    """The refusal of `data`, which stands between two good candles that must not notice."""
+    found = parsed(message("AAAUSDT"), data, message("ZZZUSDT", close=10.5))
+    assert [one.index for one in found.rejected] == [1]
+    assert found.batch is not None
+    assert [found.batch.symbol_of(row) for row in range(len(found.batch))] == ["AAAUSDT", "ZZZUSDT"]
+    assert found.batch.close.tolist() == [11.0, 10.5]
+    assert found.rejected[0].message
+    return found.rejected[0]
