@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 from pydantic import SecretStr
 
+import app
 from app.errors import ServerDied
 from app.process.child import ChildProcess, stop_all
 from app.process.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
@@ -47,7 +48,7 @@ def role_environ(settings: Settings) -> dict[str, str]:
     # frames are small: more threads of linear algebra would only take the core from the next process
     for library in ("OMP", "OPENBLAS"):
         environ.setdefault(f"{library}_NUM_THREADS", "1")
-    package_root = str(Path(__file__).resolve().parent.parent)
+    package_root = str(Path(app.__file__).parents[1])
     environ["PYTHONPATH"] = os.pathsep.join([package_root, *filter(None, [environ.get("PYTHONPATH")])])
     return environ
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -248,6 +249,13 @@ def test_a_role_process_gets_exactly_these_settings(monkeypatch: pytest.MonkeyPa
     assert {name for name in environ if name.startswith(PREFIX)} == {
         f"{PREFIX}{name.upper()}" for name in Settings.model_fields if getattr(given, name) is not None
     }
+
+
+def test_a_role_process_imports_from_the_folder_of_this_package(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", "of_the_user")
+    first, *others = role_environ(Settings.load(URLS))["PYTHONPATH"].split(os.pathsep)
+    assert Path(first) == Path(__file__).parents[2]
+    assert others == ["of_the_user"]
 
 
 def test_the_settings_file_of_the_deployment_is_up_to_date():
