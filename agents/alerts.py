@@ -18,7 +18,7 @@ from app.alerts.cooldowns import Cooldowns
 from app.alerts.engine import AlertEngine, Publish, RulesInForce
 from app.alerts.rule_memory import History, Restored, RuleMemory
 from app.candles.departures import Departures
-from app.process.stage_edges import StageEdges
+from app.process.faust_worker.stage_edges import StageEdges
 from app.rules.evaluation.evaluator import Evaluator
 from app.rules.evaluation.kept_minutes import unpack
 from app.rules.evaluation.rulebook import RuleBook

@@ -19,7 +19,7 @@ from app.candles.departures import Departures
 from app.market.matrix import MarketMatrix
 from app.market.metrics import MetricsBatch
 from app.market.rings.packing import unpack_minute
-from app.process.stage_edges import StageEdges
+from app.process.faust_worker.stage_edges import StageEdges
 from app.telemetry import calculator_metrics
 from app.wire.frames import FrameInfo, decode_bars, decode_candles, encode_metrics, is_bars, is_empty
 from tables.minutes import MinuteTable

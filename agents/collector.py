@@ -18,7 +18,7 @@ from app.candles.batch import BoolArray, CandleBatch
 from app.candles.known_minutes import Accepted, KnownMinutes
 from app.candles.open_gaps import OpenGaps
 from app.candles.validity import EXPLANATIONS, Reason, check
-from app.process.stage_edges import StageEdges
+from app.process.faust_worker.stage_edges import StageEdges
 from app.telemetry import collector_metrics
 from app.wire.barrier import StageFacts
 from app.wire.dead_letters import DeadLetter

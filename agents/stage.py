@@ -29,8 +29,8 @@ from app.candles.batch import IntArray
 from app.errors import BadInput
 from app.process.attempt_records import Record
 from app.process.exit_status import EXIT_TEMPORARY, EXIT_UNEXPECTED
+from app.process.faust_worker.stage_edges import StageEdges, fault_of
 from app.process.quarantine import QUARANTINED, is_outage
-from app.process.stage_edges import StageEdges, fault_of
 from app.telemetry import pipeline_metrics
 from app.telemetry.tracing import recorder
 from app.wire.barrier import Barrier, StageFacts, latency_facts

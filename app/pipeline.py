@@ -44,10 +44,10 @@ from app.alerts.switched_off import SwitchedOffBoard
 from app.clock import Clock
 from app.database.candles.minutes import database_history
 from app.database.candles.stored_bars import database_bars
+from app.process.faust_worker.options import WorkerOptions
+from app.process.faust_worker.stage_edges import Edges
+from app.process.faust_worker.worker import Worker
 from app.process.health.process import RolePages
-from app.process.stage_edges import Edges
-from app.process.worker import Worker
-from app.process.worker_options import WorkerOptions
 from app.role_health import dependencies_of
 from app.rules.ahead import call_rule_kernels, compile_ahead
 from app.settings import Settings

@@ -33,7 +33,7 @@ from rich.table import Table
 from app.database.migrate import migrate
 from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.ports import free_port
-from app.process.supervisor import role_environ
+from app.process.children.supervisor import role_environ
 from app.settings import Settings
 from app.wire.nats.stream import ensure_stream
 

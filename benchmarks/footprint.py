@@ -27,8 +27,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.database.migrate import migrate
 from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.ports import free_port
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.process.drain import barrier_passed, send_barrier
-from app.process.supervisor import RoleProcesses, role_environ
 from app.settings import Settings
 from app.telemetry.catalogue import ROLE_PORTS
 from app.telemetry.log_output import configure_logging

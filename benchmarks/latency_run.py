@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.candles.batch import MINUTE_MS, CandleBatch
 from app.clock import SystemClock
-from app.process.supervisor import RoleProcesses
+from app.process.children.supervisor import RoleProcesses
 from app.settings import Settings
 from app.wire.barrier import Barrier
 from app.wire.frames import decode_metrics

@@ -18,8 +18,8 @@ import psutil
 from app.candles.batch import MINUTE_MS, BoolArray, concatenate
 from app.database.connection import open_pool
 from app.database.rule_store import RuleStore
-from app.process.child import ChildProcess
-from app.process.supervisor import RoleProcesses
+from app.process.children.child import ChildProcess
+from app.process.children.supervisor import RoleProcesses
 from app.settings import Settings
 from app.wire.nats.publish import CandlePublisher, candle_publisher
 from benchmarks.live_market import CLOSE_RULE, LIVE_RULE, LiveMarket

@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaProducer
 from nats.aio.client import Client
 
 from app.database.migrate import migrate
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.process.drain import barrier_passed, nats_drained, send_barrier
-from app.process.supervisor import RoleProcesses, role_environ
 from app.settings import Settings
 from app.wire.barrier import BarrierReports
 from app.wire.kafka import ensure_topics, kafka_producer

@@ -25,7 +25,7 @@ import psutil
 
 from app.local.exchange.market.simulated import simulated_symbol
 from app.local.servers.ports import free_port
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
 from benchmarks.measure import REPOSITORY, ContenderEnded
 
 _STREAMS = 200

@@ -33,9 +33,9 @@ from app.database.connection import connection_url
 from app.database.migrate import migrate
 from app.feed.history.backfill import HISTORY_MINUTES
 from app.local.servers.ports import free_port
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.process.drain import barrier_passed, nats_drained, send_barrier
-from app.process.supervisor import RoleProcesses, role_environ
 from app.settings import Settings
 from app.wire.barrier import BarrierReports
 from app.wire.kafka import client_options, ensure_topics, kafka_producer

@@ -42,7 +42,8 @@ log = structlog.get_logger("rules")
 
 
 class RuleWatch:
-    """A companion of a worker (`app.process.worker.Companion`); `book` is the rules to evaluate from the next frame on.
+    """A companion of a worker (`app.process.faust_worker.worker.Companion`); `book` is the rules to evaluate from the
+    next frame on.
 
     `switched_off`: the rules that raised in this worker, which are not in the book until they are edited.
     """

@@ -13,11 +13,11 @@ import structlog
 import uvloop
 
 from app.clock import Clock, SystemClock
+from app.process.children.supervisor import WORKER_ROLES, role_argv
 from app.process.health.process import RolePages, process_health, serve_roles
 from app.process.health.signs import SignsOfLife
 from app.process.interrupts import stop_signals
 from app.process.runtime_tuning import avoid_pauses, imported
-from app.process.supervisor import WORKER_ROLES, role_argv
 from app.role_health import dependencies_of
 from app.settings import Settings
 from app.telemetry.catalogue import RoleRegistry

@@ -20,9 +20,9 @@ from app.database.alert_history import last_fires, latest_seq
 from app.database.connection import connection_url
 from app.errors import PortTaken, ScreenerError, ServerDied
 from app.local.servers.embedded import EmbeddedStack
+from app.process.children.restarts import Restarts
+from app.process.children.supervisor import RoleProcesses
 from app.process.health.probes import PROBES
-from app.process.restarts import Restarts
-from app.process.supervisor import RoleProcesses
 from app.process.tasks import ended
 from app.rules.rule import Mode
 from app.settings.access import AllServers, PostgresAccess, RedisAccess

@@ -26,10 +26,10 @@ from app.local.run_servers import started_servers
 from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.ports import free_port, require_free_port
 from app.local.servers.running import EXCHANGE_URLS, tell_urls
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.process.drain import stop_in_order
 from app.process.interrupts import interruptible, stop_signals, unless_stopped
 from app.process.private_files import make_private, token_secret_in
-from app.process.supervisor import RoleProcesses, role_environ
 from app.process.tasks import ended
 from app.settings import Settings
 from app.telemetry.log_output import configure_logging

@@ -1,1 +1,1 @@
-"""Code shared by every process: health, orderly stop, supervisor, and a safe Faust worker."""
+"""Code shared by every process: health, orderly stop, quarantine, its child processes, and a safe Faust worker."""

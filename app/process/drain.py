@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo, StreamInfo
 
-from app.process.supervisor import RoleProcesses
+from app.process.children.supervisor import RoleProcesses
 from app.settings.access import AllServers, KafkaAccess, Namespace
 from app.wire.barrier import BEHIND_MARKET, Barrier, BarrierReports, StageFacts
 from app.wire.kafka import kafka_producer

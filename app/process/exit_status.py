@@ -1,4 +1,4 @@
-"""Exit statuses of our processes, for supervisors: systemd, containers, and `app.process.supervisor`."""
+"""Exit statuses of our processes, for supervisors: systemd, containers, and `app.process.children.supervisor`."""
 
 from __future__ import annotations
 

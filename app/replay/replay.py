@@ -19,9 +19,9 @@ from app.database.connection import open_pool
 from app.database.migrate import migrate_in_thread
 from app.database.rule_store import RuleStore
 from app.errors import RuleError
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.process.drain import MARKET, STAGES, Reports, barrier_passed, nats_drained, send_barrier
 from app.process.interrupts import StopEvent, unless_stopped
-from app.process.supervisor import RoleProcesses, role_environ
 from app.process.tasks import ended
 from app.replay.alerts_out import collect_alerts
 from app.replay.namespace import require_fresh_namespace

@@ -15,7 +15,7 @@ import pytest
 from app.local.servers.catalogue import ValkeyServer
 from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.ports import LOOPBACK, free_port, listens
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
 from app.settings import Settings
 from app.wire.redis import connect_redis
 from tests.support import backup_programs

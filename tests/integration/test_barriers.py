@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from agents.stage import Stage
 from app.clock import ManualClock
 from app.local.servers.embedded import EmbeddedStack
+from app.process.faust_worker.stage_edges import StageEdges
 from app.process.quarantine import Attempts
-from app.process.stage_edges import StageEdges
 from app.telemetry import pipeline_metrics
 from app.wire.barrier import Barrier, BarrierReports, connect_barriers
 from app.wire.dead_letters import DeadLetters

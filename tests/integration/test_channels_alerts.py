@@ -15,8 +15,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.local.servers.ports import free_port
-from app.process.child import ChildProcess
-from app.process.supervisor import role_argv, role_environ
+from app.process.children.child import ChildProcess
+from app.process.children.supervisor import role_argv, role_environ
 from app.settings import Settings
 from app.sidecar.state.limits import SidecarLimits
 from tests.support.alerts import make_alert, publish, store

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from app.cli.main import screener
 from app.errors import SettingsError
+from app.process.children.supervisor import role_environ
 from app.process.health.probes import probe_kafka
-from app.process.supervisor import role_environ
 from app.settings import Settings
 from app.wire.dead_letters import DeadLetter
 from app.wire.kafka import ensure_topics, kafka_producer

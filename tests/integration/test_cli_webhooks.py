@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 
 from app.cli.main import screener
 from app.errors import BadWebhookTarget, NoSuchWebhook, ScreenerError
-from app.process.supervisor import role_environ
+from app.process.children.supervisor import role_environ
 from app.settings import Settings
 from tests.support.webhooks import Outbox, alert, outbox, receiving
 

@@ -20,8 +20,8 @@ from app.alerts.cooldowns import Cooldowns
 from app.cli.server_watch import rewind_cooldowns
 from app.clock import SystemClock
 from app.local.servers.embedded import EmbeddedStack
+from app.process.faust_worker.stage_edges import StageEdges
 from app.process.quarantine import Attempts
-from app.process.stage_edges import StageEdges
 from app.rules.evaluation.rulebook import RuleBook, RuleFault
 from app.rules.rule import Rule
 from app.settings import Settings

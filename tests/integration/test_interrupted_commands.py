@@ -17,7 +17,7 @@ from psycopg import AsyncConnection, sql
 
 from app.backup.backup import back_up
 from app.clock import SystemClock
-from app.process.supervisor import role_environ
+from app.process.children.supervisor import role_environ
 from app.settings import Settings
 from tests.support.database import migrated
 from tests.support.eventually import eventually

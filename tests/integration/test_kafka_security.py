@@ -17,7 +17,7 @@ from app.errors import ServerUnreachable, SettingsError
 from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.ports import LOOPBACK, free_port
 from app.local.servers.reachability import check_servers
-from app.process.supervisor import RoleProcesses, role_environ
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.settings import Settings
 from app.wire.kafka import client_options, ensure_topics, kafka_producer
 from app.wire.topics import Topics

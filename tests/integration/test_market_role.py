@@ -15,8 +15,8 @@ import app.rules.language.functions
 from app.clock import SystemClock
 from app.market_wide.kept import read_kept
 from app.market_wide.run import run_market
-from app.process.child import ChildProcess
-from app.process.supervisor import role_environ
+from app.process.children.child import ChildProcess
+from app.process.children.supervisor import role_environ
 from app.rules.alert import Alert
 from app.settings import Settings
 from app.telemetry.catalogue import RoleRegistry

@@ -13,8 +13,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from app.database.migrate import migrate
-from app.process.child import ChildProcess
-from app.process.supervisor import role_environ
+from app.process.children.child import ChildProcess
+from app.process.children.supervisor import role_environ
 from app.settings import Settings
 from app.wire.frames import encode_candles
 from app.wire.kafka import ensure_topics, kafka_producer

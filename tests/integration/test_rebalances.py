@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
 from app.settings import Settings
 from app.wire.kafka import ensure_topics, kafka_producer
 from app.wire.topics import Topics

@@ -13,11 +13,11 @@ import redis
 from nats.errors import Error as NatsError
 
 import app.cli.server_watch
-import app.process.restarts
+import app.process.children.restarts
 from app.cli.server_watch import ServerWatch
 from app.errors import ServerDied
 from app.local.servers.embedded import EmbeddedStack
-from app.process.supervisor import RoleProcesses, role_environ
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.wire.nats.stream import connect, ensure_stream
 from app.wire.retry import Backoff
 from tests.support.eventually import eventually
@@ -62,7 +62,7 @@ async def test_a_killed_server_answers_again_at_its_url_with_its_data(tmp_path: 
 async def test_a_server_that_ends_at_every_start_is_given_up_with_the_end_of_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.process.restarts, "_BACKOFF", Backoff(0.005, 0.01))
+    monkeypatch.setattr(app.process.children.restarts, "_BACKOFF", Backoff(0.005, 0.01))
     async with watched(tmp_path, "redis") as (stack, watching):
         with redis.Redis.from_url(stack.urls["redis"]) as client:
             client.set("kept", "value")

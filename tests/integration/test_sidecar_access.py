@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
-from app.process.supervisor import role_environ
+from app.process.children.supervisor import role_environ
 from app.settings import Settings
 from app.sidecar.http.middlewares import errors_as_json, request_ids
 from app.sidecar.http.route_table import Access, Route, RouteTable

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from app.local.servers.embedded import EmbeddedStack
-from app.process.identity import unprivileged_identity
+from app.process.children.identity import unprivileged_identity
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 

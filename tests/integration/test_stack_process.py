@@ -13,7 +13,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
 from tests.support.eventually import eventually
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
@@ -144,7 +144,7 @@ async def test_a_process_dies_with_a_killed_parent(python: Python, tmp_path: Pat
     parent_program = dedent(f"""
         import sys, time
         from pathlib import Path
-        from app.process.child import ChildProcess
+        from app.process.children.child import ChildProcess
         child = ChildProcess("child", [sys.executable, "-c", {DEAF!r}], Path({str(log_file)!r}))
         child.start()
         print(child.pid, flush=True)

@@ -18,7 +18,7 @@ from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.ports import LOOPBACK, free_port
 from app.local.servers.programs import find_script
 from app.local.servers.reachability import check_servers
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
 from app.settings import ServerUrls
 from tests.support.eventually import eventually
 

@@ -18,8 +18,8 @@ from aiokafka.errors import KafkaError
 from app.cli.servers import settings_here
 from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.running import urls_of_running
+from app.process.children.supervisor import role_environ
 from app.process.health.probes import probe_kafka, probe_nats
-from app.process.supervisor import role_environ
 from app.settings import Settings
 from app.wire.kafka import client_options
 

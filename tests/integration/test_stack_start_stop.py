@@ -22,7 +22,7 @@ from app.local.servers.embedded import ALL_SERVERS, EmbeddedStack
 from app.local.servers.orphans import end_orphans, record
 from app.local.servers.ports import free_port
 from app.local.servers.running import holder_of
-from app.process.child import ChildProcess, stop_all, wait_ended
+from app.process.children.child import ChildProcess, stop_all, wait_ended
 from app.process.health.probes import PROBES
 from app.settings import Settings
 from tests.support.eventually import eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
 from app.process.exit_status import EXIT_TEMPORARY, EXIT_UNEXPECTED
 from app.settings import Settings
 from app.wire.barrier import Barrier, BarrierReports

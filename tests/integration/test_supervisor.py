@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import app.process.restarts
-import app.process.supervisor
+import app.process.children.restarts
+import app.process.children.supervisor
 from app.errors import ServerDied
-from app.process.restarts import Restarts
-from app.process.supervisor import RoleProcesses, role_argv, role_environ
-from app.process.worker import EXIT_CONFIG
+from app.process.children.restarts import Restarts
+from app.process.children.supervisor import RoleProcesses, role_argv, role_environ
+from app.process.faust_worker.worker import EXIT_CONFIG
 from app.wire.retry import Backoff
 from tests.support.eventually import eventually
 from tests.support.servers import settings_for
@@ -65,8 +65,8 @@ def alive(pid: int | None) -> bool:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.process.restarts, "_BACKOFF", Backoff(0.01, 10.0))
-    monkeypatch.setattr(app.process.supervisor, "_POLL_S", 0.01)
+    monkeypatch.setattr(app.process.children.restarts, "_BACKOFF", Backoff(0.01, 10.0))
+    monkeypatch.setattr(app.process.children.supervisor, "_POLL_S", 0.01)
 
 
 async def test_every_role_runs_with_the_settings_given(tmp_path: Path):
@@ -92,7 +92,7 @@ async def test_a_killed_role_is_started_again_and_the_others_are_left_alone(tmp_
 async def test_the_wait_before_a_restart_doubles_up_to_a_limit(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(app.process.restarts, "_BACKOFF", Backoff(0.01, 0.04))
+    monkeypatch.setattr(app.process.children.restarts, "_BACKOFF", Backoff(0.01, 0.04))
     restarts = Restarts(0.0)
     waits_s = [restarts.wait_s(1.0) for _ in range(5)]
     longest_s = [0.01, 0.02, 0.04, 0.04, 0.04]
@@ -107,7 +107,7 @@ async def test_the_wait_before_a_restart_doubles_up_to_a_limit(
 async def test_after_a_calm_time_the_wait_is_short_again(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(app.process.restarts, "_CALM_S", 0.0)
+    monkeypatch.setattr(app.process.children.restarts, "_CALM_S", 0.0)
     processes = roles(tmp_path, {"one": ENDS})
     async with running(processes):
         await eventually(lambda: processes.restarts >= 4)
@@ -140,7 +140,7 @@ async def test_a_log_that_cannot_be_written_ends_the_watch(tmp_path: Path, quick
 async def test_stopping_leaves_no_process(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, program: str
 ):
-    monkeypatch.setattr(app.process.supervisor, "_STOP_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(app.process.children.supervisor, "_STOP_TIMEOUT_S", 0.3)
     processes = roles(tmp_path, {"one": program, "two": program})
     async with running(processes):
         await eventually(lambda: all(log_of(processes, role) for role in ("one", "two")))

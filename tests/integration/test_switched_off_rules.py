@@ -21,8 +21,8 @@ from app.alerts.cooldowns import Cooldowns
 from app.alerts.rule_watch import RuleWatch
 from app.alerts.switched_off import SwitchedOffBoard
 from app.clock import SystemClock
+from app.process.faust_worker.stage_edges import StageEdges
 from app.process.quarantine import Attempts
-from app.process.stage_edges import StageEdges
 from app.rules.rule import Rule
 from app.settings import Settings
 from app.telemetry import alert_metrics, pipeline_metrics

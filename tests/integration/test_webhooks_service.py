@@ -21,9 +21,9 @@ from app.database.connection import connection_url
 from app.database.migrate import migrate
 from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.ports import free_port
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
+from app.process.children.supervisor import role_argv, role_environ
 from app.process.health.backlog import OWN_WORK
-from app.process.supervisor import role_argv, role_environ
 from app.rules.alert import Alert
 from app.settings import Settings
 from app.telemetry.catalogue import RoleRegistry

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from app.database.connection import connection_url
-from app.process.child import wait_ended
+from app.process.children.child import wait_ended
 from app.settings import Settings
 from tests.pipeline.test_replay_clean_up import names
 from tests.support.eventually import eventually

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from app.candles.batch import CandleBatch
-from app.process.child import ChildProcess
-from app.process.supervisor import role_argv, role_environ
+from app.process.children.child import ChildProcess
+from app.process.children.supervisor import role_argv, role_environ
 from app.replay.replay import ReplayResult
 from app.rules.alert import Alert as FiredAlert
 from app.rules.alert import alert_id

@@ -16,8 +16,8 @@ import pytest
 from app.database.connection import connection_url, open_pool
 from app.database.migrate import migrate
 from app.database.rule_store import RuleStore
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.process.drain import barrier_passed
-from app.process.supervisor import RoleProcesses, role_environ
 from app.rules.alert import alert_id
 from app.rules.rule import Rule
 from app.settings import Settings

@@ -19,7 +19,7 @@ import pytest
 
 from app.clock import SystemClock
 from app.local.servers.ports import free_port
-from app.process.child import wait_ended
+from app.process.children.child import wait_ended
 from app.process.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
 from tests.support.eventually import eventually
 from tests.support.running_up import START_S, Up, running

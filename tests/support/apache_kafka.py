@@ -17,7 +17,7 @@ import pytest
 
 from app.local.servers.embedded import EmbeddedStack
 from app.local.servers.ports import LOOPBACK, free_port, listens
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
 from app.process.health.probes import probe_kafka
 from app.settings import Settings
 from tests.support.eventually import eventually

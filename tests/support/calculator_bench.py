@@ -13,8 +13,8 @@ from agents.calculator import Calculator, History, StoredBars
 from app.candles.batch import DTYPES, MINUTE_MS, CandleBatch
 from app.clock import ManualClock
 from app.market.fields import COLUMN_POSITION
+from app.process.faust_worker.stage_edges import StageEdges
 from app.process.quarantine import Attempts
-from app.process.stage_edges import StageEdges
 from app.telemetry import pipeline_metrics
 from app.wire.frames import decode_metrics, encode_candles
 from tests.support.metric_values import UNREAD

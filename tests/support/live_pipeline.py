@@ -16,8 +16,8 @@ from nats.aio.client import Client
 
 from app.candles.batch import MINUTE_MS, CandleBatch
 from app.database.migrate import migrate
+from app.process.children.supervisor import RoleProcesses, role_environ
 from app.process.drain import barrier_passed, nats_drained, send_barrier
-from app.process.supervisor import RoleProcesses, role_environ
 from app.replay.replay import ROLES
 from app.settings import Settings
 from app.wire.barrier import BarrierReports

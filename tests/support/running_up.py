@@ -15,7 +15,7 @@ import psutil
 
 from app.cli.up import FEED_PORTS, PORTS
 from app.local.servers.ports import free_port
-from app.process.child import wait_ended
+from app.process.children.child import wait_ended
 from tests.support.eventually import eventually
 
 START_S = 90.0

@@ -25,10 +25,10 @@ from typing import Any
 from agents.stage import Stage
 from app.clock import SystemClock
 from app.errors import BadFrame
+from app.process.faust_worker.options import WorkerOptions
+from app.process.faust_worker.stage_edges import Edges, StageEdges
+from app.process.faust_worker.worker import Worker
 from app.process.health.process import RolePages
-from app.process.stage_edges import Edges, StageEdges
-from app.process.worker import Worker
-from app.process.worker_options import WorkerOptions
 from app.settings import Settings
 from app.telemetry.catalogue import RoleRegistry
 from app.wire.topics import Topics

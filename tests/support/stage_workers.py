@@ -7,8 +7,8 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.process.child import ChildProcess
-from app.process.supervisor import role_environ
+from app.process.children.child import ChildProcess
+from app.process.children.supervisor import role_environ
 from app.settings import Settings
 from app.wire.kafka import client_options
 from app.wire.topics import Topics

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.process.child import ChildProcess
+from app.process.children.child import ChildProcess
 from app.settings import Settings
 from tests.support.programs import need_programs
 from tests.support.servers import settings_for

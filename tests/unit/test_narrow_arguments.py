@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSITION = {
     # the workers and their options
     "app/pipeline.py",
-    "app/process/worker_options.py",
+    "app/process/faust_worker/options.py",
     # what starts each of the other roles
     "app/bridge/run.py",
     "app/feed/run.py",
@@ -25,7 +25,7 @@ COMPOSITION = {
     "app/webhooks/run.py",
     # what starts several roles, or the servers
     "app/local/run_servers.py",
-    "app/process/supervisor.py",
+    "app/process/children/supervisor.py",
     "app/replay/replay.py",
     # commands
     "app/cli/candles/record.py",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import SettingsError
-from app.process.supervisor import role_environ
+from app.process.children.supervisor import role_environ
 from app.settings import PREFIX, Settings
 from app.settings.env_file import render
 

@@ -18,7 +18,7 @@ from app.alerts.engine import AlertEngine
 from app.candles.known_minutes import KnownMinutes
 from app.candles.open_gaps import OpenGaps
 from app.clock import ManualClock
-from app.process.worker import Worker
+from app.process.faust_worker.worker import Worker
 from app.telemetry import alert_metrics
 from app.wire.frames import FrameInfo
 from tests.support.candle_batches import Candle, batch_of

@@ -21,8 +21,8 @@ from app.candles.known_minutes import KnownMinutes
 from app.clock import ManualClock
 from app.market.matrix import MarketMatrix
 from app.market.rings.packing import encode
+from app.process.faust_worker.stage_edges import StageEdges
 from app.process.quarantine import Attempts
-from app.process.stage_edges import StageEdges
 from app.rules.evaluation.evaluator import Evaluator
 from app.rules.evaluation.rulebook import RuleBook
 from app.rules.rule import Rule

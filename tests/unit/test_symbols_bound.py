@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from agents.collector import Collector
 from app.candles.batch import MINUTE_MS
 from app.clock import ManualClock
+from app.process.faust_worker.stage_edges import StageEdges
 from app.process.quarantine import Attempts
-from app.process.stage_edges import StageEdges
 from app.telemetry import pipeline_metrics
 from app.wire.dead_letters import DeadLetters
 from app.wire.frames import decode_candles, encode_candles

@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 
 from app.local.servers.ports import LOOPBACK, listens
-from app.process.child import ChildProcess
-from app.process.identity import Identity, unprivileged_identity
+from app.process.children.child import ChildProcess
+from app.process.children.identity import Identity, unprivileged_identity
 
 Launch = Callable[[Path, Path, int], tuple[ChildProcess, str]]
 """(folder of the programs, empty folder for data, port) -> (running process, URL)"""

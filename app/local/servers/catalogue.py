@@ -16,7 +16,7 @@ import app
 from app.local.servers.ports import LOOPBACK
 from app.local.servers.postgres import launch_postgres, prepare_postgres
 from app.local.servers.programs import find_program, find_script, require_packages
-from app.process.identity import Identity
+from app.process.children.identity import Identity
 from app.process.private_files import password_in, write_private
 
 _USER = "screener"

@@ -17,7 +17,7 @@ from app.local.servers.catalogue import SERVERS, Launch, Server
 from app.local.servers.orphans import end_orphans, record
 from app.local.servers.ports import LOOPBACK, free_port, listens, require_free_port
 from app.local.servers.running import DirectoryLock, forget_urls, tell_urls
-from app.process.child import ChildProcess, stop_all
+from app.process.children.child import ChildProcess, stop_all
 from app.process.health.probes import PROBES
 from app.process.private_files import PRIVATE_MODE
 from app.process.tasks import together

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from app.process.child import ChildProcess, has_ended, wait_ended
+from app.process.children.child import ChildProcess, has_ended, wait_ended
 from app.process.private_files import write_private
 
 _FILE = "processes.json"

@@ -16,8 +16,8 @@ import psutil
 
 from app.errors import ServerDied
 from app.local.servers.ports import LOOPBACK
-from app.process.child import ChildProcess
-from app.process.identity import Identity, unprivileged_identity
+from app.process.children.child import ChildProcess
+from app.process.children.identity import Identity, unprivileged_identity
 
 _SUPERUSER = "screener"
 _OWNER = "screener_owner"

@@ -14,7 +14,7 @@ from typing import Self, TextIO
 import psutil
 
 from app.errors import ServerError
-from app.process.child import has_ended
+from app.process.children.child import has_ended
 from app.process.private_files import make_private, name_of, write_private
 
 EXCHANGE_URLS = ("exchange_rest", "exchange_ws")

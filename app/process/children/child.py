@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from app.process.identity import Identity, prepare_child
+from app.process.children.identity import Identity, prepare_child
 from app.process.private_files import PRIVATE_MODE
 
 _LOG_ROTATE_BYTES = 16 * 1024 * 1024

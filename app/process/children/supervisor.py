@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 import app
 from app.errors import ServerDied
-from app.process.child import ChildProcess, stop_all
+from app.process.children.child import ChildProcess, stop_all
+from app.process.children.restarts import Restarts
 from app.process.exit_status import EXIT_CONFIG, EXIT_TEMPORARY
-from app.process.restarts import Restarts
 from app.settings import PREFIX, Settings
 
 WORKER_ROLES: Final = ("collector", "calculator", "alerts", "all")

@@ -25,14 +25,14 @@ from app.clock import SystemClock
 from app.errors import PortTaken, ScreenerError
 from app.library_internals import committed_offset, snapshot_consumer
 from app.process.exit_status import EXIT_CONFIG, EXIT_TEMPORARY, EXIT_UNEXPECTED
+from app.process.faust_worker.options import WorkerOptions, faust_settings
+from app.process.faust_worker.stage_edges import fault_of
 from app.process.health.dependencies import Dependency
 from app.process.health.process import RolePages, process_health, serve_roles
 from app.process.health.signs import SignsOfLife
 from app.process.quarantine import is_outage
 from app.process.runtime_tuning import avoid_pauses
-from app.process.stage_edges import fault_of
 from app.process.tasks import kept_running
-from app.process.worker_options import WorkerOptions, faust_settings
 from app.telemetry import PipelineMetrics
 from app.telemetry.tracing import configure_tracing, end_tracing
 from app.wire.kafka import ensure_topics

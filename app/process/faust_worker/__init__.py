@@ -1,0 +1,1 @@
+"""A Faust worker made safe, and the edges of its stages."""
