@@ -38,7 +38,7 @@ class Cells:
     shape: tuple[int, ...] = ()
 
 
-_WINDOWS: Final = (WINDOW_COUNT, QUARTER)
+WINDOW_VALUES: Final = 8
 _RECURSIVE: Final = (TIMEFRAME_COUNT, RECURSIVE_ROWS)
 _MISSING: Final = Cells(math.nan)
 _NO_MINUTE: Final = Cells(NO_MINUTE)
@@ -81,10 +81,10 @@ class Symbol:
     origin: first minute. absorbed_until: minutes up to here that are not in the rings may have been absorbed by
     restored indicators.
 
-    table_*: for the quarter `table_quarter`, what each window of 15m and longer holds before it, by minute of it. Sums:
-        quote, count, volume, trades. Ranges: high, low. Previous: quote, count of the window before the window. Since:
-        quote, count, volume of day and week. Bands: mean and squared deviations of the closes before. Cloud: high and
-        low of the 8 and of the 25 bars before, span A and B. Bubble: mean and deviation of the bars before.
+    table_*: for the quarter `table_quarter`. Windows: by minute of it, what each window of 15m and longer holds before
+        it: quote, count, volume, trades, high, low; quote and count of the window before the window. Since: quote,
+        count, volume of day and week. Bands: mean and squared deviations of the closes before. Cloud: high and low of
+        the 8 and of the 25 bars before, span A and B. Bubble: mean and deviation of the bars before.
     table_bars: for the quarter `bars_quarter`, high, low and minutes of the bars of 1h and longer before it.
     table_five: for the bar `five_bar` of 5m, bands, bubble, and ratio and side of the surge before it.
 
@@ -115,9 +115,7 @@ class Symbol:
     table_cloud: Annotated[FloatArray, Cells(math.nan, (6,))]
     table_bubble: Annotated[FloatArray, Cells(math.nan, (2,))]
     table_five: Annotated[FloatArray, Cells(math.nan, (6,))]
-    table_sums: Annotated[FloatArray, Cells(0.0, (*_WINDOWS, 4))]
-    table_ranges: Annotated[FloatArray, Cells(0.0, (*_WINDOWS, 2))]
-    table_previous: Annotated[FloatArray, Cells(0.0, (*_WINDOWS, 2))]
+    table_windows: Annotated[FloatArray, Cells(0.0, (QUARTER, WINDOW_COUNT, WINDOW_VALUES))]
     long_closes: Annotated[FloatArray, Cells(0.0, (TIMEFRAME_COUNT - FIRST_WITH_OWN_CLOSES, LONG_CLOSES))]
     own_closes: Annotated[FloatArray, Cells(math.nan, (FIRST_WITH_OWN_CLOSES - 2, LONG_CLOSES))]
     own_bars: Annotated[IntArray, Cells(NO_MINUTE, (FIRST_WITH_OWN_CLOSES - 2, LONG_CLOSES))]

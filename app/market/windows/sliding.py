@@ -77,10 +77,9 @@ def prepare_windows(rings: Rings, i: int, quarter: int, timeframes: int) -> None
         first, quote_first = _rows_of(rings, quarter - SPANS[window])
         tail = EMPTY
         for minute in range(QUARTER - 1, -1, -1):
-            held, sums = together(tail, between), symbol.table_sums[window, minute]
-            sums[0], sums[1], sums[2], sums[3] = held.quote, held.known, held.volume, held.trades
-            extremes = symbol.table_ranges[window, minute]
-            extremes[0], extremes[1] = held.high, held.low
+            held, table = together(tail, between), symbol.table_windows[minute, window]
+            table[0], table[1], table[2], table[3] = held.quote, held.known, held.volume, held.trades
+            table[4], table[5] = held.high, held.low
             tail = with_minute(tail, minute_at(rings, i, first + minute, quote_first + minute))
 
 
@@ -92,7 +91,7 @@ def prepare_previous(rings: Rings, i: int, quarter: int, timeframes: int) -> Non
     for window in range(WINDOW_COUNT):
         if not timeframes >> window + 2 & 1:
             continue
-        span, table = SPANS[window], symbol.table_previous[window]
+        span, table = SPANS[window], symbol.table_windows[:, window]
         quote, count = 0.0, 0.0
         for back in range(span + 1, 2 * span):
             held = quarter_at(rings, i, earlier(row, back, rows))
@@ -101,7 +100,7 @@ def prepare_previous(rings: Rings, i: int, quarter: int, timeframes: int) -> Non
         _, first = _rows_of(rings, quarter - 2 * span)
         tail_quote, tail_count = 0.0, 0.0
         for minute in range(QUARTER - 1, -1, -1):
-            table[minute, 0], table[minute, 1] = tail_quote + quote, tail_count + count
+            table[minute, 6], table[minute, 7] = tail_quote + quote, tail_count + count
             tail_quote += rings.quote[i, first + minute]
             tail_count += rings.known[i, first + minute] == 1
         _, first = _rows_of(rings, quarter - span)
@@ -109,8 +108,8 @@ def prepare_previous(rings: Rings, i: int, quarter: int, timeframes: int) -> Non
         for minute in range(QUARTER):
             head_quote += rings.quote[i, first + minute]
             head_count += rings.known[i, first + minute] == 1
-            table[minute, 0] += head_quote
-            table[minute, 1] += head_count
+            table[minute, 6] += head_quote
+            table[minute, 7] += head_count
 
 
 @inlined
@@ -136,9 +135,8 @@ def window_at(symbol: Symbol, timeframe: int, minute: int, now: Now, short: Shor
         return Head(now.quote, now.known, now.volume, now.trades, now.high, now.low)
     if timeframe == 1:
         return short.five
-    sums = symbol.table_sums[timeframe - 2, minute % QUARTER]
-    extremes = symbol.table_ranges[timeframe - 2, minute % QUARTER]
-    return together(Head(sums[0], sums[1], sums[2], sums[3], extremes[0], extremes[1]), head)
+    held = symbol.table_windows[minute % QUARTER, timeframe - 2]
+    return together(Head(held[0], held[1], held[2], held[3], held[4], held[5]), head)
 
 
 @inlined
@@ -150,6 +148,6 @@ def quote_before(symbol: Symbol, timeframe: int, minute: int, length: int, short
     elif timeframe == 1:
         quote, count = short.before.quote, short.before.known
     else:
-        before = symbol.table_previous[timeframe - 2, minute % QUARTER]
-        quote, count = before[0], before[1]
+        held = symbol.table_windows[minute % QUARTER, timeframe - 2]
+        quote, count = held[6], held[7]
     return quote if count == length else math.nan
