@@ -19,6 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from numpy.typing import NDArray
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PACKAGE: Final = Path(__file__).parent
@@ -35,6 +37,11 @@ def inlined(function: _Function) -> _Function:
     Called from Python it stays a Python function."""
     _inlined.append(function)
     return function
+
+
+def prefetch(array: NDArray[Any], byte: int) -> None:
+    """Ask the processor, in a kernel, for the line of memory with this byte of an array; Python does nothing. It waits
+    for no memory, and a byte outside the array is no error."""
 
 
 def kernel(function: _Function) -> _Function:
@@ -68,12 +75,47 @@ def _compiled(function: _Function, allocates: bool) -> _Function:
     import numba
     from numba.extending import register_jitable
 
+    _teach_prefetch()
     directory = _cache_directory()
     while _inlined:
         register_jitable(error_model="numpy", _nrt=False)(_inlined.pop())
     compile_: Any = numba.njit
     compiled: _Function = compile_(function, error_model="numpy", cache=directory is not None, _nrt=allocates)
     return compiled
+
+
+@cache
+def _teach_prefetch() -> None:
+    """Tell Numba, which has no such function, what `prefetch` is in machine code."""
+    from llvmlite import ir  # type: ignore[import-untyped]  # reason: it has no types
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic, overload
+
+    number, address = ir.IntType(32), ir.IntType(8).as_pointer()
+    to_read, to_all_caches, of_data = number(0), number(3), number(1)
+    function: Any = cgutils.get_or_insert_function
+
+    def line(_: Any, array: Any, byte: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            held = context.make_array(signature.args[0])(context, builder, arguments[0])
+            wanted = builder.gep(builder.bitcast(held.data, address), [arguments[1]])
+            kind = ir.FunctionType(ir.VoidType(), [address, number, number, number])
+            builder.call(
+                function(builder.module, kind, "llvm.prefetch.p0i8"),
+                [wanted, to_read, to_all_caches, of_data],
+            )
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64), generate
+
+    ask: Any = intrinsic(line)
+
+    @overload(prefetch)
+    def _(array: Any, byte: Any) -> Any:
+        def asked(array: Any, byte: Any) -> Any:
+            return ask(array, byte)
+
+        return asked
 
 
 @cache

@@ -9,6 +9,7 @@ from app.compiled import inlined, kernel
 from app.market.evaluation import evaluate, take_bars
 from app.market.fields import Need
 from app.market.indicators.replay import catch_up, needs_replay, quarter_before, rewind
+from app.market.rings.ahead import read_ahead
 from app.market.rings.arrivals import CLOSED, REVISED
 from app.market.rings.head import EMPTY, minute_of, now_of, quarter_head, with_minute
 from app.market.rings.intake import pass_time, take_minute
@@ -39,6 +40,9 @@ def take_steps(
         if step.kind == REVISED:
             at = _revise(rings, steps, places, at, needs, timeframes, columns, row, values)
             continue
+        if at + 1 < len(steps):
+            following: Step = steps[at + 1]
+            read_ahead(rings, following.column, following.minute)
         newest, closed = rings.symbols[i].newest, step.kind == CLOSED
         if closed and newest != NO_MINUTE and minute - newest > rings.quote.shape[1]:
             return at
