@@ -13,7 +13,8 @@ from app.candles.batch import FloatArray
 from app.errors import RuleError
 from app.market.comovement import MinuteReturns
 from app.market.metrics import MetricsBatch
-from app.rules.evaluation.program import Builder, run
+from app.rules.evaluation.builder import Builder
+from app.rules.evaluation.program import run
 from app.rules.evaluation.slot_memory import Reader
 from app.rules.language.canonical_text import to_text
 from app.rules.language.parser import parse_condition, parse_number

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.market.metrics import MetricsBatch
-from app.rules.evaluation.program import Builder, run
+from app.rules.evaluation.builder import Builder
+from app.rules.evaluation.program import run
 from app.rules.evaluation.slot_memory import Reader
 from app.rules.language.parser import parse_condition, parse_number
 from app.rules.language.tree import CONDITION_KINDS

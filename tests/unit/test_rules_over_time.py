@@ -11,8 +11,9 @@ from app.candles.batch import CandleBatch
 from app.errors import RuleError
 from app.market.matrix import MarketMatrix
 from app.rules.alert import Alert
+from app.rules.evaluation.builder import Builder
 from app.rules.evaluation.evaluator import Evaluator
-from app.rules.evaluation.program import Builder, run
+from app.rules.evaluation.program import run
 from app.rules.evaluation.rulebook import RuleBook
 from app.rules.evaluation.slot_memory import Reader
 from app.rules.explain import explain_alert

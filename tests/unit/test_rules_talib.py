@@ -11,7 +11,8 @@ import talib
 
 from app.candles.batch import CandleBatch
 from app.market.matrix import MarketMatrix
-from app.rules.evaluation.program import Builder, run
+from app.rules.evaluation.builder import Builder
+from app.rules.evaluation.program import run
 from app.rules.evaluation.slot_memory import Reader
 from app.rules.language.parser import parse_number
 from app.rules.language.walks import columns_of

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from app.candles.batch import BoolArray, FloatArray
-from app.rules.evaluation.program import Builder, ProgramClause
+from app.rules.evaluation.builder import Builder, ProgramClause
 from app.rules.evaluation.slots import ProgramStep
 from app.rules.language.functions import Kernel
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from app.candles.batch import BoolArray, FloatArray
 from app.compiled import inlined, kernel
-from app.rules.evaluation.program import NO_STEP, Builder, Cells, ProgramClause, divide, unequal
+from app.rules.evaluation.builder import NO_STEP, Builder, ProgramClause, divide, unequal
+from app.rules.evaluation.program import Cells
 from app.rules.evaluation.slots import ProgramStep
 from app.rules.language.functions import Kernel
 

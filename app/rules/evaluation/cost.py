@@ -11,8 +11,8 @@ from typing import Final
 
 from app.errors import RuleError
 from app.market.tracks.recursions import STATE
+from app.rules.evaluation.builder import Builder
 from app.rules.evaluation.past import time_slots
-from app.rules.evaluation.program import Builder
 from app.rules.evaluation.slots import TrackSlot, late_bars
 from app.rules.language.walks import uses_time
 from app.rules.rule import Rule

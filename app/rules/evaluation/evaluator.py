@@ -23,13 +23,7 @@ from app.rules.evaluation.memory import (
     rounds,
 )
 from app.rules.evaluation.past import is_of_bars
-from app.rules.evaluation.program import (
-    Cells,
-    Gather,
-    fill_moments,
-    fill_rows_of,
-    where_all,
-)
+from app.rules.evaluation.program import Cells, Gather, fill_moments, fill_rows_of, where_all
 from app.rules.evaluation.returns import ReturnsMemory
 from app.rules.evaluation.rulebook import RuleBook, RuleFault
 from app.rules.evaluation.slot_memory import SlotMemory

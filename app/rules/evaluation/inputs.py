@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.market.metrics import MetricsBatch
-from app.rules.evaluation.program import Builder
+from app.rules.evaluation.builder import Builder
 from app.rules.evaluation.rulebook import looks_in
 from app.rules.evaluation.slot_memory import Reader
 from app.rules.language.tree import ConditionNode

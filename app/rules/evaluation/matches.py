@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.market.metrics import MetricsBatch
-from app.rules.evaluation.program import (
-    Cells,
-    run,
-)
+from app.rules.evaluation.program import Cells, run
 from app.rules.evaluation.rulebook import RuleBook
 from app.rules.rule import Rule
 

@@ -14,12 +14,9 @@ from app.candles.batch import BoolArray, IntArray
 from app.market.metrics import MetricsBatch
 from app.market.tracks.windows import UNKNOWN
 from app.rules.evaluation.bounds import Bounds
+from app.rules.evaluation.builder import Builder, ProgramClause
 from app.rules.evaluation.clauses import ClauseProgram
 from app.rules.evaluation.kept_minutes import kept_names
-from app.rules.evaluation.program import (
-    Builder,
-    ProgramClause,
-)
 from app.rules.evaluation.slots import ProgramStep, Slot, cells_behind
 from app.rules.files import check_unique
 from app.rules.language.canonical_text import to_text

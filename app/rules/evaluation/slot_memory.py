@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from app.market.metrics import MetricsBatch
+from app.rules.evaluation.builder import Builder
 from app.rules.evaluation.memory import Positions, PreviousValues, SymbolRegister, rounds
 from app.rules.evaluation.past import Past, TimeSlot
-from app.rules.evaluation.program import Builder, Cells, Gather, fill_moments, fill_rows_of, run
+from app.rules.evaluation.program import Cells, Gather, fill_moments, fill_rows_of, run
 from app.rules.evaluation.returns import ReturnsMemory
 from app.rules.evaluation.slots import PreviousSlot, Slot
 
