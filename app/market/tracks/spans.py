@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.candles.batch import FloatArray, IntArray
-from app.compiled import inlined
+from app.compiled import inlined, prefetch
 from app.market.tracks.blocks import (
     LARGEST,
     MEAN,
@@ -140,9 +140,19 @@ def _compute(of: Ring, spans: Spans, time: int, low: int, high: int, blocks: Int
 
 
 @inlined
+def _ask_for(of: Ring, row: int, low: int, high: int) -> None:
+    """Ask for the memory of the block that is joined next."""
+    first = row * of.cells.shape[1]
+    for byte in range((first + low) * 8, (first + high) * 8, 64):
+        prefetch(of.cells, byte)
+
+
+@inlined
 def _join(of: Ring, kind: int, rows: IntArray, used: int, low: int, high: int, out: FloatArray) -> None:
     out[:] = -math.inf if kind == LARGEST else math.inf if kind == SMALLEST else 0.0
     for at in range(used):
+        if at + 1 < used:
+            _ask_for(of, rows[at + 1], low, high)
         source = of.cells[rows[at], low:high]
         if kind == LARGEST:
             for i in range(len(out)):
@@ -165,6 +175,8 @@ def _join_means(
         size = float(sizes[at])
         count += size
         share = size / count
+        if at + 1 < used:
+            _ask_for(of, rows[at + 1], low, high)
         source = of.cells[rows[at], low:high]
         for i in range(len(mean)):
             mean[i] += (source[i] - mean[i]) * share
@@ -186,6 +198,9 @@ def _join_squares(
         size = float(sizes[at])
         total = count + size
         share, weight = size / total, count * size / total
+        if at + 1 < used:
+            _ask_for(of, rows[at + 1], low, high)
+            _ask_for(of, rows[at + 1] + below, low, high)
         source = of.cells[rows[at], low:high]
         if sizes[at] > 1:
             added = of.cells[rows[at] + below, low:high]
