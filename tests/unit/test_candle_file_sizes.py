@@ -137,9 +137,9 @@ def test_who_reads_large_files_is_told_how_far_the_reading_is(tmp_path: Path, fo
     assert shares == sorted(shares)
     assert {read.bytes_of_all for read in told} == {size}
     assert (shares[-1], told[-1].candles) == (1.0, 2 * rows)
-    between = [share for share in shares if 0.05 < share < 0.45]
-    # of text some megabytes are read ahead
-    assert bool(between) == (form in ("parquet", "feather"))
+    # a thread reads some megabytes of text ahead: how far it is when it is asked, its speed decides
+    if form in ("parquet", "feather"):
+        assert any(0.05 < share < 0.45 for share in shares)
 
 
 def write_form(table: pa.Table, stem: Path, form: str) -> None:
