@@ -84,6 +84,26 @@ async def test_filters_stand_in_the_address_and_a_mute_hides_what_it_names(page:
     await expect(listed.filter(has_text="one_kind")).to_have_count(1)
 
 
+async def test_the_first_alert_of_all_is_shown_if_it_fires_between_the_reading_and_the_subscription(
+    page: Page, up: Up
+) -> None:
+    await apply(up, "the_first", symbols=["ETHUSDT"])
+
+    async def has_fired() -> bool:
+        query = f"{up.url}/api/alerts?rule_type=the_first"
+        async with aiohttp.ClientSession(headers=bearer()) as session, session.get(query) as answer:
+            return bool((await answer.json())["alerts"])
+
+    await eventually(has_fired)
+
+    async def as_before(route: Route) -> None:
+        await route.fulfill(json={"alerts": [], "next_cursor": None})
+
+    await page.route(re.compile(r"/api/alerts\?"), as_before)
+    await open_view(page, up.url, "alerts?rule=the_first")
+    await expect(rows(page, "Alerts")).to_have_count(1)
+
+
 async def test_a_shadow_rule_is_counted_and_its_alerts_are_told_to_nobody(page: Page, up: Up) -> None:
     await open_view(page, up.url, "alerts?symbol=ETHUSDT")
     await is_connected(page)

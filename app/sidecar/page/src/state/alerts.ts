@@ -7,6 +7,8 @@ import type { Alert, AlertPage } from "../client/types";
 import { notify } from "../parts/notices";
 
 const KEPT = 5000;
+/** The seq before that of the first alert. */
+const BEFORE_ALL = -1;
 const PAGE = 200;
 /** Alerts that arrive within this time are shown together, so that a storm of alerts causes few renders. */
 const COLLECTED_FOR_MS = 200;
@@ -30,7 +32,8 @@ export function onNewAlerts(listener: Listener): () => void {
   return () => listeners.delete(listener);
 }
 
-/** Where to resume: the newest alert by seq, or the seq of the subscription while there is no alert. */
+/** Where to resume: the newest alert by seq. While there is no alert, before the first of all, or, if the history could
+ * not be read in time, the seq of the subscription. */
 let newest: { seq: number; id?: string } | null = null;
 let collected: Alert[] = [];
 let collecting: number | undefined;
@@ -137,6 +140,8 @@ export async function readOlder(filter: HistoryFilter): Promise<void> {
 export async function startAlerts(): Promise<void> {
   try {
     await readOlder(EVERYTHING);
+    // an alert that fires before the subscription, and is not stored yet, would be missed without this
+    if (known.size === 0) newest ??= { seq: BEFORE_ALL };
   } catch {
     // the view reads the history again when it needs it; new alerts come anyway
   }
