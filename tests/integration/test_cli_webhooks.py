@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,14 +13,7 @@ from standardwebhooks import Webhook
 from app.cli.main import screener
 from app.errors import BadWebhookTarget, NoSuchWebhook, ScreenerError
 from app.process.children.supervisor import role_environ
-from app.settings import Settings
-from tests.support.webhooks import Outbox, alert, outbox, receiving
-
-
-@pytest.fixture
-async def box(settings: Settings) -> AsyncIterator[Outbox]:
-    async with outbox(settings) as made:
-        yield made
+from tests.support.webhooks import Outbox, alert, receiving
 
 
 class Command:

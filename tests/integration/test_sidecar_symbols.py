@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from redis.asyncio import Redis
 
-from app.candles.batch import CandleBatch
 from app.clock import SystemClock
 from app.settings import Settings
 from app.wire.tickers import Ticker, TickerStore
@@ -40,34 +37,6 @@ async def test_symbols_are_those_that_metrics_were_seen_of(settings):
             "timestamp": "2024-02-28T23:01:00.000Z",
         }
         await client.assert_refused({"/api/symbols?symbol=BTCUSDT": (400, "unknown_parameter")})
-
-
-def bars(batch: CandleBatch, start_of: Any, end_of: Any, newest_ms: int) -> list[list[Any]]:
-    """What /api/klines owes for one symbol's minutes, bar by bar, straight from its description."""
-    rows: dict[int, list[int]] = {}
-    for row, time_ms in enumerate(batch.open_time_ms.tolist()):
-        rows.setdefault(start_of(time_ms), []).append(row)
-    found = []
-    for start_ms, members in sorted(rows.items()):
-        end_ms = end_of(start_ms)
-        if len(members) * MINUTE_MS != min(end_ms, newest_ms + MINUTE_MS) - start_ms:
-            continue
-        found.append(
-            [
-                start_ms,
-                batch.open[members[0]],
-                max(batch.high[members]),
-                min(batch.low[members]),
-                batch.close[members[-1]],
-                sum(batch.volume[members]),
-                end_ms - 1,
-                sum(batch.quote_volume[members]),
-                sum(batch.trades[members]),
-                sum(batch.taker_buy_volume[members]),
-                sum(batch.taker_buy_quote_volume[members]),
-            ]
-        )
-    return found
 
 
 def ticker(symbol: str, price: float) -> Ticker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -11,21 +11,14 @@ import pytest
 from psycopg import AsyncConnection
 
 from app.process.quarantine import Attempts
-from app.settings import Settings
 from app.telemetry import DatabaseMetrics, pipeline_metrics
 from app.webhooks.delivery import attempt
 from app.webhooks.delivery.message import DIGEST_MAX_ALERTS
 from app.webhooks.delivery.outbox import Claimed, Room, claim, load_messages, release
 from tests.support.metric_values import UNREAD
-from tests.support.webhooks import LEASE_MS, PLENTY, Outbox, alert, outbox, receiving, seqs
+from tests.support.webhooks import LEASE_MS, PLENTY, Outbox, alert, receiving, seqs
 
 HOOK = "https://example.com/hook"
-
-
-@pytest.fixture
-async def box(settings: Settings) -> AsyncIterator[Outbox]:
-    async with outbox(settings) as made:
-        yield made
 
 
 async def test_a_message_is_claimed_by_one_sender_and_by_another_when_the_lease_is_over(box: Outbox) -> None:

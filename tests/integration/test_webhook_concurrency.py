@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 
-import pytest
 from aiohttp import web
 
-from app.settings import Settings
 from app.webhooks.delivery.sender import Sender, SenderLimits
 from tests.support.eventually import eventually
 from tests.support.metric_values import UNREAD
-from tests.support.webhooks import NOTED_NOWHERE, Outbox, Received, alert, outbox, receiving
-
-
-@pytest.fixture
-async def box(settings: Settings) -> AsyncIterator[Outbox]:
-    async with outbox(settings) as made:
-        yield made
+from tests.support.webhooks import NOTED_NOWHERE, Outbox, Received, alert, receiving
 
 
 async def test_users_whose_receivers_take_long_leave_room_for_the_others(box: Outbox) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -20,17 +19,11 @@ from app.webhooks.delivery.housekeeping import delete_old, keep_house, measure
 from app.webhooks.delivery.post import Answer
 from tests.support.eventually import eventually
 from tests.support.metric_values import UNREAD, value_of
-from tests.support.webhooks import Outbox, alert, outbox, seqs
+from tests.support.webhooks import Outbox, alert, seqs
 
 METRICS = webhook_metrics(CollectorRegistry())
 DAY_MS = 24 * 3_600_000
 HOOK = "https://example.com/hook"
-
-
-@pytest.fixture
-async def box(settings: Settings) -> AsyncIterator[Outbox]:
-    async with outbox(settings) as made:
-        yield made
 
 
 async def test_only_what_is_settled_is_deleted_when_it_is_old(box: Outbox) -> None:

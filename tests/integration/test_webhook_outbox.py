@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,10 @@ from app.webhooks.targets.store import TargetStore
 from tests.support.alerts import RULES
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
-from tests.support.webhooks import START_MS, Outbox, alert, outbox
+from tests.support.webhooks import START_MS, Outbox, alert
 
 METRICS = webhook_metrics(CollectorRegistry())
 HOOK = "https://example.com/hook"
-
-
-@pytest.fixture
-async def box(settings: Settings) -> AsyncIterator[Outbox]:
-    async with outbox(settings) as made:
-        yield made
 
 
 def outbox_write(box: Outbox, max_age_ms: int = 3_600_000) -> Callable[..., Awaitable[int]]:

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 
-from app.settings import Settings
-from tests.support.webhooks import Outbox, Received, alert, outbox, receiving
-
-MINUTE_MS = 60_000
-HOUR_MS = 60 * MINUTE_MS
-DOCUMENTED_MS = [
-    0, 5_000, 5 * MINUTE_MS, 30 * MINUTE_MS,
-    2 * HOUR_MS, 5 * HOUR_MS, 10 * HOUR_MS, 14 * HOUR_MS, 20 * HOUR_MS, 24 * HOUR_MS,
-]  # fmt: skip
-"""As WEBHOOKS.md has it, written down again."""
-
-
-@pytest.fixture
-async def box(settings: Settings) -> AsyncIterator[Outbox]:
-    async with outbox(settings) as made:
-        yield made
+from tests.support.webhooks import DOCUMENTED_MS, MINUTE_MS, Outbox, Received, alert, receiving
 
 
 @pytest.mark.parametrize(("status", "retry_after"), [(429, "120"), (503, "120")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -12,22 +11,15 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from app.local.servers.ports import free_port
-from app.settings import Settings
-from tests.support.webhooks import Outbox, Received, Receiver, alert, outbox, receiving
-
-MINUTE_MS = 60_000
-HOUR_MS = 60 * MINUTE_MS
-DOCUMENTED_MS = [
-    0, 5_000, 5 * MINUTE_MS, 30 * MINUTE_MS,
-    2 * HOUR_MS, 5 * HOUR_MS, 10 * HOUR_MS, 14 * HOUR_MS, 20 * HOUR_MS, 24 * HOUR_MS,
-]  # fmt: skip
-"""As WEBHOOKS.md has it, written down again."""
-
-
-@pytest.fixture
-async def box(settings: Settings) -> AsyncIterator[Outbox]:
-    async with outbox(settings) as made:
-        yield made
+from tests.support.webhooks import (
+    DOCUMENTED_MS,
+    HOUR_MS,
+    Outbox,
+    Received,
+    Receiver,
+    alert,
+    receiving,
+)
 
 
 async def test_a_receiver_that_always_fails_is_tried_by_the_schedule_under_one_id_and_then_given_up(

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from app.errors import BadWebhookTarget, NoSuchWebhook, SettingsError
-from app.settings import Settings
 from app.webhooks.delivery.outbox import Room
 from app.webhooks.delivery.post import Answer
 from app.webhooks.targets.settings_targets import put_settings_target
 from app.webhooks.targets.urls import AllowedHosts
-from tests.support.webhooks import LEASE_MS, Outbox, alert, outbox, seqs
+from tests.support.webhooks import LEASE_MS, Outbox, alert, seqs
 
 HOOK = "https://example.com/hook"
-
-
-@pytest.fixture
-async def box(settings: Settings) -> AsyncIterator[Outbox]:
-    async with outbox(settings) as made:
-        yield made
 
 
 async def test_the_settings_of_a_user_are_a_target_that_follows_them(box: Outbox) -> None:

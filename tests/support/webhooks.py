@@ -33,6 +33,14 @@ from tests.support.alerts import make_alert
 from tests.support.http_server import serving
 from tests.support.metric_values import UNREAD
 
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DOCUMENTED_MS = [
+    0, 5_000, 5 * MINUTE_MS, 30 * MINUTE_MS,
+    2 * HOUR_MS, 5 * HOUR_MS, 10 * HOUR_MS, 14 * HOUR_MS, 20 * HOUR_MS, 24 * HOUR_MS,
+]  # fmt: skip
+"""The schedule of retries as WEBHOOKS.md has it, written down again."""
+
 START_MS = 1_709_100_000_000
 LOOPBACK: dict[str, Any] = {"webhook_allowed_hosts": ("127.0.0.0/8",), "webhook_timeout_s": 20.0}
 ON_LOOPBACK = AllowedHosts.of(LOOPBACK["webhook_allowed_hosts"])
