@@ -5,6 +5,7 @@ It lies apart, in several rings of each symbol, so the processor does not forese
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ _LINE_BYTES: Final = 64
 _MINUTES_BEFORE: Final = 9
 """What the windows of 5m, and those before them, read besides a row's own minute."""
 _SYMBOL: Final = record_type(Symbol)
-_TABLE_AT: Final = int(_SYMBOL.fields["table_windows"][1]) if _SYMBOL.fields else 0
+_FIELDS: Final[Mapping[str, Any]] = _SYMBOL.fields or {}
+_TABLE_AT: Final = int(_FIELDS["table_windows"][1])
 """What stands before it in the record is read for every row; of the table, one minute."""
 _TABLE_BYTES: Final = _SYMBOL["table_windows"].itemsize // QUARTER
 
