@@ -140,8 +140,14 @@ export async function readOlder(filter: HistoryFilter): Promise<void> {
 export async function startAlerts(): Promise<void> {
   try {
     await readOlder(EVERYTHING);
-    // an alert that fires before the subscription, and is not stored yet, would be missed without this
-    if (known.size === 0) newest ??= { seq: BEFORE_ALL };
+    if (known.size === 0) {
+      // an alert that fires before the subscription, and is not stored yet, would be missed without a place to resume;
+      // the alerts of a backfill are not shown, and there may be many, so that the newest of them is such a place
+      const { alerts: backfilled } = await get<AlertPage>("api/alerts", { limit: 1 });
+      reaches.value = new Map();
+      await readOlder(EVERYTHING);
+      newest ??= { seq: backfilled[0] === undefined ? BEFORE_ALL : backfilled[0].seq - 1 };
+    }
   } catch {
     // the view reads the history again when it needs it; new alerts come anyway
   }
