@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import orjson
 
+from app.process.runtime_tuning import avoid_pauses
 from app.wire.nats.candles import parse
 
 NOW_MS = 1_700_000_000_000
 MAX_BYTES = 2**20
+
+
+@contextmanager
+def collected_as_in_a_role() -> Iterator[None]:
+    """Collect garbage as every role does. As Python does by itself, each of many collections would visit all that the
+    tests have loaded, and the cost of a message would be that of what happens to be in memory."""
+    thresholds, switch_interval_s = gc.get_threshold(), sys.getswitchinterval()
+    avoid_pauses()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(switch_interval_s)
 
 
 def cpu_s(work: Callable[[], object], rounds: int = 3) -> float:
