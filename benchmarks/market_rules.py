@@ -83,11 +83,18 @@ def main() -> None:
         began_s = time.process_time()
         for shard, part in enumerate(parts):
             sealing.take(shard, at, part)
-        sealed = list(sealing.sealed())
+        sealed = []
+        while fences := sealing.fences():
+            for shard, fence in fences.items():
+                sealing.passed(shard, fence)
+            sealed += sealing.sealed()
         middle_s = time.process_time()
         for one in sealed:
             evaluator.evaluate(one.rows)
         if at >= WARM_MINUTES:
+            assert [one.open_time_ms for one in sealed] == [START_MS + at * MINUTE_MS], (
+                "the minute was not sealed"
+            )
             seal_ms.append((middle_s - began_s) * 1e3)
             evaluate_ms.append((time.process_time() - middle_s) * 1e3)
     packed_mb = len(evaluator.snapshot()) / 1e6
