@@ -73,10 +73,7 @@ def _drop(_: object, __: str, ___: object) -> str:
 
 async def _fuzz(chance: random.Random, inputs: int) -> Tally:
     tally = Tally()
-    readers = [
-        _Sockets(BinanceFutures(), binance_frames(), chance),
-        _Sockets(BybitLinear(), bybit_frames(), chance),
-    ]
+    readers = [_Sockets(venue(), frames(), chance) for venue, frames in FRAMES.items()]
     while tally.inputs < inputs:
         kind = chance.random()
         if kind < 0.6:
@@ -210,6 +207,10 @@ def _bybit(result: Any) -> Any:
     return {"retCode": 0, "retMsg": "OK", "result": result, "time": NOW_MS}
 
 
+FRAMES: dict[type[Venue], Callable[[], list[bytes]]] = {
+    BinanceFutures: binance_frames,
+    BybitLinear: bybit_frames,
+}
 _CONTRACT = {"contractType": "PERPETUAL", "quoteAsset": "USDT", "status": "TRADING", "onboardDate": 1}
 _LINEAR = {"contractType": "LinearPerpetual", "quoteCoin": "USDT", "status": "Trading", "launchTime": "1"}
 _LIMIT = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400}

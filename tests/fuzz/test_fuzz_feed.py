@@ -6,9 +6,18 @@ import os
 
 import pytest
 
-from tests.fuzz.feed import fuzz
+from app.feed.exchanges.venues import VENUES
+from tests.fuzz.feed import ANSWERS, FRAMES, fuzz
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "25000"))
+
+
+def test_frames_and_answers_of_every_exchange_are_mutated():
+    venues = set(VENUES.values())
+    assert FRAMES.keys() == venues
+    assert ANSWERS.keys() == {
+        (venue, kind) for venue in venues for kind in ("klines", "listings", "tickers", "time")
+    }
 
 
 @pytest.mark.timeout(0)
