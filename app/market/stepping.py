@@ -42,7 +42,8 @@ def take_steps(
             continue
         if at + 1 < len(steps):
             following: Step = steps[at + 1]
-            read_ahead(rings, following.column, following.minute)
+            if following.column != i:
+                read_ahead(rings, following.column, following.minute)
         newest, closed = rings.symbols[i].newest, step.kind == CLOSED
         if closed and newest != NO_MINUTE and minute - newest > rings.quote.shape[1]:
             return at
