@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import orjson
 import structlog
@@ -75,7 +76,11 @@ class CandlePull:
         self._capacity = capacity
         self._buffer: deque[Msg] = deque()
         self._buffered_bytes = 0
+        self._buffered_closes = 0
+        """Messages of closed candles in the buffer, by their subjects."""
+        self._forming = namespace.name("candles.live.")
         self._arrived = asyncio.Event()
+        self._close_arrived = asyncio.Event()
         self._outstanding = 0
         self._heard_s = 0.0
         self._lost: str | None = None
@@ -120,6 +125,9 @@ class CandlePull:
             return
         self._buffer.append(message)
         self._buffered_bytes += len(message.data)
+        if not message.subject.startswith(self._forming):
+            self._buffered_closes += 1
+            self._close_arrived.set()
 
     def _take_status(self, headers: Mapping[str, str]) -> None:
         """Note the end of a request, and how many of its messages were not delivered."""
@@ -187,8 +195,10 @@ class CandlePull:
         taken: list[Msg] = []
         size = 0
         while self._buffer and len(taken) < max_messages and size < max_bytes:
-            taken.append(self._buffer.popleft())
-            size += len(taken[-1].data)
+            message = self._buffer.popleft()
+            taken.append(message)
+            size += len(message.data)
+            self._buffered_closes -= not message.subject.startswith(self._forming)
         self._buffered_bytes -= size
         await self._ask()
         return taken
@@ -198,7 +208,7 @@ class CandlePull:
         patience.begin(time.monotonic())
         while len(self._buffer) < max_messages and self._buffered_bytes < max_bytes:
             before = len(self._buffer)
-            await asyncio.sleep(patience.pause_s)
+            await self._pause(patience)
             now_s = time.monotonic()
             pending = self._buffer[-1].metadata.num_pending
             came = len(self._buffer) > before
@@ -210,12 +220,16 @@ class CandlePull:
             if not came and not pending:
                 return
 
+    async def _pause(self, patience: Patience) -> None:
+        """Wait before the next look at the buffer; the first close ends the wait for forming candles."""
+        if self._buffered_closes:
+            patience.has_close(time.monotonic())
+            await asyncio.sleep(patience.pause_s)
+        else:
+            await _waited(self._close_arrived, patience.pause_s)
+
     async def _wait(self, timeout_s: float) -> None:
-        self._arrived.clear()
-        try:
-            await asyncio.wait_for(self._arrived.wait(), timeout_s)
-        except TimeoutError:
-            return
+        await _waited(self._arrived, timeout_s)
 
     async def acknowledge(self, messages: Sequence[Msg]) -> None:
         await self._answer(messages, b"+ACK")
@@ -235,6 +249,13 @@ class CandlePull:
             await self._subscription.unsubscribe()
         given_back = list(self._buffer)
         self._buffer.clear()
-        self._buffered_bytes = 0
+        self._buffered_bytes = self._buffered_closes = 0
         await self._answer(given_back, b"-NAK")
         await self._client.flush()
+
+
+async def _waited(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for the event to be set from now on, at most for `timeout_s`."""
+    event.clear()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)
