@@ -82,7 +82,8 @@ class SettingsFields(BaseModel):
     """Maximum number of candles in one frame."""
     frame_max_delay_ms: int = Field(default=60, ge=0, le=1_000)
     """Maximum time that the bridge collects candles for a frame. It stops earlier if no candle comes for a third of it,
-    and some milliseconds after a burst that follows a quiet time."""
+    and some milliseconds after a burst that follows a quiet time, or after closes; for closes that come one after the
+    other it collects for a third of it at most."""
     message_max_bytes: int = Field(default=1_048_576, ge=1_024, le=8_388_608)
     """Maximum size of a NATS message, a candle or an array of candles. The default is the default limit of NATS."""
     alert_mode: Literal["live", "close"] = "live"

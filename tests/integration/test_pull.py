@@ -269,6 +269,44 @@ async def test_with_enough_bytes_waiting_no_more_are_asked_for(
     await pull.release()
 
 
+async def test_a_close_ends_the_wait_for_forming_candles(client: Client, settings: Settings):
+    pull = CandlePull(client, settings.names(), capacity=1_000, frame_max_delay_ms=1_000)
+    await pull.open()
+
+    async def forming() -> None:
+        await publish(client, settings, "candles.live.1m.AUSDT", message("AUSDT"))
+
+    async def batch() -> list[bool]:
+        """Whether each message of the next batch is a close."""
+        while not (messages := await pull.batch(1_000, 1_000_000)):
+            pass
+        await pull.acknowledge(messages)
+        return [".live." not in one.subject for one in messages]
+
+    async def stream() -> None:
+        while True:
+            await forming()
+            await asyncio.sleep(0.02)
+
+    # the first batches after a quiet time wait for a burst only
+    for _ in range(7):
+        await forming()
+        assert await batch() == [False]
+    streaming = asyncio.create_task(stream())
+    try:
+        assert len(await batch()) > 20
+        taking = asyncio.create_task(batch())
+        await eventually(lambda: len(pull._buffer) >= 3)
+        await publish(client, settings, "candles.1m.AUSDT", message("AUSDT"))
+        taken = await taking
+    finally:
+        streaming.cancel()
+    assert True in taken
+    # without it some forty forming candles more
+    assert len(taken) - taken.index(True) < 20
+    await pull.release()
+
+
 async def test_a_connection_that_is_closed_for_good_ends_the_bridge(settings: Settings):
     lost = await nats.connect(settings.server_urls().nats)
     pull = CandlePull(lost, settings.names(), capacity=10, frame_max_delay_ms=settings.frame_max_delay_ms)
