@@ -4,7 +4,7 @@
 # make check-deploy  image, compose, chart, rules and dashboards; needs Node.js
 # make check-image   builds the image and runs every role in it; needs podman or docker; BASE=IMAGE for another base
 # make check-compose brings Compose up, kills every container, restores a backup; needs Docker; WITH=FILE for other images
-# make check-cluster installs the chart on the current cluster and troubles it; IMAGE=NAME:TAG that its nodes have
+# make check-cluster installs the chart on the current cluster and troubles it; IMAGE=NAME:TAG that its nodes have; WITH=FILE
 # make chart-schema  the chart's schema and README, after a setting or a value changed
 # make bench  the shorter benchmarks of benchmarks/README.md, in sequence
 # make page   the web page, after a change of its sources
@@ -47,7 +47,7 @@ check-compose: $(VENV)/.run-installed
 	WITH=$(WITH) $(BIN)/python deploy/checks/compose.py
 
 check-cluster: $(VENV)/.run-installed
-	IMAGE=$(IMAGE) $(BIN)/python deploy/checks/cluster.py
+	IMAGE=$(IMAGE) WITH=$(WITH) $(BIN)/python deploy/checks/cluster.py
 
 chart-schema: $(VENV)/.run-installed
 	$(BIN)/python deploy/helm/schema.py

@@ -1,6 +1,7 @@
 """Installs the chart on the cluster of the current context and disturbs it: `make check-cluster IMAGE=NAME:TAG`.
 
-The nodes must have the image, or be able to pull it and the images of Compose's servers. In its own namespaces it does
+The nodes must have the image and those of Compose's servers, or be able to pull them; WITH=FILE, a Compose file, names
+other images of servers (checks/substitutes). In its own namespaces it does
 an install, `helm test`, an upgrade, a rollback, a deletion of each pod, and a drain of a node where there are several.
 It fails where something does not become ready again, a stored alert or minute is gone, or no new one follows.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster_servers import manifests
+from cluster_servers import manifests, servers_of
 from troubles import INCOMPLETE, PASSWORDS, eventually
 
 CHART = Path(__file__).parents[1] / "helm" / "screener"
@@ -51,9 +52,11 @@ class Cluster:
         return list(json.loads(self.kubectl("get", *arguments, "--output", "json"))["items"])
 
     def sql(self, statement: str) -> str:
-        psql = ("psql", "--username=screener", "--dbname=screener", "--no-align", "--tuples-only")
+        # by TCP: images put the socket in different folders
+        psql = ("psql", "--host=127.0.0.1", "--username=screener", "--dbname=screener", "-tAc", statement)
+        with_password = ("sh", "-c", 'PGPASSWORD=$POSTGRES_PASSWORD exec "$@"', "sh")
         inside = ("kubectl", "--namespace", self.servers, "exec", "deployment/timescaledb", "--")
-        return said(*inside, *psql, "--command", statement)
+        return said(*inside, *with_password, *psql)
 
     def stored(self) -> Stored:
         alerts = self.sql("SELECT id FROM alert_history").split()
@@ -73,8 +76,9 @@ def said(*command: str, given: str | None = None) -> str:
     return done.stdout.strip()
 
 
-def values(servers: str, image: str, given: dict[str, str]) -> list[str]:
-    """Return arguments for helm: a small installation with the given servers and the simulated exchange."""
+def values(servers: str, image: str, given: dict[str, str], other: Path | None = None) -> list[str]:
+    """Return arguments for helm: a small installation with the given servers and the simulated exchange. other: the
+    Compose file that names another image of NATS."""
     repository, _, tag = image.rpartition(":")
     exchange = f"exchange.{servers}:9098"
     settings = {
@@ -90,6 +94,9 @@ def values(servers: str, image: str, given: dict[str, str]) -> list[str]:
         "secrets.values.postgres_url": f"postgresql://screener:{given['POSTGRES_PASSWORD']}@timescaledb.{servers}:5432/screener",
         "secrets.values.jwt_secret": given["JWT_SECRET"],
     }
+    if other:
+        nats, _, nats_tag = servers_of(other)["nats"]["image"].rpartition(":")
+        settings |= {"nats.image.registry": "", "nats.image.repository": nats, "nats.image.tag": nats_tag}
     # here the exchange is a pod, with a private address
     open_to_pods = {"networkPolicy.notPublic": "[]", "networkPolicy.publicPorts": "[443,9098]"}
     arguments = ["--values", str(CHART / "ci" / "small-values.yaml")]
@@ -101,11 +108,15 @@ def values(servers: str, image: str, given: dict[str, str]) -> list[str]:
 
 
 @contextmanager
-def servers_running(image: str, given: dict[str, str]) -> Iterator[Cluster]:
+def servers_running(image: str, given: dict[str, str], other: Path | None) -> Iterator[Cluster]:
     number = os.getpid()
     cluster = Cluster(f"screener-check-{number}", f"screener-check-servers-{number}")
     try:
-        objects = {"apiVersion": "v1", "kind": "List", "items": manifests(cluster.servers, image, given)}
+        objects = {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": manifests(cluster.servers, image, given, other),
+        }
         cluster.kubectl("apply", "--filename", "-", given=json.dumps(objects))
         said("kubectl", "create", "namespace", cluster.namespace)
         label = "pod-security.kubernetes.io/enforce=restricted"
@@ -164,9 +175,10 @@ def main() -> None:
     image = os.environ.get("IMAGE") or sys.exit(
         "IMAGE=NAME:TAG: the image that the cluster's nodes have or can pull"
     )
+    other = Path(os.environ["WITH"]) if os.environ.get("WITH") else None
     given = {name: secrets.token_hex(24) for name in PASSWORDS}
-    with servers_running(image, given) as cluster:
-        chosen = values(cluster.servers, image, given)
+    with servers_running(image, given, other) as cluster:
+        chosen = values(cluster.servers, image, given, other)
         wait = ("--wait", "--timeout", READY)
         began_s = time.monotonic()
         cluster.helm("install", RELEASE, str(CHART), *chosen, *wait)

@@ -6,19 +6,30 @@ Each is one pod without persistent storage. NATS comes with the chart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from compose_file import Service, filled_in, services_of
 
 Manifest = dict[str, Any]
 PORTS = {"kafka": 9092, "redis": 6379, "timescaledb": 5432, "exchange": 9098}
-IDS = {"redis": 999}
+IDS = {"redis": 999, "postgres": 998}
 """User name in an image -> its number, because Kubernetes accepts only numbers."""
 
 
-def manifests(namespace: str, image: str, secrets: Mapping[str, str]) -> list[Manifest]:
-    """Return a Deployment and a Service for each. image: the screener's. secrets: values of Compose's variables."""
+def servers_of(other: Path | None = None) -> dict[str, Service]:
+    """Return Compose's services. other: a Compose file whose keys replace theirs, as Compose merges files."""
     services = services_of() | services_of("compose.simulated.yaml")
+    replaced = services_of(other.resolve()) if other else {}
+    return {name: service | replaced.get(name, {}) for name, service in services.items()}
+
+
+def manifests(
+    namespace: str, image: str, secrets: Mapping[str, str], other: Path | None = None
+) -> list[Manifest]:
+    """Return a Deployment and a Service for each. image: the screener's. secrets: values of Compose's variables. other:
+    see `servers_of`."""
+    services = servers_of(other)
     found: list[Manifest] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
     for name, port in PORTS.items():
         service = services[name] | ({"image": image} if name == "exchange" else {})
@@ -48,6 +59,8 @@ def _deployment(
     if "command" in service:
         # the command in Compose corresponds to a container's arguments in Kubernetes
         container["args"] = [part.replace("$$", "$") for part in service["command"]]
+    if "working_dir" in service:
+        container["workingDir"] = service["working_dir"]
     if service.get("user") in IDS:
         container["securityContext"] = {"runAsUser": IDS[service["user"]]}
     return {

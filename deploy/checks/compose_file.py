@@ -14,7 +14,7 @@ VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:\?[^}]*|:-[^}]*)?\}")
 Service = dict[str, Any]
 
 
-def services_of(name: str = "compose.yaml") -> dict[str, Service]:
+def services_of(name: str | Path = "compose.yaml") -> dict[str, Service]:
     return dict(yaml.safe_load((DEPLOY / name).read_text())["services"])
 
 
