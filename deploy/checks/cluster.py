@@ -117,7 +117,8 @@ def servers_running(image: str, given: dict[str, str], other: Path | None) -> It
             "kind": "List",
             "items": manifests(cluster.servers, image, given, other),
         }
-        cluster.kubectl("apply", "--filename", "-", given=json.dumps(objects))
+        # without a namespace in the command: kubectl refuses objects of another one
+        said("kubectl", "apply", "--filename", "-", given=json.dumps(objects))
         said("kubectl", "create", "namespace", cluster.namespace)
         label = "pod-security.kubernetes.io/enforce=restricted"
         said("kubectl", "label", "namespace", cluster.namespace, label)
