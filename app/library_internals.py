@@ -113,12 +113,16 @@ def filter_recovery(table: Any, wanted: Callable[[Iterable[Any]], list[Any]]) ->
 
 
 def snapshot_consumer() -> type[Consumer]:
-    """Faust: a consumer that fetches from the partitions that were active at the time of the request.
+    """Faust: a consumer that fetches from the partitions that were active at the time of the request, and that does not
+    take a topic that it does not know yet for one without partitions.
 
     Faust hands its own, changing set to the thread that fetches. When recovery pauses the changelogs meanwhile,
     the set is empty. aiokafka reads an empty set as every partition, and Faust drops the records of the others.
     Faust then returns to committed offsets, so without a commit (a worker that died before its first one)
     these records would never be processed.
+
+    A broker may confirm a new changelog before it shows it. aiokafka counts 0 partitions of it until then. Faust
+    compares this number with that of the stage's topic, and would end the worker at its first write.
     """
     # here: only workers need Faust, which takes long to import
     from faust.transport.drivers.aiokafka import Consumer
@@ -131,6 +135,9 @@ def snapshot_consumer() -> type[Consumer]:
         ) -> RecordMap:
             wanted = None if active_partitions is None else set(active_partitions)
             return await super()._getmany(wanted, timeout)
+
+        def topic_partitions(self, topic: str) -> int | None:
+            return super().topic_partitions(topic) or None
 
     return SnapshotConsumer
 

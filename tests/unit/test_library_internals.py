@@ -16,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from faust.exceptions import PartitionsMismatch
 from faust.transport.consumer import Consumer as AnyConsumer
 from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
@@ -163,6 +164,21 @@ async def test_the_consumer_fetches_from_a_copy_of_the_partitions(monkeypatch):
     active.clear()
     assert asked == [{TP("topic", 0)}, None]
     assert fetch is not getmany
+
+
+def test_a_table_may_be_written_before_the_consumer_knows_its_changelog():
+    app = faust.App("internals", broker="kafka://127.0.0.1:1", store="memory://")
+    table = app.Table("t", value_type=bytes, partitions=2)
+    known = {"source": 2, table.changelog_topic_name: 0}
+    consumer: Any = object.__new__(snapshot_consumer())
+    consumer._thread = SimpleNamespace(topic_partitions=known.get)
+    app._consumer = consumer
+    table._verify_source_topic_partitions("source")
+
+    known[table.changelog_topic_name] = 3
+    table._verified_source_topics_for_partitions.clear()
+    with pytest.raises(PartitionsMismatch):
+        table._verify_source_topic_partitions("source")
 
 
 def test_a_windowed_faust_table_takes_a_key_into_its_expiry_index():
