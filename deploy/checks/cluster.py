@@ -24,8 +24,10 @@ from cluster_servers import manifests, servers_of
 from troubles import INCOMPLETE, PASSWORDS, eventually
 
 CHART = Path(__file__).parents[1] / "helm" / "screener"
-RELEASE = "screener"
-READY = "300s"
+RELEASE = "screener-check"
+"""No production release has this name: its pods could be on the node that is drained."""
+READY_S = 300
+READY = f"{READY_S}s"
 OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
 
 
