@@ -14,6 +14,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
 @dataclass(frozen=True, slots=True)
 class Stored:
     alerts: frozenset[str]
+    minutes: int
     newest_s: float
     """Open time of the newest minute, in seconds since 1970."""
 
@@ -62,13 +64,33 @@ class Cluster:
 
     def stored(self) -> Stored:
         alerts = self.sql("SELECT id FROM alert_history").split()
-        newest = self.sql("SELECT coalesce(extract(epoch FROM max(time)), 0) FROM candles_1m")
-        return Stored(frozenset(alerts), float(newest))
+        minutes, newest = self.sql(
+            "SELECT count(*), coalesce(extract(epoch FROM max(time)), 0) FROM candles_1m"
+        ).split("|")
+        return Stored(frozenset(alerts), int(minutes), float(newest))
 
     def wait_ready(self) -> None:
+        """Wait until each workload has its newest pods, and all have as many ready ones as they want at the same time:
+        the end of one pod can make others not ready, as that of NATS does with bridges."""
+        wanted = Counter[str]()
         for kind in ("deployment", "statefulset"):
             for one in self.items(kind, "--selector", OF_THE_RELEASE):
+                wanted[component(one)] += one["spec"]["replicas"]
                 self.kubectl("rollout", "status", f"{kind}/{one['metadata']['name']}", "--timeout", READY)
+        eventually(f"ready pods: {dict(wanted)}", lambda: self.ready() == wanted, READY_S)
+
+    def ready(self) -> Counter[str]:
+        pods = self.items("pods", "--selector", OF_THE_RELEASE)
+        return Counter(component(pod) for pod in pods if is_ready(pod))
+
+
+def component(one: dict[str, Any]) -> str:
+    return str(one["metadata"]["labels"]["app.kubernetes.io/component"])
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", ())}
+    return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
 
 
 def said(*command: str, given: str | None = None) -> str:
@@ -141,10 +163,18 @@ def require_nothing_lost(cluster: Cluster, trouble: str, make: Callable[[], obje
     before, began_s = cluster.stored(), time.time()
     make()
     cluster.wait_ready()
+    ready_s = time.time() - began_s
     eventually(f"a minute after {trouble}", lambda: cluster.stored().newest_s > began_s, 300)
     eventually(f"an alert after {trouble}", lambda: cluster.stored().alerts > before.alerts, 300)
     eventually(f"every minute after {trouble}", lambda: cluster.sql(INCOMPLETE) == "0", 300)
-    print(f"{trouble}: all ready, no alert and no minute is missing", flush=True)
+    after = cluster.stored()
+    if after.minutes < before.minutes:
+        sys.exit(f"{before.minutes} minutes were stored before {trouble}, {after.minutes} after it")
+    print(
+        f"{trouble}: all ready after {ready_s:.0f} s, no alert and no minute is missing;"
+        f" alerts: {len(before.alerts)}, now {len(after.alerts)}; minutes: {before.minutes}, now {after.minutes}",
+        flush=True,
+    )
 
 
 def end_each_pod(cluster: Cluster) -> None:
