@@ -152,11 +152,26 @@ def servers_running(image: str, given: dict[str, str], other: Path | None) -> It
         )  # fmt: skip
         yield cluster
     except BaseException:
-        print(cluster.kubectl("get", "pods,events", "--output", "wide"), file=sys.stderr)
+        for namespace in (cluster.servers, cluster.namespace):
+            show_troubles(namespace)
         raise
     finally:
         for namespace in (cluster.namespace, cluster.servers):
             said("kubectl", "delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+
+
+def show_troubles(namespace: str) -> None:
+    """Print what a person needs to see why pods are not ready. A command that fails must not hide the first failure."""
+    kubectl = ("kubectl", "--namespace", namespace)
+    subprocess.run([*kubectl, "get", "pods", "--output", "wide"], check=False, stdout=sys.stderr)
+    subprocess.run([*kubectl, "get", "events", "--sort-by", ".lastTimestamp"], check=False, stdout=sys.stderr)
+    listed = subprocess.run(
+        [*kubectl, "get", "pods", "--output", "json"], check=False, stdout=subprocess.PIPE
+    )
+    for pod in json.loads(listed.stdout or '{"items": []}')["items"]:
+        if not is_ready(pod):
+            log = ("logs", "--all-containers", "--prefix", "--tail", "30", pod["metadata"]["name"])
+            subprocess.run([*kubectl, *log], check=False, stdout=sys.stderr)
 
 
 def require_nothing_lost(cluster: Cluster, trouble: str, make: Callable[[], object]) -> None:
