@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -223,6 +224,9 @@ def main() -> None:
     image = os.environ.get("IMAGE") or sys.exit(
         "IMAGE=NAME:TAG: the image that the cluster's nodes have or can pull"
     )
+    for program in ("kubectl", "helm"):
+        if not shutil.which(program):
+            sys.exit(f"{program} not found: install it and put it on the PATH")
     other = Path(os.environ["WITH"]) if os.environ.get("WITH") else None
     given = {name: secrets.token_hex(24) for name in PASSWORDS}
     with servers_running(image, given, other) as cluster:
