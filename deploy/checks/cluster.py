@@ -197,7 +197,9 @@ def end_each_pod(cluster: Cluster) -> None:
     for pod in cluster.items(
         "pods", "--selector", OF_THE_RELEASE, "--field-selector", "status.phase=Running"
     ):
-        cluster.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+        # one of a job may have ended meanwhile
+        at_once = ("--grace-period=0", "--force", "--ignore-not-found")
+        cluster.kubectl("delete", "pod", pod["metadata"]["name"], *at_once)
         cluster.wait_ready()
 
 
