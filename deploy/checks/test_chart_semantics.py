@@ -388,6 +388,14 @@ def test_the_migration_runs_first_with_settings_that_exist_by_then(renders: dict
             assert all(hooks[need] < weight(job) for need in needed), values
 
 
+def test_helm_prints_what_the_test_says(renders: dict[str, Resources]):
+    for values, resources in renders.items():
+        for job in of_kind(resources, "Job"):
+            annotations = job["metadata"].get("annotations", {})
+            if annotations.get("helm.sh/hook") == "test":
+                assert annotations["helm.sh/hook-output-log-policy"] == "hook-succeeded,hook-failed", values
+
+
 def weight(resource: Resource) -> int:
     return int(resource["metadata"]["annotations"].get("helm.sh/hook-weight", "0"))
 
