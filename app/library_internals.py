@@ -90,6 +90,15 @@ async def send_to_node(admin: AIOKafkaAdminClient, node: int, request: Request) 
     return await admin._send_request_to_node(node, request)
 
 
+async def knows_controller(admin: AIOKafkaAdminClient) -> bool:
+    """aiokafka: the admin client sends requests to the controller without a look whether the broker has named one, and
+    raises AttributeError if not."""
+    client = admin._client
+    if client.cluster.controller is None:
+        await client.force_metadata_update()
+    return client.cluster.controller is not None
+
+
 def client_of_producer(producer: Any) -> Any:
     """Faust: the AIOKafkaProducer below a producer, which takes whole batches."""
     return producer._producer

@@ -12,9 +12,16 @@ from typing import Literal, TypedDict
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    BrokerNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from app.errors import ServerError, ServerUnreachable, SettingsError
+from app.library_internals import knows_controller
 from app.settings import Settings
 from app.settings.access import KafkaAccess
 from app.wire.topics import Topics
@@ -128,6 +135,9 @@ async def ensure_topics(kafka: KafkaAccess, first_seq: int = 0) -> None:
     admin = AIOKafkaAdminClient(**client_options(kafka))
     try:
         await admin.start()
+        # a broker that the controller does not hear from answers, but names neither itself nor a controller
+        if not await knows_controller(admin):
+            raise BrokerNotAvailableError("it names no controller")
         response = await admin.create_topics(wanted)
         for name, code, *_ in response.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):

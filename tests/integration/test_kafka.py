@@ -6,6 +6,7 @@ import re
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.cluster import ClusterMetadata
 
 from app.errors import ServerError, ServerUnreachable, SettingsError
 from app.local.servers.embedded import EmbeddedStack
@@ -69,6 +70,13 @@ async def test_a_wrong_url_names_the_setting(settings: Settings):
     with pytest.raises(ServerUnreachable, match=f"{re.escape(url)}.*SCREENER_KAFKA_URL"):
         async with kafka_producer(wrong.kafka()):
             pass
+
+
+async def test_a_broker_that_names_no_controller_is_called_away(settings: Settings, monkeypatch):
+    no_controller = property(lambda _: None, lambda *_: None)
+    monkeypatch.setattr(ClusterMetadata, "controller", no_controller, raising=False)
+    with pytest.raises(ServerUnreachable, match=r"it names no controller.*SCREENER_KAFKA_URL"):
+        await ensure_topics(settings.kafka())
 
 
 async def test_a_producer_delivers_to_the_partition_it_is_told(settings: Settings):
