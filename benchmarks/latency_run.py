@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -34,6 +34,9 @@ byte."""
 _ROUND_TIMEOUT_S = 30.0
 _CALM_S = 0.5
 """The pause between the last write of the quiet minutes and a jump."""
+_CALM_TIMES: Final = 8
+"""How much longer it is, in times that the closes are spread over: a market's closes are a minute apart, and the bridge
+hurries only if it seldom did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class _Rounds:
         await self._publisher.flush()
         await self._settled.wait()
         await self._frames.skip()
-        await asyncio.sleep(_CALM_S)
+        await asyncio.sleep(_CALM_S + _CALM_TIMES * self._load.over_ms / 1000)
         jump = self._market.jump()
         published_ns = await self._publish(jump)
         try:

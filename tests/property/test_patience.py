@@ -95,8 +95,8 @@ def test_closes_that_come_spread_over_a_second_wait_a_third_of_the_longest_delay
 def test_a_replay_of_closed_candles_makes_few_batches():
     arrivals_s = [n * 0.002 for n in range(15_000)]
     batches = gathered(Patience(MAX_DELAY_S), arrivals_s, set(arrivals_s))
-    # thirty seconds: those of a steady load, sixty short ones, and one for every fifteen longest delays
-    assert len(batches) <= 30.0 / MAX_DELAY_S * (1.25 + 1 / 15) + 8 + 60
+    # thirty seconds: those of a steady load, sixty short ones, and one for every two longest delays
+    assert len(batches) <= 30.0 / MAX_DELAY_S * (1.25 + 1 / 2) + 8 + 60
 
 
 def test_without_a_delay_nothing_waits():

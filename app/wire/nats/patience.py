@@ -21,7 +21,7 @@ _CLOSES_WAIT: Final = 1 / 3
 """Longest wait of a batch for more closed candles after its first, in longest delays."""
 _MOST_CLOSES: Final = 60.0
 """Most batches of closes in a row: those of a market whose closes come spread over a second."""
-_DELAYS_PER_CLOSES: Final = 15.0
+_DELAYS_PER_CLOSES: Final = 2.0
 
 
 class Patience:
