@@ -32,7 +32,7 @@ from app.errors import ServerError, ServerUnreachable, SettingsError
 from app.library_internals import send_to_node
 from app.settings.access import AllServers, KafkaAccess, NatsAccess, RedisAccess
 from app.wire.barrier import connect_barriers
-from app.wire.kafka import client_options
+from app.wire.kafka import client_options, require_controller
 from app.wire.nats.stream import connect, stream_name
 from app.wire.retry import OutageLog, retried
 from app.wire.topics import Topics
@@ -116,6 +116,7 @@ async def _drop_kafka(kafka: KafkaAccess) -> None:
         await admin.start()
         topics = [topic for topic in await admin.list_topics() if topic.startswith(ours)]
         if topics:
+            await require_controller(admin)
             response = await admin.delete_topics(topics)
             _check(response.topic_error_codes, UnknownTopicOrPartitionError, "topic")
         groups = [group for group, *_ in await admin.list_consumer_groups() if group.startswith(ours)]

@@ -127,6 +127,13 @@ def _new_topics(kafka: KafkaAccess, first_seq: int) -> list[NewTopic]:
     ]
 
 
+async def require_controller(admin: AIOKafkaAdminClient) -> None:
+    """Raise BrokerNotAvailableError if Kafka can change no topic: a broker that the controller does not hear from
+    answers, but names neither itself nor a controller."""
+    if not await knows_controller(admin):
+        raise BrokerNotAvailableError("it names no controller")
+
+
 async def ensure_topics(kafka: KafkaAccess, first_seq: int = 0) -> None:
     """Create the topics that are missing. `first_seq`: where the offsets of a new [alerts] begin (FIRST_OFFSET_CONFIG),
     0 on a broker that keeps its topics. Raises SettingsError if one has another number of partitions,
@@ -135,9 +142,7 @@ async def ensure_topics(kafka: KafkaAccess, first_seq: int = 0) -> None:
     admin = AIOKafkaAdminClient(**client_options(kafka))
     try:
         await admin.start()
-        # a broker that the controller does not hear from answers, but names neither itself nor a controller
-        if not await knows_controller(admin):
-            raise BrokerNotAvailableError("it names no controller")
+        await require_controller(admin)
         response = await admin.create_topics(wanted)
         for name, code, *_ in response.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.cluster import ClusterMetadata
 from click.testing import CliRunner
 
 from app.alerts.cooldowns import Cooldowns
@@ -18,7 +19,7 @@ from app.alerts.known_rules import KnownRules
 from app.cli.commands.machine import drop_namespace_command
 from app.database.connection import connection_url
 from app.database.migrate import migrate
-from app.errors import SettingsError
+from app.errors import ServerUnreachable, SettingsError
 from app.replay.namespace import drop_namespace
 from app.rules.files import shipped_rules
 from app.settings import Settings
@@ -121,6 +122,16 @@ async def test_a_group_that_still_has_members_is_dropped_when_they_are_gone(sett
 
 async def topics_are_gone(settings: Settings) -> bool:
     return (await left(settings))["topics"] == 0
+
+
+async def test_a_broker_that_names_no_controller_is_called_away(settings: Settings, tmp_path: Path):
+    await make(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClusterMetadata, "controller", property(lambda _: None, lambda *_: None), raising=False)
+        with pytest.raises(ServerUnreachable, match="it names no controller"):
+            await drop_namespace(settings.servers(), tmp_path)
+    await drop_namespace(settings.servers(), tmp_path)
+    assert await left(settings) == NOTHING
 
 
 @pytest.mark.parametrize("namespace", ["", "public", "pg_catalog", "information_schema"])
