@@ -52,18 +52,23 @@ def rule_from_mapping(values: Mapping[str, Any]) -> Rule:
     """Return a rule from parsed YAML or JSON; unknown and missing keys are refused. Raises RuleError with all its
     faults."""
     given = _given(values)
-    if faults := mapping_faults(given):
-        raise rule_error(values.get("rule_type", "(without rule_type)"), faults)
+    if faults := _key_faults(given):
+        name = values.get("rule_type", "(without rule_type)")
+        raise rule_error(name, faults + faults_of(given))
     return Rule(**given)
 
 
 def mapping_faults(values: Mapping[str, Any]) -> list[Fault]:
     """Return all faults of a rule in parsed YAML or JSON."""
+    return _key_faults(values) + faults_of(_given(values))
+
+
+def _key_faults(values: Mapping[str, Any]) -> list[Fault]:
     unknown = [str(key) for key in values if key not in RULE_FIELDS]
     found = [Fault(key, _unknown_field(key)) for key in unknown[:_UNKNOWN_SHOWN]]
     if missing := [key for key in _NEEDED if key not in values]:
         found.append(Fault(missing[0], f"{', '.join(missing)} missing"))
-    return found + faults_of(_given(values))
+    return found
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from app.candles.symbols import is_symbol
+from app.candles.symbols import are_symbols, is_symbol
 from app.errors import RuleError
 from app.rules.language.parser import condition_faults, parse_condition
 from app.rules.language.tree import ConditionNode
@@ -173,6 +173,8 @@ def _symbol_faults(symbols: object) -> list[str]:
         return ["symbols is empty, so the rule can never fire; omit it for all symbols"]
     if len(symbols) > MAX_SYMBOLS:
         return [f"{len(symbols)} symbols, the limit is {MAX_SYMBOLS}"]
+    if are_symbols(symbols):
+        return []
     odd = [symbol for symbol in symbols if not is_symbol(symbol)]
     more = f", and {len(odd) - 1} more are invalid" if len(odd) > 1 else ""
     return [f"{symbol[:80]!r} is not a symbol{more}" for symbol in odd[:1]]

@@ -123,9 +123,10 @@ async def _values(request: web.Request, **defaults: str) -> dict[str, Any]:
 
 def rule_of(values: Mapping[str, Any]) -> Rule:
     """Return the rule. Raises RequestError 400 that names every fault, with the position of one in the expression."""
-    faults = mapping_faults(values)
-    if not faults:
+    try:
         return rule_from_mapping(values)
+    except RuleError:
+        faults = mapping_faults(values)
     in_expression = any(fault.position is not None for fault in faults)
     raise _refused("bad_expression" if in_expression else "bad_rule", faults)
 
