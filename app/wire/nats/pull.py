@@ -76,8 +76,8 @@ class CandlePull:
         self._capacity = capacity
         self._buffer: deque[Msg] = deque()
         self._buffered_bytes = 0
-        self._buffered_closes = 0
-        """Messages of closed candles in the buffer, by their subjects."""
+        self._close_waits = False
+        """Whether a message with closed candles, by its subject, has come since the buffer was last empty."""
         self._forming = namespace.name("candles.live.")
         self._arrived = asyncio.Event()
         self._close_arrived = asyncio.Event()
@@ -125,8 +125,8 @@ class CandlePull:
             return
         self._buffer.append(message)
         self._buffered_bytes += len(message.data)
-        if not message.subject.startswith(self._forming):
-            self._buffered_closes += 1
+        if not self._close_waits and not message.subject.startswith(self._forming):
+            self._close_waits = True
             self._close_arrived.set()
 
     def _take_status(self, headers: Mapping[str, str]) -> None:
@@ -195,11 +195,10 @@ class CandlePull:
         taken: list[Msg] = []
         size = 0
         while self._buffer and len(taken) < max_messages and size < max_bytes:
-            message = self._buffer.popleft()
-            taken.append(message)
-            size += len(message.data)
-            self._buffered_closes -= not message.subject.startswith(self._forming)
+            taken.append(self._buffer.popleft())
+            size += len(taken[-1].data)
         self._buffered_bytes -= size
+        self._close_waits = self._close_waits and bool(self._buffer)
         await self._ask()
         return taken
 
@@ -222,7 +221,7 @@ class CandlePull:
 
     async def _pause(self, patience: Patience) -> None:
         """Wait before the next look at the buffer; the first close ends the wait for forming candles."""
-        if self._buffered_closes:
+        if self._close_waits:
             patience.has_close(time.monotonic())
             await asyncio.sleep(patience.pause_s)
         else:
@@ -249,7 +248,7 @@ class CandlePull:
             await self._subscription.unsubscribe()
         given_back = list(self._buffer)
         self._buffer.clear()
-        self._buffered_bytes = self._buffered_closes = 0
+        self._buffered_bytes, self._close_waits = 0, False
         await self._answer(given_back, b"-NAK")
         await self._client.flush()
 
