@@ -1,8 +1,9 @@
 """Functions compiled to machine code by Numba: a typed interface to it, and the cache of compiled code.
 
-`kernel` marks what Python calls, with arrays; `inlined` what kernels call. The first call of a kernel imports Numba
-(half a second) and loads its machine code from the disk; if the disk has no code of these sources, it compiles it
-(some ten seconds for all of the market). `python -m app.rules.ahead` does that once, in an image or after an update.
+`kernel` marks what Python calls, with arrays; `inlined` and `called` what kernels call. The first call of a kernel
+imports Numba (half a second) and loads its machine code from the disk; if the disk has no code of these sources, it
+compiles it (some ten seconds for all of the market). `python -m app.rules.ahead` does that once, in an image or after
+an update.
 
 Numba compiles for any CPU of the architecture: code that an image brings along fits wherever it runs. Division by zero
 gives what IEEE 754 says, as in NumPy.
@@ -28,14 +29,22 @@ KERNEL_FOLDERS: Final = ("market", "rules/evaluation")
 """Folders with kernels."""
 _COMPLETE: Final = "complete"
 """Name of the file that marks a directory as having the machine code of every kernel."""
-_inlined: list[Callable[..., Any]] = []
-"""Functions that kernels may call and that are not yet registered with Numba."""
+_unregistered: list[tuple[Callable[..., Any], bool]] = []
+"""Functions that kernels may call and that are not yet registered with Numba; whether their machine code is put into
+the caller's."""
 
 
 def inlined(function: _Function) -> _Function:
-    """Mark a function that kernels call: its machine code is part of theirs. It neither makes nor returns arrays.
-    Called from Python it stays a Python function."""
-    _inlined.append(function)
+    """Mark a function that kernels call: its machine code is part of theirs, since a call would hand over some fifty
+    words for the rings alone. It neither makes nor returns arrays. Called from Python it stays a Python function."""
+    _unregistered.append((function, True))
+    return function
+
+
+def called(function: _Function) -> _Function:
+    """Mark a function like an `inlined` one, but whose loop over many rows is worth a call: on its own the compiler
+    makes it faster."""
+    _unregistered.append((function, False))
     return function
 
 
@@ -77,8 +86,9 @@ def _compiled(function: _Function, allocates: bool) -> _Function:
 
     _teach_prefetch()
     directory = _cache_directory()
-    while _inlined:
-        register_jitable(error_model="numpy", _nrt=False)(_inlined.pop())
+    while _unregistered:
+        callee, into_caller = _unregistered.pop()
+        register_jitable(error_model="numpy", _nrt=False, forceinline=into_caller)(callee)
     compile_: Any = numba.njit
     compiled: _Function = compile_(function, error_model="numpy", cache=directory is not None, _nrt=allocates)
     return compiled

@@ -91,7 +91,7 @@ def test_the_machine_code_of_every_kernel_is_kept_by_its_source():
         path.relative_to(root).as_posix()
         for path in root.rglob("*.py")
         if path.name != "compiled.py"
-        and re.search(r"^@(kernel|allocating_kernel|inlined)$", path.read_text(), re.MULTILINE)
+        and re.search(r"^@(kernel|allocating_kernel|inlined|called)$", path.read_text(), re.MULTILINE)
     ]
     assert "rules/evaluation/clauses.py" in with_kernels
     assert [name for name in with_kernels if not name.startswith(KERNEL_FOLDERS)] == []

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.candles.batch import BoolArray, FloatArray
-from app.compiled import inlined, kernel
+from app.compiled import called, kernel
 from app.rules.evaluation.builder import NO_STEP, Builder, ProgramClause, divide, unequal
 from app.rules.evaluation.program import Cells
 from app.rules.evaluation.slots import ProgramStep
@@ -255,7 +255,7 @@ def _true_rows(
     return used
 
 
-@inlined
+@called
 def _keep_true(truth: FloatArray, alive: BoolArray) -> int:
     """Keep the rows that are true; return how many there are."""
     left = 0
@@ -265,7 +265,7 @@ def _keep_true(truth: FloatArray, alive: BoolArray) -> int:
     return left
 
 
-@inlined
+@called
 def _compute(program: _Program, cells: FloatArray, step: int) -> None:
     """Fill the row of a step's result."""
     left, right, spare = program.steps[step, 1], program.steps[step, 2], len(cells) - 2
@@ -278,7 +278,7 @@ def _compute(program: _Program, cells: FloatArray, step: int) -> None:
     _apply(program.steps[step, 0], cells[left], cells[right], cells[program.steps[step, 3]])
 
 
-@inlined
+@called
 def _apply(operation: int, a: FloatArray, b: FloatArray, out: FloatArray) -> None:  # noqa: C901
     """Compute one operation over all rows; a truth is 1 or 0. As NumPy: a comparison with NaN is false, the smaller
     and the larger of NaN and a number are NaN."""
