@@ -40,10 +40,7 @@ def take_steps(
         if step.kind == REVISED:
             at = _revise(rings, steps, places, at, needs, timeframes, columns, row, values)
             continue
-        if at + 1 < len(steps):
-            following: Step = steps[at + 1]
-            if following.column != i:
-                read_ahead(rings, following.column, following.minute)
+        read_ahead(rings, steps, places, at, timeframes, values)
         newest, closed = rings.symbols[i].newest, step.kind == CLOSED
         if closed and newest != NO_MINUTE and minute - newest > rings.quote.shape[1]:
             return at
