@@ -67,8 +67,9 @@ class SettingsFields(BaseModel):
     forming_per_message: int = Field(default=100, ge=1, le=1_000)
     """Maximum number of forming candles in one NATS message; with 1 each has its own message on its symbol's
     subject."""
-    partitions: int = Field(default=2, ge=1, le=256)
-    """Shards: partitions of every topic of frames and of every table. Cannot change once topics exist."""
+    partitions: int = Field(default=1, ge=1, le=256)
+    """Shards: partitions of every topic of frames and of every table, and so the maximum number of workers of a stage.
+    Each needs frames of its own, so more of them than workers make alerts later. Cannot change once topics exist."""
     replication_factor: int = Field(default=1, ge=1, le=5)
     """Copies of every topic in Kafka."""
     nats_replicas: int = Field(default=1, ge=1, le=5)
@@ -80,7 +81,7 @@ class SettingsFields(BaseModel):
     have a little more than its share; candles of further symbols are rejected as `too_many_symbols`."""
     frame_max_rows: int = Field(default=4000, ge=1, le=20_000)
     """Maximum number of candles in one frame."""
-    frame_max_delay_ms: int = Field(default=60, ge=0, le=1_000)
+    frame_max_delay_ms: int = Field(default=40, ge=0, le=1_000)
     """Maximum time that the bridge collects candles for a frame. It stops earlier if no candle comes for a third of it,
     and some milliseconds after a burst that follows a quiet time, or after closes; for closes that come one after the
     other it collects for a third of it at most."""

@@ -70,7 +70,7 @@ def _drop_schemas(url: str, prefix: str) -> None:
 
 
 def settings_for(urls: dict[str, str], **overrides: object) -> Settings:
-    """Return settings for servers at `urls` in a fresh namespace. `overrides` take precedence; the environment is
-    ignored."""
+    """Return settings for servers at `urls` in a fresh namespace, with two partitions. `overrides` take precedence; the
+    environment is ignored."""
     given = {f"{server}_url": url for server, url in urls.items()}
-    return Settings.load({}, **({"namespace": f"t_{uuid4().hex[:12]}"} | given | overrides))
+    return Settings.load({}, **({"namespace": f"t_{uuid4().hex[:12]}", "partitions": 2} | given | overrides))
