@@ -2,7 +2,8 @@
 
 `python -m benchmarks.compression` stores a day of the recorded candles and of the metrics computed from them, in
 TimescaleDB 2.23 in WASM (tests/support/timescale_server.py), and prints the sizes of its chunks, with their indexes,
-before and after. The size does not depend on the machine. Needs Node.js, npm and MARKET_DATA.
+before and after. The size does not depend on the machine. `--ways` stores the candles in other ways too: longer chunks,
+prices as whole ticks, decimal numbers. Needs Node.js, npm and MARKET_DATA.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ from tests.support.market_data import ALTCOINS_2021, FULL_2024, market_data_dir
 from tests.support.timescale_server import timescaledb, timescaledb_programs
 
 DAY_MINUTES: Final = 1_440
+PRICES: Final = ("open", "high", "low", "close")
 ROWS_OF_A_STATEMENT: Final = 100
 COMPRESS = "SELECT public.compress_chunk(chunk) FROM public.show_chunks(%s::regclass) AS chunk"
 SIZES = """
@@ -53,17 +56,62 @@ def measure(connection: psycopg.Connection[Any], name: str, file: Path, symbols:
     )
     store(connection, METRICS, metric_keys, rows.values)
     for table, stored in ((CANDLES.name, len(day)), (METRICS.name, len(rows))):
-        connection.execute(
-            "SELECT public.compress_chunk(chunk) FROM public.show_chunks(%s::regclass) AS chunk", (table,)
-        )
-        found = connection.execute(SIZES, (table,)).fetchone()
-        assert found is not None
-        before, after = map(float, found)
+        before, after = compressed(connection, table)
         print(
             f"{name}, {table}: {stored:,} rows, {before / 1e6:.1f} to {after / 1e6:.1f} MB, "
             f"{before / stored:.0f} to {after / stored:.0f} bytes a row, {before / after:.1f} times"
         )
         connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(table)))
+
+
+def compressed(connection: psycopg.Connection[Any], table: str) -> tuple[float, float]:
+    """Compress the table's chunks; return their bytes before and after."""
+    connection.execute(COMPRESS, (table,))
+    found = connection.execute(SIZES, (table,)).fetchone()
+    assert found is not None
+    return float(found[0]), float(found[1])
+
+
+def measure_ways(connection: psycopg.Connection[Any], name: str, file: Path, symbols: int) -> None:
+    """Print what three days of candles take in other ways."""
+    candles = load_candles(file, symbols, 3 * DAY_MINUTES * symbols)
+    keys = [candles.symbol_of(row) for row in range(len(candles))], times(candles.open_time_ms)
+    values = np.column_stack([getattr(candles, name) for name in CANDLES.values]).astype(np.float64)
+    whole, ticks = dict.fromkeys(PRICES, "bigint"), with_ticks(candles, values)
+    for label, chunk, types, stored in (
+        ("as they are", "1 day", {}, values),
+        ("as they are", "7 days", {}, values),
+        ("prices in ticks", "1 day", whole, ticks),
+        ("decimal numbers", "1 day", dict.fromkeys(CANDLES.values, "numeric"), values),
+    ):
+        kinds = dict.fromkeys(CANDLES.values, "double precision") | {"trades": "bigint"} | types
+        columns = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        for statement in (
+            f"CREATE TABLE way (time timestamptz, symbol text, {columns}, PRIMARY KEY (symbol, time))",
+            f"SELECT public.create_hypertable('way'::regclass, 'time', chunk_time_interval => '{chunk}'::interval, "
+            "create_default_indexes => false)",
+            "ALTER TABLE way SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol')",
+        ):
+            connection.execute(statement.encode())
+        store(connection, replace(CANDLES, name="way"), keys, stored, tuple(kinds.values()))
+        before, after = compressed(connection, "way")
+        print(
+            f"{name}, {label}, chunks of {chunk}: {before / len(values):.0f} to {after / len(values):.0f} bytes a row, "
+            f"{before / after:.1f} times"
+        )
+        connection.execute("DROP TABLE way")
+
+
+def with_ticks(candles: CandleBatch, values: FloatArray) -> FloatArray:
+    """Return the values with each symbol's prices in units of its smallest decimal."""
+    ticks, prices = values.copy(), [CANDLES.values.index(name) for name in PRICES]
+    for symbol in range(len(candles.symbols)):
+        cells = np.ix_(candles.symbol_index == symbol, prices)
+        scale = next(
+            10.0**n for n in range(16) if (np.rint(values[cells] * 10.0**n) / 10.0**n == values[cells]).all()
+        )
+        ticks[cells] = np.rint(values[cells] * scale)
+    return ticks
 
 
 def metrics_of(warm: CandleBatch, day: CandleBatch) -> Any:
@@ -80,10 +128,15 @@ def times(values_ms: Sequence[int] | np.ndarray[Any, Any]) -> list[Any]:
 
 
 def store(
-    connection: psycopg.Connection[Any], table: CopyTable, keys: Sequence[list[Any]], values: FloatArray
+    connection: psycopg.Connection[Any],
+    table: CopyTable,
+    keys: Sequence[list[Any]],
+    values: FloatArray,
+    kinds: Sequence[str] = (),
 ) -> None:
-    """Store rows by INSERT, because a COPY ends this server."""
-    types = ["text"] * (len(keys) - 1) + ["timestamptz"] + ["double precision"] * len(table.values)
+    """Store rows by INSERT, because a COPY ends this server. kinds: the types of the values, if not doubles."""
+    kinds = kinds or ("double precision",) * len(table.values)
+    types = ["text"] * (len(keys) - 1) + ["timestamptz", *kinds]
     arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(kind)) for kind in types)
     columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
     statement = sql.SQL("INSERT INTO {} ({}) SELECT * FROM unnest({})").format(
@@ -92,7 +145,10 @@ def store(
     for start in range(0, len(values), ROWS_OF_A_STATEMENT):
         part = slice(start, start + ROWS_OF_A_STATEMENT)
         block = values[part]
-        numbers = [[None if np.isnan(x) else float(x) for x in column] for column in block.T]
+        numbers = [
+            [None if np.isnan(x) else int(x) if kind == "bigint" else float(x) for x in column]
+            for kind, column in zip(kinds, block.T, strict=True)
+        ]
         connection.execute(statement, [*(key[part] for key in keys), *numbers])
 
 
@@ -101,7 +157,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--symbols", type=int, default=20, help="of 2021, of 91 (default 20)")
-    symbols = parser.parse_args().symbols
+    parser.add_argument("--ways", action="store_true", help="other ways to store candles, instead")
+    given = parser.parse_args()
     began_s = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -111,8 +168,8 @@ def main() -> None:
         with psycopg.connect(
             connection_url(settings.postgres()), autocommit=True, prepare_threshold=None
         ) as connection:
-            for name, file, count in (("2021", ALTCOINS_2021, symbols), ("2024", FULL_2024, 8)):
-                measure(connection, name, market_data_dir() / file, count)
+            for name, file, count in (("2021", ALTCOINS_2021, given.symbols), ("2024", FULL_2024, 8)):
+                (measure_ways if given.ways else measure)(connection, name, market_data_dir() / file, count)
     print(f"in {time.monotonic() - began_s:.0f} s")
 
 

@@ -37,7 +37,9 @@ def replayed(settings: Settings, directory: Path, **given: str) -> subprocess.Co
 def test_candles_beyond_the_bound_on_symbols_are_counted_in_the_report(
     settings: Settings, tmp_path: Path
 ) -> None:
-    ended = replayed(settings, tmp_path, SCREENER_SYMBOLS_MAX="1")
+    ended = replayed(
+        settings, tmp_path, SCREENER_SYMBOLS_MAX="1", SCREENER_PARTITIONS=str(settings.partitions)
+    )
     assert ended.returncode == 0, ended.stderr
     # each partition has one symbol: all their minutes are taken, and all those of the others are not
     beyond = (SYMBOLS - settings.partitions) * MINUTES
