@@ -126,6 +126,9 @@ async def test_an_expression_that_does_not_compile_is_answered_with_its_faults_a
             {"expression": RULE, "cooldown_s": "-1"},
             {"expression": RULE, "symbol": "a b"},
             {"expression": RULE, "mode": "live"},
+            # an invalid parameter counts beside an expression that does not compile, too
+            {"expression": "rsy_14_5m > 70", "hold_s": "-1"},
+            {"expression": "rsy_14_5m > 70", "cooldown_s": "-1"},
         ]
         for parameters in bad:
             assert (await client.get("/api/backtest", **parameters))[0] == 400, parameters

@@ -47,12 +47,15 @@ class BacktestEndpoint:
         parameters = Parameters(request.query, ("expression", "cooldown_s", "hold_s", "symbol", "hours"))
         hours = parameters.whole_number("hours", least=1, most=MOST_HOURS) or DEFAULT_HOURS
         chosen = parameters.words("symbol", is_symbol, "a symbol such as BTCUSDT")
+        cooldown_s = parameters.whole_number("cooldown_s", least=0, most=MAX_COOLDOWN_S)
+        hold_s = parameters.whole_number("hold_s", least=0, most=MAX_HOLD_S)
         expression = parameters.text("expression")
         if expression is None:
             raise missing_parameter("expression")
         if faults := faults_json(expression, "rule"):
             return private_json(orjson.dumps({"faults": faults, "result": None}))
-        rule = _rule(parameters, expression)
+        rule = Rule("backtest", expression, "info", mode="close", hold_s=hold_s or 0)
+        rule = rule if cooldown_s is None else replace(rule, cooldown_s=cooldown_s)
         if rule.looks_at_market:
             raise bad_parameter(
                 "expression", "looks at all symbols, which are not tried here: use `screener backtest`"
@@ -93,11 +96,3 @@ class BacktestEndpoint:
         market = self._latest.market(0)
         turnover = dict(zip(market.symbols, np.nan_to_num(market.values[:, _TURNOVER]).tolist(), strict=True))
         return sorted(stored, key=lambda symbol: (-turnover.get(symbol, -1.0), symbol))
-
-
-def _rule(parameters: Parameters, expression: str) -> Rule:
-    """Return the rule of an expression that compiles."""
-    cooldown_s = parameters.whole_number("cooldown_s", least=0, most=MAX_COOLDOWN_S)
-    hold_s = parameters.whole_number("hold_s", least=0, most=MAX_HOLD_S)
-    rule = Rule("backtest", expression, "info", mode="close", hold_s=hold_s or 0)
-    return rule if cooldown_s is None else replace(rule, cooldown_s=cooldown_s)
