@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from app.sinks.copy import write_candles
 from app.sinks.retention import Kept, delete_older, delete_older_bars, watch_storage
 from app.telemetry import retention_metrics
 from tests.support.database import MIDNIGHT_MS, candles, migrated, moment
+from tests.support.eventually import eventually
 
 SYMBOLS = [f"S{number:03}USDT" for number in range(200)]
 MONTH_DAYS, YEAR_DAYS = 30, 365
@@ -155,6 +157,17 @@ class ExplainingCursor(AsyncCursor[Any]):
         return await super().execute(query, params, **options)
 
 
+async def all_are_visible(connection: AsyncConnection) -> bool:
+    """Vacuum the tables; return whether all pages are marked as visible to everyone, so that an index alone answers.
+    While another transaction runs, autovacuum's too, pages with newer rows are not."""
+    await connection.execute(f"VACUUM (ANALYZE) {', '.join(HUGE)}, candle_symbols".encode())
+    found = await connection.execute(
+        "SELECT bool_and(relallvisible >= relpages) FROM pg_class WHERE oid = ANY (%s::regclass[])",
+        (list(HUGE),),
+    )
+    return await found.fetchone() == (True,)
+
+
 async def costs(settings: Settings, days: int) -> dict[str, Cost]:
     """What each question costs when the minutes of so many days are stored."""
     found = {}
@@ -163,7 +176,7 @@ async def costs(settings: Settings, days: int) -> dict[str, Cost]:
         await connection.execute("SET statement_timeout = 0")
         for statement in FILL.split(";\n"):
             await connection.execute(statement.encode(), given)
-        await connection.execute(f"VACUUM (ANALYZE) {', '.join(HUGE)}, candle_symbols".encode())
+        await eventually(partial(all_are_visible, connection), of_work=True)
         connection.cursor_factory = ExplainingCursor
         for name, question in QUESTIONS.items():
             ExplainingCursor.cost = found[name] = Cost()
