@@ -187,7 +187,8 @@ async def test_minutes_between_the_reading_of_the_chart_and_the_first_live_candl
     await page.route(re.compile(r"/api/klines\?.*interval=1m&limit=500$"), as_of_before)
     await open_view(page, up.url, "chart/BTCUSDT?interval=1m")
     below = page.locator(".below")
-    await expect(below).to_contain_text(re.compile("[23] candles are missing"))
+    # one or two fewer where the newest bar still formed, one more where a minute ended meanwhile
+    await expect(below).to_contain_text(re.compile("[2-4] candles are missing"))
     await expect(below).not_to_contain_text("missing")
     assert answers == 2
 
