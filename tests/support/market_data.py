@@ -9,6 +9,7 @@ import pytest
 
 ALTCOINS_2021 = "market_2021-04-17_19_91sym.parquet"
 FULL_2024 = "market_2024-02-27_29_8sym_full.parquet"
+SEARCHED_FOLDERS = tuple(Path(__file__).resolve().parents)
 _NONE = "none"
 _ADVICE = "no recorded market: put shared/data above this repository, or set MARKET_DATA to its folder"
 
@@ -23,7 +24,7 @@ def market_data_dir() -> Path:
     if given and given != _NONE:
         return Path(given)
     if not given:
-        for parent in Path(__file__).resolve().parents:
+        for parent in SEARCHED_FOLDERS:
             found = parent / "shared" / "data"
             if found.is_dir():
                 return found
