@@ -64,7 +64,7 @@ EVENTS: Final[dict[str, dict[str, str]]] = {
         "bridge_position_unknown": "NATS did not say how far the bridges are; retried",
         "broker_waits": "the embedded broker runs again; the roles that fill it wait for another server",
         "barrier_report_waits": "a report of a barrier waits for Redis",
-        "cannot_follow": "the sidecar lost Kafka and retries",
+        "cannot_follow": "the sidecar lost Kafka, or a topic has another number of partitions; it retries",
         "cannot_publish": "the subjects of the earlier system wait for NATS or Kafka",
         "consumer_lost": "NATS no longer has a consumer for the bridge",
         "consumer_not_reopened": "stream and consumer could not be created again; retried",

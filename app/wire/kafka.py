@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -156,10 +156,16 @@ async def ensure_topics(kafka: KafkaAccess, first_seq: int = 0) -> None:
     finally:
         await admin.close()
     found = {topic["topic"]: len(topic["partitions"]) for topic in described}
+    require_partitions(found, {topic.name: topic.num_partitions for topic in wanted})
+
+
+def require_partitions(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
+    """Raise SettingsError if a topic has another number of partitions than wanted; topic -> number of partitions, 0 or
+    no entry where it is not known."""
     wrong = [
-        f"{topic.name} has {found[topic.name]}, needs {topic.num_partitions}"
-        for topic in wanted
-        if found.get(topic.name, 0) not in (0, topic.num_partitions)
+        f"{topic} has {found[topic]}, needs {number}"
+        for topic, number in wanted.items()
+        if found.get(topic, 0) not in (0, number)
     ]
     if wrong:
         raise SettingsError(

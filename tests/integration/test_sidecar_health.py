@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 import app.sidecar.state.server_checks as server_checks
 from app.clock import SystemClock
@@ -74,6 +75,29 @@ async def test_health_says_how_the_database_stores_minutes(settings):
         assert await mode() == "absent"  # tests run on plain PostgreSQL
         client.sidecar.parts.health.timescale = lambda: "uncompressed"
         assert await mode() == "uncompressed"
+
+
+@pytest.mark.parametrize("configured", [1, 3])
+async def test_with_another_number_of_partitions_nothing_is_followed_and_the_log_says_why(
+    settings, configured
+):
+    await prepare(settings)
+    assert settings.partitions == 2
+    wrong = settings.model_copy(update={"partitions": configured})
+    with capture_logs() as logs:
+        async with running_sidecar(wrong, IMPATIENT, wait_ready=False) as client:
+
+            def faults() -> list[str]:
+                return [line["error"] for line in logs if line["event"] == "cannot_follow"]
+
+            await eventually(faults)
+            status, _, servers = await health(client)
+            assert (status, servers["kafka"]) == (503, "down")
+            assert (await client.get("/health/ready"))[0] == 503
+    topic = settings.name("metrics")
+    assert any(
+        f"{topic} has 2, needs {configured}" in fault and "SCREENER_PARTITIONS" in fault for fault in faults()
+    )
 
 
 async def test_losing_the_database_is_503_and_seen_by_clients_that_need_it_only(own_stack):

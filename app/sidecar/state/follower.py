@@ -11,11 +11,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from app.errors import ServerUnreachable
+from app.errors import ServerUnreachable, SettingsError
 from app.library_internals import close_client
 from app.process.tasks import to_its_end
 from app.telemetry import PipelineMetrics
-from app.wire.kafka import GATHERING, REQUEST_MAX_BYTES
+from app.wire.kafka import GATHERING, REQUEST_MAX_BYTES, require_partitions
 from app.wire.retry import OutageLog, retried
 
 _POLL_MS = 500
@@ -50,7 +50,8 @@ class TopicFollower:
 
     It starts a little before the end, and after a loss of the broker continues where it was. `begin` is
     called for each partition when reading begins somewhere new: at the start, and when the records at the
-    position are no longer there (the topic was re-created, or they expired). `access`: see app.wire.kafka.
+    position are no longer there (the topic was re-created, or they expired). While the topic has another number of
+    partitions, nothing is read: part of the symbols would look like all of them. `access`: see app.wire.kafka.
     """
 
     def __init__(
@@ -107,11 +108,19 @@ class TopicFollower:
             if self.topic not in await consumer.topics():
                 raise ServerUnreachable(f"topic {self.topic!r} does not exist yet")
             consumer.assign(self._partitions)
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                # every topic has this partition; the answer brings the number of all partitions
+                await consumer.end_offsets(self._partitions[:1])
+            self._require_partitions(consumer)
             await self._seek(consumer)
             await self._read(consumer)
         finally:
             self.connected = False
             await _stop(consumer)
+
+    def _require_partitions(self, consumer: AIOKafkaConsumer) -> None:
+        found = consumer.partitions_for_topic(self.topic) or ()
+        require_partitions({self.topic: len(found)}, {self.topic: len(self._partitions)})
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         async with asyncio.timeout(_ANSWER_WITHIN_S):
@@ -151,6 +160,7 @@ class TopicFollower:
         """Ask the broker for the ends: it raises when the broker is down, which reading does not."""
         async with asyncio.timeout(_ANSWER_WITHIN_S):
             ends = await consumer.end_offsets(self._partitions)
+        self._require_partitions(consumer)
         self.connected = True
         self._outage.over()
         for partition, end in ends.items():
@@ -162,9 +172,8 @@ class TopicFollower:
 def _heals(error: BaseException) -> bool:
     """Return whether to retry: also faults that a person must fix, for example a missing right, because no work depends
     on a follower."""
-    return isinstance(error, (KafkaError, ServerUnreachable, OSError)) and not isinstance(
-        error, OffsetOutOfRangeError
-    )
+    heals = (KafkaError, ServerUnreachable, SettingsError, OSError)
+    return isinstance(error, heals) and not isinstance(error, OffsetOutOfRangeError)
 
 
 async def _stop(consumer: AIOKafkaConsumer) -> None:
