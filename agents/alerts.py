@@ -45,7 +45,7 @@ class Alerts(Stage):
         backfilled_after_ms: int,
         edges: StageEdges,
     ) -> None:
-        super().__init__(edges)
+        super().__init__(minutes, edges)
         self._table = table
         self._engine = AlertEngine(
             self.name,
@@ -57,7 +57,6 @@ class Alerts(Stage):
             alert_metrics(edges.registry),
         )
         self._cooldowns = cooldowns
-        self._minutes = minutes
         self._bars = bars
         self._memory = RuleMemory(minutes, bars, history)
         self._departures: dict[int, Departures] = {}

@@ -52,9 +52,8 @@ class Calculator(Stage):
         stored_bars: StoredBars,
         edges: StageEdges,
     ) -> None:
-        super().__init__(edges)
+        super().__init__(market, edges)
         self._metrics = calculator_metrics(edges.registry)
-        self._market = market
         self._indicators = indicators
         self._history = history
         self._stored_bars = stored_bars
@@ -132,7 +131,7 @@ class Calculator(Stage):
         matrix = self._matrix(partition)
         self._note_size(partition, matrix)
         for open_time_ms in sorted(set(closed_ms.tolist())):
-            self._market.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
+            self._minutes.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
 
     def _note_size(self, partition: int, matrix: MarketMatrix) -> None:
         metrics = self._metrics
@@ -164,13 +163,13 @@ class Calculator(Stage):
         self._departures.pop(partition, None)
 
     def restore(self, partitions: Collection[int]) -> None:
-        self._market.rearm_expiry()
+        self._minutes.rearm_expiry()
         for shard, snapshot in self._indicators.items():
             if shard in partitions:
                 matrix = MarketMatrix()
                 if self.take_back("indicators", shard, snapshot, matrix.restore_indicators):
                     self._matrices[shard] = matrix
-        minutes = [item for item in self._market.items() if item[0] in partitions]
+        minutes = [item for item in self._minutes.items() if item[0] in partitions]
         for shard, _, packed in sorted(minutes, key=lambda item: item[1]):
             self.take_back("market", shard, packed, partial(self._restore_minute, shard))
         for shard in partitions:
@@ -214,7 +213,7 @@ class Calculator(Stage):
                 matrix.warm_up_bars(timeframe, of_timeframe)
             matrix.drop_left()
             for open_time_ms in np.unique(minutes.open_time_ms).tolist():
-                self._market.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
+                self._minutes.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
             self._snapshot_ms.pop(partition, None)
             self.log.info(
                 "market_refilled", shard=partition, candles=len(minutes), bars=sum(map(len, bars.values()))

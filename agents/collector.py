@@ -37,10 +37,9 @@ class Collector(Stage):
         self, table: MinuteTable, report_gaps: ReportGaps, symbols_per_shard: int, edges: StageEdges
     ) -> None:
         """symbols_per_shard: bounds the memory of every stage; candles of further symbols are rejected."""
-        super().__init__(edges)
+        super().__init__(table, edges)
         self._metrics = collector_metrics(edges.registry)
         self._symbols_per_shard = symbols_per_shard
-        self._table = table
         self._report_gaps = report_gaps
         self._known: dict[int, KnownMinutes] = {}
         self._open_gaps: dict[int, OpenGaps] = {}
@@ -67,7 +66,9 @@ class Collector(Stage):
         if accepted.gaps:
             await self._report_gaps(accepted.gaps)
         for open_time_ms in accepted.closed_minutes_ms.tolist():
-            self._table.write(partition, open_time_ms, self._minutes_of(partition).pack_minute(open_time_ms))
+            self._minutes.write(
+                partition, open_time_ms, self._minutes_of(partition).pack_minute(open_time_ms)
+            )
         self.count(partition, arrived.ingest_ts_ms, len(arrived))
 
     def forget(self, partition: int) -> None:
@@ -77,8 +78,8 @@ class Collector(Stage):
         self._open_gaps.pop(partition, None)
 
     def restore(self, partitions: Collection[int]) -> None:
-        self._table.rearm_expiry()
-        for shard, open_time_ms, packed in self._table.items():
+        self._minutes.rearm_expiry()
+        for shard, open_time_ms, packed in self._minutes.items():
             if shard in partitions:
                 load = partial(self._minutes_of(shard).load_minute, open_time_ms)
                 self.take_back("minutes", shard, packed, load)

@@ -7,6 +7,7 @@ The rules of a safe Faust agent, and why (measured on faust-streaming 0.15.3):
   dead letters too (`app/process/quarantine.py`).
 - The results of a record are sent, and confirmed by Kafka, before the body continues to the next record, and only
   then recorded in a table. A crash between the two repeats a send; it never loses one.
+- An offset is committed once Kafka has the record's minutes in the table's changelog.
 - One record at a time (concurrency 1), no `take()`: a record holds many rows.
 """
 
@@ -19,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 from zlib import crc32
 
 import structlog
@@ -36,6 +37,7 @@ from app.telemetry.tracing import recorder
 from app.wire.barrier import Barrier, StageFacts, latency_facts
 from app.wire.dead_letters import DeadLetter
 from app.wire.frames import FrameInfo
+from tables.minutes import MinuteTable
 
 _LATENCIES_KEPT = 50_000
 
@@ -63,7 +65,8 @@ class Stage(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, edges: StageEdges) -> None:
+    def __init__(self, minutes: MinuteTable, edges: StageEdges) -> None:
+        self._minutes = minutes
         self._deliver = edges.deliver
         self._dead_letters = edges.dead_letters
         self._barriers = edges.barriers
@@ -173,13 +176,17 @@ class Stage(ABC):
         self._attempts.open()
         async for event in stream.events():
             # a record may have no value (a tombstone)
-            await self._work_on(event.message, event.value or b"")
+            stored = await self._work_on(event.message, event.value or b"")
+            if stored is not None:
+                event.message.incref()
+                stored.add_done_callback(partial(self._acknowledge_stored, event))
             if (work := self.left_behind) is not None:
                 event.message.incref()
                 work.add_done_callback(partial(_acknowledge, event))
 
-    async def _work_on(self, message: Any, data: bytes) -> None:
-        """Process the record or send it to the dead letters; end the process if neither is possible."""
+    async def _work_on(self, message: Any, data: bytes) -> asyncio.Future[Any] | None:
+        """Process the record or send it to the dead letters; end the process if neither is possible. Return when its
+        minutes are on their way to Kafka: the future is done once they are stored, None if it has written no minute."""
         partition, offset = message.partition, message.offset
         self._check_state(partition, offset)
         record = Record(f"{message.topic}/{partition}", offset, round((message.timestamp or 0) * 1000))
@@ -193,15 +200,32 @@ class Stage(ABC):
         except BadInput as error:
             await self._refuse(DeadLetter(error.reason, str(error), source, data))
         except Exception as error:
-            outage = is_outage(fault_of(error))
-            if not outage:
+            if not is_outage(fault_of(error)):
                 self._attempts.failed(error, record)
-            self.log.critical("stage_failed", exc_info=True, offset=offset)
-            os._exit(EXIT_TEMPORARY if outage else EXIT_UNEXPECTED)
+            self._end(error, offset)
+        try:
+            stored = await self._minutes.send()
+        except Exception as error:
+            self._end(error, offset)
         if verdict:
             self._attempts.set_aside(record, verdict)
         self._attempts.done(record)
         self.positions[partition] = offset + 1
+        return stored
+
+    def _acknowledge_stored(self, event: EventT[bytes], stored: asyncio.Future[Any]) -> None:
+        """Let the offset be committed, now that Kafka has the record's minutes. Without them the state after a restart
+        would lack them, so the process ends if Kafka does not take them."""
+        if stored.cancelled():
+            return
+        if (error := stored.exception()) is not None:
+            self._end(error, event.message.offset)
+        event.ack()
+
+    def _end(self, error: BaseException, offset: int) -> NoReturn:
+        """End the process at once, before Faust unwinds and commits."""
+        self.log.critical("stage_failed", exc_info=error, offset=offset)
+        os._exit(EXIT_TEMPORARY if is_outage(fault_of(error)) else EXIT_UNEXPECTED)
 
     async def _process(self, partition: int, data: bytes) -> None:
         self._frame = FrameInfo()

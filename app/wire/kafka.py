@@ -3,12 +3,14 @@ quietly, and consumers of a group."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -178,6 +180,23 @@ def _unreachable(kafka: KafkaAccess, error: Exception) -> ServerUnreachable:
     return ServerUnreachable(
         f"Kafka does not answer at {kafka.servers}: {error}; set SCREENER_KAFKA_URL to host:port of a broker"
     )
+
+
+async def send_in_batches(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[tuple[bytes, bytes]]
+) -> list[asyncio.Future[Any]]:
+    """Hand (key, value) records over in whole batches, in order, and return a future per batch, done when Kafka has it.
+
+    A `send` for each record costs many times as much."""
+    waiting = deque(records)
+    delivered = []
+    while waiting:
+        batch = producer.create_batch()
+        # a batch takes its first record whatever its size
+        while waiting and batch.append(key=waiting[0][0], value=waiting[0][1], timestamp=None):
+            waiting.popleft()
+        delivered.append(await producer.send_batch(batch, topic, partition=partition))
+    return delivered
 
 
 @asynccontextmanager

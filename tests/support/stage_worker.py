@@ -40,8 +40,7 @@ class Echo(Stage):
     name = "echo"
 
     def __init__(self, table: MinuteTable, edges: StageEdges) -> None:
-        super().__init__(edges)
-        self._table = table
+        super().__init__(table, edges)
         self._last: dict[int, bytes] = {}
 
     async def handle(self, partition: int, data: bytes) -> None:
@@ -55,15 +54,15 @@ class Echo(Stage):
             raise BadFrame("frame_unreadable", "no echo for that")
         self.log.info(f"{data!r} follows {self._last.get(partition)!r}")
         await self._deliver(partition, data)
-        self._table.write(partition, MINUTE_START_MS, data)
+        self._minutes.write(partition, MINUTE_START_MS, data)
         self._last[partition] = data
 
     def forget(self, partition: int) -> None:
         self._last.pop(partition, None)
 
     def restore(self, partitions: Collection[int]) -> None:
-        self._table.rearm_expiry()
-        for shard, open_time_ms, packed in self._table.items():
+        self._minutes.rearm_expiry()
+        for shard, open_time_ms, packed in self._minutes.items():
             if shard in partitions:
                 self._last[shard] = packed
                 self.log.info(f"restored {shard} {open_time_ms}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from app.telemetry import pipeline_metrics
 from app.wire.barrier import BarrierReports, connect_barriers
 from app.wire.dead_letters import DeadLetters
 from app.wire.gap_reports import encode_gaps
+from app.wire.kafka import send_in_batches
 from app.wire.redis import connect_redis
 from app.wire.topics import Topics
 
@@ -109,14 +109,7 @@ class Edges:
 
     async def publish_alerts(self, records: list[tuple[str, bytes]]) -> None:
         """Send all records, in order, to the only partition of [alerts]; return when Kafka has them."""
-        # Faust's send costs 120 µs a record, and the alerts of a market's close come by the hundred; so they go
-        # through the client below its producer, which takes whole batches
+        # Faust's send costs 120 µs a record, and the alerts of a market's close come by the hundred
         producer = client_of_producer(self._app.producer)
-        waiting = deque((symbol.encode(), alert) for symbol, alert in records)
-        delivered = []
-        while waiting:
-            batch = producer.create_batch()
-            while waiting and batch.append(key=waiting[0][0], value=waiting[0][1], timestamp=None):
-                waiting.popleft()
-            delivered.append(await producer.send_batch(batch, self._topics.alerts, partition=0))
-        await asyncio.gather(*delivered)
+        keyed = [(symbol.encode(), alert) for symbol, alert in records]
+        await asyncio.gather(*await send_in_batches(producer, self._topics.alerts, 0, keyed))
