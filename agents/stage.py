@@ -189,7 +189,7 @@ class Stage(ABC):
         minutes are on their way to Kafka: the future is done once they are stored, None if it has written no minute."""
         partition, offset = message.partition, message.offset
         self._check_state(partition, offset)
-        record = Record(f"{message.topic}/{partition}", offset, round((message.timestamp or 0) * 1000))
+        record = _record_of(message)
         source = f"{record.source}/{offset}"
         verdict = self._attempts.verdict(record)
         try:
@@ -200,16 +200,15 @@ class Stage(ABC):
         except BadInput as error:
             await self._refuse(DeadLetter(error.reason, str(error), source, data))
         except Exception as error:
-            if not is_outage(fault_of(error)):
-                self._attempts.failed(error, record)
-            self._end(error, offset)
+            self._end(error, record)
         try:
             stored = await self._minutes.send()
         except Exception as error:
-            self._end(error, offset)
+            self._end(error, record)
         if verdict:
             self._attempts.set_aside(record, verdict)
-        self._attempts.done(record)
+        if stored is None:
+            self._attempts.done(record)
         self.positions[partition] = offset + 1
         return stored
 
@@ -218,14 +217,20 @@ class Stage(ABC):
         would lack them, so the process ends if Kafka does not take them."""
         if stored.cancelled():
             return
+        record = _record_of(event.message)
         if (error := stored.exception()) is not None:
-            self._end(error, event.message.offset)
+            self._end(error, record)
+        self._attempts.done(record)
         event.ack()
 
-    def _end(self, error: BaseException, offset: int) -> NoReturn:
-        """End the process at once, before Faust unwinds and commits."""
-        self.log.critical("stage_failed", exc_info=error, offset=offset)
-        os._exit(EXIT_TEMPORARY if is_outage(fault_of(error)) else EXIT_UNEXPECTED)
+    def _end(self, error: BaseException, record: Record) -> NoReturn:
+        """End the process at once, before Faust unwinds and commits. It counts against the record, unless it is a
+        server's fault."""
+        outage = is_outage(fault_of(error))
+        if not outage:
+            self._attempts.failed(error, record)
+        self.log.critical("stage_failed", exc_info=error, offset=record.offset)
+        os._exit(EXIT_TEMPORARY if outage else EXIT_UNEXPECTED)
 
     async def _process(self, partition: int, data: bytes) -> None:
         self._frame = FrameInfo()
@@ -285,6 +290,12 @@ class Stage(ABC):
     def stamped(self, info: FrameInfo) -> FrameInfo:
         """Return `info` with this stage's time added."""
         return FrameInfo({**info.stage_ts_ms, self.name: self.clock.now_ms()}, info.frame_id)
+
+
+def _record_of(message: Any) -> Record:
+    """Identify a Faust message."""
+    source = f"{message.topic}/{message.partition}"
+    return Record(source, message.offset, round((message.timestamp or 0) * 1000))
 
 
 def _acknowledge(event: EventT[bytes], work: asyncio.Task[None]) -> None:

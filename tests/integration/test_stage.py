@@ -147,6 +147,20 @@ async def test_a_record_at_which_the_process_ended_three_times_is_set_aside_and_
     assert worker.running
 
 
+async def test_no_offset_is_committed_before_kafka_has_the_minutes_of_its_record(
+    one_partition: Settings, producer: AIOKafkaProducer, worker: ChildProcess
+):
+    # its minute is larger than a record of Kafka may be, so it is refused after the frame was delivered
+    await send(producer, one_partition, b"ok 1", b"ok heavy", b"ok 2")
+    assert await ends(worker, 3) == [EXIT_UNEXPECTED] * 3
+    worker.start()
+    [letter] = await dead_letters(one_partition, 1)
+    assert (letter["stage"], letter["reason"]) == ("echo", "quarantined")
+    assert base64.b64decode(letter["original"]) == b"ok heavy"
+    await eventually(lambda: is_committed(one_partition, 3))
+    assert worker.running
+
+
 async def test_a_server_that_is_away_sets_no_record_aside(
     one_partition: Settings, producer: AIOKafkaProducer, worker: ChildProcess, healed: Path
 ):
