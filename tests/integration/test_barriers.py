@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from structlog.testing import capture_logs
 
@@ -50,7 +51,8 @@ async def test_a_stage_holds_a_barrier_until_redis_is_back_and_then_passes_it_on
         clock = ManualClock(0)
         attempts = Attempts(tmp_path, "collector", pipeline_metrics(UNREAD))
         letters = DeadLetters("collector", no_letters, clock, pipeline_metrics(UNREAD))
-        stage = Idle(StageEdges(deliver, letters, reports, attempts, clock, UNREAD))
+        no_minutes: Any = None
+        stage = Idle(no_minutes, StageEdges(deliver, letters, reports, attempts, clock, UNREAD))
         stack.processes["redis"].kill()
         with capture_logs() as logs:
             passing = asyncio.create_task(stage._process(1, BARRIER.encode()))

@@ -139,7 +139,7 @@ class Echo(Stage):
 
 
 async def test_events_of_a_frame_carry_its_id_and_those_after_it_do_not():
-    stage = Echo(edges())
+    stage = Echo(StoredValues(), edges())
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         await stage._process(0, b"first")
         with pytest.raises(RuntimeError):
