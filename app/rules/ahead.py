@@ -34,7 +34,8 @@ def call_rule_kernels() -> None:
         values=np.ones((1, len(METRIC_COLUMNS))),
         columns=METRIC_COLUMNS,
     )
-    Evaluator(RuleBook.compile([Rule("any", "price > 0", "low")], "close")).evaluate(row)
+    rules = [Rule("any", "price > 0", "low"), Rule("before", "price > prev(price)", "low")]
+    Evaluator(RuleBook.compile(rules, "close")).evaluate(row)
 
 
 if __name__ == "__main__":

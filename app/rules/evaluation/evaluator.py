@@ -133,13 +133,12 @@ class Evaluator:
             return _in_row_order(found, self._book, cells)
 
     def _remember(self, batch: MetricsBatch, cells: Cells, symbols: Positions) -> list[Positions]:
-        turns = rounds(symbols)
         known = len(self.memory.symbols)
         for hold in self._holds.values():
             hold.grow(known)
         if self._book.slots:
-            self.memory.fill(self._book.slots, batch, cells, turns, self._slot_failed)
-        return turns
+            self.memory.fill(self._book.slots, batch, cells, self._slot_failed)
+        return rounds(symbols) if self._holds else []
 
     def _slot_failed(self, slot: Slot, error: Exception) -> None:
         for position in self._book.rules_reading(slot):
@@ -252,8 +251,7 @@ class Evaluator:
                 known = text in position
                 cells[cell] = batch.values[:, position[text]] if known else np.full(len(batch), np.nan)
             slots = tuple(slot for slot in slots if isinstance(slot, PreviousSlot) or not is_of_bars(slot))
-        turns = rounds(self.memory.symbols.positions(batch))
-        self.memory.fill(slots, batch, cells, turns, self._slot_failed)
+        self.memory.fill(slots, batch, cells, self._slot_failed)
 
     def bars_snapshot(self) -> bytes:
         """Return, packed, the memory that kept minutes cannot restore: that of bars."""

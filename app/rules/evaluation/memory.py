@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.candles.batch import MINUTE_MS, BoolArray, FloatArray, IntArray
+from app.compiled import kernel
 from app.market.metrics import MetricsBatch
 
 Positions = NDArray[np.intp]
@@ -108,43 +109,23 @@ class PreviousValues:
         unknown = np.full((2, len(self.minute_now)), np.nan)
         self.planes = {text: self.planes.get(text, unknown) for text in texts}
 
-    def follow(self, batch: MetricsBatch, symbols: Positions, turns: Sequence[Positions]) -> Links:
-        """Move the minutes on by the batch; return where values come from and go to."""
+    def follow(self, batch: MetricsBatch, symbols: Positions) -> Links:
+        """Move the minutes on by the batch; return where values come from and go to. symbols: (rows,) the position of
+        each row's symbol; its rows are in order."""
         rows, known = len(batch), len(self.minute_now)
         null = rows + 2 * known
-        now = np.arange(rows, rows + known)
-        before = np.arange(rows + known, null)
-        in_batch, in_batch_minute = np.full(known, null), np.full(known, NEVER)
-        source = np.full(rows, null)
-        for turn in turns:
-            symbol = symbols[turn]
-            minute = batch.open_time_ms[turn]
-            wanted = minute - MINUTE_MS
-            found = np.where(wanted == self.minute_before[symbol], before[symbol], null)
-            found = np.where(wanted == self.minute_now[symbol], now[symbol], found)
-            source[turn] = np.where(wanted == in_batch_minute[symbol], in_batch[symbol], found)
-            closed = batch.closed[turn]
-            symbol, minute, turn = symbol[closed], minute[closed], turn[closed]
-            in_batch[symbol], in_batch_minute[symbol] = turn, minute
-            self._move(symbol, minute, turn, now, before)
-        if batch.closed.any():
-            source = np.concatenate((source, now, before))
+        source = np.empty(null, np.intp)
+        remembered = source[rows:].reshape(2, known)
+        remembered[:] = np.arange(rows, null).reshape(2, known)
+        latest = np.full(known, NEVER), np.full(known, null)
+        # copies: a kernel is compiled for arrays that may be written, and these may be views of a record
+        minutes, closed = np.array(batch.open_time_ms), np.array(batch.closed)
+        _follow_rows(
+            symbols, minutes, closed, self.minute_now, self.minute_before, remembered, *latest, source[:rows]
+        )
         room = np.empty(null + 1)
         room[null] = np.nan
-        return Links(source, room)
-
-    def _move(
-        self, symbol: Positions, minute: IntArray, row: Positions, now: Positions, before: Positions
-    ) -> None:
-        """Note closed minutes as the newest or the one before it, whichever they are."""
-        latest = self.minute_now[symbol]
-        newer = minute > latest
-        moved = symbol[newer]
-        before[moved], self.minute_before[moved] = now[moved], latest[newer]
-        newest = minute >= latest
-        now[symbol[newest]], self.minute_now[symbol[newest]] = row[newest], minute[newest]
-        second = ~newest & (minute >= self.minute_before[symbol])
-        before[symbol[second]], self.minute_before[symbol[second]] = row[second], minute[second]
+        return Links(source if closed.any() else source[:rows], room)
 
     def exchange(self, text: str, links: Links, values: FloatArray) -> FloatArray:
         """Return the operand's previous value per row; remember its values of this batch."""
@@ -228,3 +209,40 @@ class HeldSince:
     def take_back(self, times: IntArray) -> None:
         """Restore the result of `times`."""
         self.since_ms, self.minute_ms = times.copy()
+
+
+@kernel
+def _follow_rows(
+    symbols: Positions, minutes: IntArray, closed: BoolArray, minute_now: IntArray, minute_before: IntArray,
+    remembered: Positions, in_batch_minute: IntArray, in_batch: Positions, source: Positions,
+) -> None:  # fmt: skip
+    """Write the source of each row's previous value, and move the two remembered minutes on, row by row.
+
+    remembered: (2, symbols) the source of the values at the newest closed minute and at the one before.
+    in_batch_minute, in_batch: (symbols,) minute and row of the last closed row so far, NEVER and null before one.
+    """
+    now, before = 0, 1
+    null = len(source) + 2 * len(minute_now)
+    for row in range(len(source)):
+        symbol, minute = symbols[row], minutes[row]
+        wanted = minute - MINUTE_MS
+        if wanted == in_batch_minute[symbol]:
+            source[row] = in_batch[symbol]
+        elif wanted == minute_now[symbol]:
+            source[row] = remembered[now, symbol]
+        elif wanted == minute_before[symbol]:
+            source[row] = remembered[before, symbol]
+        else:
+            source[row] = null
+        if closed[row]:
+            in_batch_minute[symbol], in_batch[symbol] = minute, row
+            if minute > minute_now[symbol]:
+                minute_before[symbol], remembered[before, symbol] = (
+                    minute_now[symbol],
+                    remembered[now, symbol],
+                )
+                minute_now[symbol], remembered[now, symbol] = minute, row
+            elif minute == minute_now[symbol]:
+                remembered[now, symbol] = row
+            elif minute >= minute_before[symbol]:
+                minute_before[symbol], remembered[before, symbol] = minute, row

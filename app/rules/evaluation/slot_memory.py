@@ -8,7 +8,7 @@ import numpy as np
 
 from app.market.metrics import MetricsBatch
 from app.rules.evaluation.builder import Builder
-from app.rules.evaluation.memory import Positions, PreviousValues, SymbolRegister, rounds
+from app.rules.evaluation.memory import PreviousValues, SymbolRegister
 from app.rules.evaluation.past import Past, TimeSlot
 from app.rules.evaluation.program import Cells, Gather, fill_moments, fill_rows_of, run
 from app.rules.evaluation.returns import ReturnsMemory
@@ -33,16 +33,12 @@ class SlotMemory:
         slots: Iterable[Slot],
         batch: MetricsBatch,
         cells: Cells,
-        turns: Sequence[Positions],
         failed: Failed,
     ) -> None:
-        """Fill the cells of the slots, and remember the values of the closed rows. A slot that raises is null.
-
-        turns: `rounds` of the rows' positions in the register.
-        """
+        """Fill the cells of the slots, and remember the values of the closed rows. A slot that raises is null."""
         symbols, known = self.symbols.positions(batch), len(self.symbols)
         self.previous.grow(known)
-        links = self.previous.follow(batch, symbols, turns)
+        links = self.previous.follow(batch, symbols)
         self.past.begin(batch, symbols, known)
         for slot in slots:
             try:
@@ -88,9 +84,8 @@ class Reader:
         fill_rows_of(cells, builder.rows_of, batch)
         self._returns.fill(cells, batch)
         if builder.slots:
-            turns = rounds(self._memory.symbols.positions(batch))
             with np.errstate(all="ignore"):
-                self._memory.fill(builder.slots, batch, cells, turns, _raise)
+                self._memory.fill(builder.slots, batch, cells, _raise)
         return cells
 
 
