@@ -130,8 +130,12 @@ class Calculator(Stage):
             return
         matrix = self._matrix(partition)
         self._note_size(partition, matrix)
-        for open_time_ms in sorted(set(closed_ms.tolist())):
-            self._minutes.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
+        self._write_minutes(partition, sorted(set(closed_ms.tolist())))
+
+    def _write_minutes(self, partition: int, open_times_ms: Sequence[int]) -> None:
+        packed = self._matrix(partition).pack_minutes(open_times_ms)
+        for open_time_ms, minute in zip(open_times_ms, packed, strict=True):
+            self._minutes.write(partition, open_time_ms, minute)
 
     def _note_size(self, partition: int, matrix: MarketMatrix) -> None:
         metrics = self._metrics
@@ -212,8 +216,7 @@ class Calculator(Stage):
             for timeframe, of_timeframe in bars.items():
                 matrix.warm_up_bars(timeframe, of_timeframe)
             matrix.drop_left()
-            for open_time_ms in np.unique(minutes.open_time_ms).tolist():
-                self._minutes.write(partition, open_time_ms, matrix.pack_minute(open_time_ms))
+            self._write_minutes(partition, np.unique(minutes.open_time_ms).tolist())
             self._snapshot_ms.pop(partition, None)
             self.log.info(
                 "market_refilled", shard=partition, candles=len(minutes), bars=sum(map(len, bars.values()))

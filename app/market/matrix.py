@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import compress
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +17,16 @@ from app.market.plan import Plan
 from app.market.results import metrics_of, order_of, places_of
 from app.market.rings.arrivals import CLOSED, Counters, sort_out
 from app.market.rings.layout import DAY, LATE_HORIZON_MINUTES, NO_MINUTE, QUARTER
-from app.market.rings.packing import pack_candles
+from app.market.rings.packing import MINUTE_FIELDS, pack_candles
 from app.market.rings.records import CANDLE, Records
 from app.market.rings.snapshots import pack_indicators, unpack_indicators
 from app.market.rings.state import Retention, State
 from app.market.rings.symbols import SymbolColumns
 from app.market.stepping import bring_to, catch_up_all, restore, take_steps
 from app.market.timeframes import TIMEFRAMES
+
+_PACKED_AT_ONCE: Final = 64
+"""Minutes: a few megabytes of hundreds of symbols."""
 
 
 class MarketMatrix:
@@ -153,18 +158,29 @@ class MarketMatrix:
     def pack_minute(self, open_time_ms: int) -> bytes:
         """Return the closed candles of a minute, of all symbols that have it, packed for `unpack_minute`; the minute
         must be at most a day older than the symbol's newest."""
-        rings, minute = self._state.rings, open_time_ms // MINUTE_MS
+        return next(self.pack_minutes([open_time_ms]))
+
+    def pack_minutes(self, open_times_ms: Sequence[int]) -> Iterator[bytes]:
+        """Pack many minutes, some at once: for few symbols that takes half the time of one after the other."""
+        for start in range(0, len(open_times_ms), _PACKED_AT_ONCE):
+            yield from self._pack(open_times_ms[start : start + _PACKED_AT_ONCE])
+
+    def _pack(self, open_times_ms: Sequence[int]) -> Iterator[bytes]:
+        rings, minutes = self._state.rings, np.array(open_times_ms)[:, np.newaxis] // MINUTE_MS
         named = self._symbols.items()
-        columns = np.array([column for _, column in named], dtype=np.intp)
+        symbols, columns = [name for name, _ in named], np.array([column for _, column in named], np.intp)
         newest = self._state.newest()[columns]
-        row, rows = minute % rings.quote.shape[1], rings.minutes.shape[1]
-        there = (rings.known[columns, row] == 1) & (minute <= newest) & (minute > newest - rows)
-        columns = columns[there]
-        minutes = rings.minutes[columns, minute % rows]
-        planes = {name: minutes[name] for name in minutes.dtype.names}
-        planes["quote_volume"] = rings.quote[columns, row]
-        symbols = tuple(name for (name, _), is_there in zip(named, there.tolist(), strict=True) if is_there)
-        return pack_candles(open_time_ms, symbols, planes)
+        row, rows = minutes % rings.quote.shape[1], rings.minutes.shape[1]
+        there = (rings.known[columns, row] == 1) & (minutes <= newest) & (minutes > newest - rows)
+        held = rings.minutes[columns, minutes % rows]
+        planes = np.empty((len(minutes), len(MINUTE_FIELDS), len(columns)))
+        for at, name in enumerate(MINUTE_FIELDS):
+            planes[:, at] = rings.quote[columns, row] if name == "quote_volume" else held[name]
+        for open_time_ms, is_there, of_minute in zip(open_times_ms, there, planes, strict=True):
+            if is_there.all():
+                yield pack_candles(open_time_ms, symbols, of_minute)
+            else:
+                yield pack_candles(open_time_ms, list(compress(symbols, is_there)), of_minute[:, is_there])
 
     def warm_up_bars(self, timeframe: str, bars: CandleBatch) -> None:
         """Warm the timeframe's recursive indicators up from closed bars of that interval, open_time_ms

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -31,13 +32,17 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def encode(kind: str, version: int, header: Mapping[str, Any], arrays: Arrays) -> bytes:
     described = [
-        {"name": name, "dtype": array.dtype.newbyteorder("<").str, "shape": array.shape}
+        {"name": name, "dtype": _little(array.dtype).str, "shape": array.shape}
         for name, array in arrays.items()
     ]
     head = orjson.dumps({"kind": kind, "version": version, **header, "arrays": described})
-    parts = [_PREFIX.pack(_MAGIC, len(head)), head]
-    parts += [np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes() for a in arrays.values()]
-    return b"".join(parts)
+    pieces = [np.asarray(array, _little(array.dtype)).tobytes() for array in arrays.values()]
+    return b"".join((_PREFIX.pack(_MAGIC, len(head)), head, *pieces))
+
+
+@cache
+def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype.newbyteorder("<")
 
 
 def decode(data: bytes, kind: str, version: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -74,10 +79,10 @@ def _dtype(text: str) -> np.dtype[Any]:
     return np.dtype(text)
 
 
-def pack_candles(open_time_ms: int, symbols: tuple[str, ...], planes: Arrays) -> bytes:
-    """Return one closed minute of many symbols; planes: the `MINUTE_FIELDS`, each (len(symbols),) float64."""
+def pack_candles(open_time_ms: int, symbols: Sequence[str], planes: NDArray[np.float64]) -> bytes:
+    """Return one closed minute of many symbols. planes: (fields, symbols), the fields as in `MINUTE_FIELDS`."""
     header = {"open_time_ms": open_time_ms, "symbols": symbols}
-    return encode("minute", 1, header, {name: planes[name] for name in MINUTE_FIELDS})
+    return encode("minute", 1, header, dict(zip(MINUTE_FIELDS, planes, strict=True)))
 
 
 def unpack_minute(data: bytes) -> CandleBatch:
