@@ -30,7 +30,7 @@ from app.candles.batch import IntArray
 from app.errors import BadInput
 from app.process.attempt_records import Record
 from app.process.exit_status import EXIT_TEMPORARY, EXIT_UNEXPECTED
-from app.process.faust_worker.stage_edges import StageEdges, fault_of
+from app.process.faust_worker.stage_edges import StageEdges
 from app.process.quarantine import QUARANTINED, is_outage
 from app.telemetry import pipeline_metrics
 from app.telemetry.tracing import recorder
@@ -73,6 +73,9 @@ class Stage(ABC):
         self._attempts = edges.attempts
         self.clock = edges.clock
         self.pipeline = pipeline_metrics(edges.registry)
+        self._frames_done = self.pipeline.frames.labels(self.name)
+        self._rows_done = self.pipeline.rows.labels(self.name)
+        self._latency = self.pipeline.stage_latency.labels(self.name)
         self.log = structlog.get_logger(self.name)
         self._tallies: dict[int, Tally] = {}
         self._owned: frozenset[int] = frozenset()
@@ -226,7 +229,7 @@ class Stage(ABC):
     def _end(self, error: BaseException, record: Record) -> NoReturn:
         """End the process at once, before Faust unwinds and commits. It counts against the record, unless it is a
         server's fault."""
-        outage = is_outage(fault_of(error))
+        outage = is_outage(error)
         if not outage:
             self._attempts.failed(error, record)
         self.log.critical("stage_failed", exc_info=error, offset=record.offset)
@@ -279,12 +282,11 @@ class Stage(ABC):
 
     def count(self, partition: int, ingest_ts_ms: IntArray, rows: int) -> None:
         """Count a finished frame; its latency is that of its oldest row."""
-        metrics = self.pipeline
-        metrics.frames.labels(stage=self.name).inc()
-        metrics.rows.labels(stage=self.name).inc(rows)
+        self._frames_done.inc()
+        self._rows_done.inc(rows)
         if rows:
             latency_ms = self.clock.now_ms() - int(ingest_ts_ms.min())
-            metrics.stage_latency.labels(stage=self.name).observe(latency_ms / 1000)
+            self._latency.observe(latency_ms / 1000)
             self._tallies.setdefault(partition, Tally()).add(rows, latency_ms)
 
     def stamped(self, info: FrameInfo) -> FrameInfo:

@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.errors import ServerUnreachable
 from app.process.attempt_records import Record
-from app.process.faust_worker.stage_edges import fault_of
+from app.process.faust_worker.worker import fault_of
 from app.process.quarantine import ENDS, Attempts, is_outage
 from app.telemetry import pipeline_metrics
 from tests.support.metric_values import UNREAD

@@ -18,7 +18,7 @@ from app.settings.access import KafkaAccess, RedisAccess
 from app.telemetry.log_output import LogFormat, LogLevel, configure_logging, log_handler
 from app.wire.kafka import REQUEST_MAX_BYTES, client_options
 
-# Faust stalls in a flush, with a warning each, above 100 buffered changelog writes; a frame can cause more.
+# Faust stalls in a flush, with a warning each, above 100 buffered changelog writes: the parts of large snapshots.
 ProducerBuffer.max_messages = 20_000
 Transport.Consumer = snapshot_consumer()
 

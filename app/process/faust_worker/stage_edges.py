@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import faust
-from faust.exceptions import ProducerSendError
+from aiokafka import AIOKafkaProducer
 from faust.types import TopicT
 from prometheus_client import CollectorRegistry
 
@@ -27,12 +27,6 @@ from app.wire.topics import Topics
 
 Deliver = Callable[[int, bytes], Awaitable[None]]
 """Sends a record to the given partition of the stage's output topic; returns when Kafka has it."""
-
-
-def fault_of(error: BaseException) -> BaseException:
-    """Return the client's error that Faust wraps in its own when a send fails; any other error as it is."""
-    wraps = isinstance(error, ProducerSendError) and error.__cause__ is not None
-    return error.__cause__ or error if wraps else error
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,7 @@ class Edges:
         self._data_dir = data_dir
         self._namespace = kafka.namespace
 
-    def topic(self, name: str, partitions: int) -> TopicT:
+    def frames(self, name: str) -> TopicT:
         """Return a topic of raw records (a bytes type alone is not raw: the app's serializer would win)."""
         return self._app.topic(
             name,
@@ -71,27 +65,20 @@ class Edges:
             value_type=bytes,
             key_serializer="raw",
             value_serializer="raw",
-            partitions=partitions,
+            partitions=self._partitions,
         )
-
-    def frames(self, name: str) -> TopicT:
-        return self.topic(name, self._partitions)
 
     def for_stage(self, stage: str, registry: CollectorRegistry, *, writes: str) -> StageEdges:
         """registry: of the metrics of its role. writes: the topic that it delivers to."""
         metrics = pipeline_metrics(registry)
-        partitions = 1 if writes == self._topics.alerts else self._partitions
-        out = self.topic(writes, partitions)
-        letters = self.topic(self._topics.dead_letters, 1)
+        # a barrier passes through the single partition of [alerts] too
+        last = 0 if writes == self._topics.alerts else self._partitions - 1
 
         async def deliver(partition: int, value: bytes) -> None:
-            key = str(partition).encode()
-            # a barrier passes through the single partition of [alerts] too
-            sent = await out.send(key=key, value=value, partition=min(partition, partitions - 1))
-            await sent
+            await self._send(writes, min(partition, last), str(partition).encode(), value)
 
         async def send_letter(value: bytes) -> None:
-            await (await letters.send(key=stage.encode(), value=value, partition=0))
+            await self._send(self._topics.dead_letters, 0, stage.encode(), value)
 
         return StageEdges(
             deliver,
@@ -104,12 +91,19 @@ class Edges:
 
     async def report_gaps(self, gaps: Sequence[Gap]) -> None:
         """Send a report to [gaps], for the feed; wait until Kafka has it."""
-        topic = self.topic(self._topics.gaps, 1)
-        await (await topic.send(key=b"collector", value=encode_gaps(gaps), partition=0))
+        await self._send(self._topics.gaps, 0, b"collector", encode_gaps(gaps))
 
     async def publish_alerts(self, records: list[tuple[str, bytes]]) -> None:
         """Send all records, in order, to the only partition of [alerts]; return when Kafka has them."""
-        # Faust's send costs 120 µs a record, and the alerts of a market's close come by the hundred
-        producer = client_of_producer(self._app.producer)
         keyed = [(symbol.encode(), alert) for symbol, alert in records]
-        await asyncio.gather(*await send_in_batches(producer, self._topics.alerts, 0, keyed))
+        await asyncio.gather(*await send_in_batches(self._producer, self._topics.alerts, 0, keyed))
+
+    async def _send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+        """Send a record; return when Kafka has it."""
+        await self._producer.send_and_wait(topic, value, key=key, partition=partition)
+
+    @property
+    def _producer(self) -> AIOKafkaProducer:
+        """The client below Faust's producer: a send by Faust costs 120 µs more."""
+        client: AIOKafkaProducer = client_of_producer(self._app.producer)
+        return client

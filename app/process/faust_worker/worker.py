@@ -1,7 +1,8 @@
 """A Faust worker made safe: settings with their reasons, health pages, and no quiet loss.
 
-Faust acknowledges a record even when the changelog write or the send it caused has failed: it logs a warning
-and commits. `ExitOnSendError` ends the process instead, so that the record is read again.
+Faust acknowledges a record even when a changelog write that it caused has failed: it logs a warning and commits.
+`ExitOnSendError` ends the process instead, so that the record is read again. Frames, alerts and minutes do not go
+through Faust's producer (`stage_edges.py`, `tables/minutes.py`).
 """
 
 from __future__ import annotations
@@ -16,17 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 import faust
 import structlog
 from aiokafka.errors import KafkaError
-from faust.exceptions import ConsumerNotStarted
-from faust.transport.drivers.aiokafka import Transport
-from faust.transport.producer import ProducerBuffer
+from faust.exceptions import ConsumerNotStarted, ProducerSendError
 from faust.types import TP, StreamT, TopicT
 
 from app.clock import SystemClock
 from app.errors import PortTaken, ScreenerError
-from app.library_internals import committed_offset, snapshot_consumer
+from app.library_internals import committed_offset
 from app.process.exit_status import EXIT_CONFIG, EXIT_TEMPORARY, EXIT_UNEXPECTED
 from app.process.faust_worker.options import WorkerOptions, faust_settings
-from app.process.faust_worker.stage_edges import fault_of
 from app.process.health.dependencies import Dependency
 from app.process.health.process import RolePages, process_health, serve_roles
 from app.process.health.signs import SignsOfLife
@@ -39,10 +37,6 @@ from app.wire.kafka import ensure_topics
 
 if TYPE_CHECKING:
     from faust.tables.manager import TableManager
-
-# Faust stalls in a flush, with a warning each, above 100 buffered changelog writes; a frame can cause more.
-ProducerBuffer.max_messages = 20_000
-Transport.Consumer = snapshot_consumer()
 
 log = structlog.get_logger("worker")
 
@@ -77,15 +71,18 @@ class Companion(Protocol):
         """Run until it is cancelled with the worker; an exception ends the worker."""
 
 
+def fault_of(error: BaseException) -> BaseException:
+    """Return the client's error that Faust wraps in its own when a send fails; any other error as it is."""
+    wraps = isinstance(error, ProducerSendError) and error.__cause__ is not None
+    return error.__cause__ or error if wraps else error
+
+
 class ExitOnSendError(faust.Sensor):
     """End the process on a send error. A sensor, since Faust replaces monitors and keeps sensors."""
 
     def on_send_error(self, producer: Any, exc: BaseException, state: Any) -> None:
         log.critical("kafka_send_failed", error=repr(exc))
-        if is_outage(fault_of(exc)):
-            os._exit(EXIT_TEMPORARY)
-        # after the stage that waits for it, which counts it against its record
-        asyncio.get_running_loop().call_soon(os._exit, EXIT_UNEXPECTED)
+        os._exit(EXIT_TEMPORARY if is_outage(fault_of(exc)) else EXIT_UNEXPECTED)
 
 
 class Worker(faust.App):
