@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -173,6 +174,34 @@ async def test_nothing_moves_when_a_value_beside_it_changes(
     assert await page.evaluate(_MOVES, [changing, beside]) == 0
 
 
+async def has_candles(up: Up) -> bool:
+    """Return whether the database has a page of them: metrics are there before their candles are stored."""
+    url = f"{up.url}/api/klines?symbol=BTCUSDT&interval=1m&limit=500"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status == 200 and len(await answer.json()) == 500
+
+
+async def test_a_chart_that_was_opened_before_any_candle_was_stored_fills_by_itself(
+    page: Page, up: Up
+) -> None:
+    readings = 0
+
+    async def nothing_at_first(route: Route) -> None:
+        nonlocal readings
+        readings += 1
+        if readings == 1:
+            await route.fulfill(body="[]", content_type="application/json")
+        else:
+            await route.continue_()
+
+    await page.route(re.compile(r"/api/klines\?.*interval=1m&limit=500$"), nothing_at_first)
+    await eventually(partial(has_candles, up))
+    await open_view(page, up.url, "chart/BTCUSDT?interval=1m")
+    chart = page.get_by_role("img", name=re.compile("1m candles of BTCUSDT, last price [0-9,.]+"))
+    await expect(chart).to_be_visible()
+    await eventually(lambda: readings == 2)
+
+
 async def test_minutes_between_the_reading_of_the_chart_and_the_first_live_candle_are_no_gap(
     page: Page, up: Up
 ) -> None:
@@ -191,6 +220,7 @@ async def test_minutes_between_the_reading_of_the_chart_and_the_first_live_candl
         await route.fulfill(response=response, body=orjson.dumps(bars))
 
     await page.route(re.compile(r"/api/klines\?.*interval=1m&limit=500$"), as_of_before)
+    await eventually(partial(has_candles, up))
     await open_view(page, up.url, "chart/BTCUSDT?interval=1m")
     below = page.locator(".below")
     await expect(below).to_contain_text("candles are missing")

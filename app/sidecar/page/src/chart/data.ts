@@ -87,7 +87,8 @@ export class ChartData {
   }
 
   takeCandles(candles: readonly Candle[]): void {
-    let before = this.bars.at(-1)?.openMs ?? Infinity;
+    // where nothing is stored yet, a live candle is the first one, and the past is read once more
+    let before = this.bars.at(-1)?.openMs ?? (this.reading.value ? Infinity : -Infinity);
     for (const candle of candles) {
       if (candle.symbol !== this.symbol) continue;
       const bar = this.#forming.take(minuteOf(candle));
