@@ -87,8 +87,9 @@ export class ChartData {
   }
 
   takeCandles(candles: readonly Candle[]): void {
-    // where nothing is stored yet, a live candle is the first one, and the past is read once more
-    let before = this.bars.at(-1)?.openMs ?? (this.reading.value ? Infinity : -Infinity);
+    // where nothing is stored yet, a live candle is the first one, and the past is read once more; a fault waits its time
+    const empty = !this.reading.value && this.fault.value === null;
+    let before = this.bars.at(-1)?.openMs ?? (empty ? -Infinity : Infinity);
     for (const candle of candles) {
       if (candle.symbol !== this.symbol) continue;
       const bar = this.#forming.take(minuteOf(candle));
